@@ -1,0 +1,38 @@
+# Two commands need nothing but python3 (3.11 to 3.13) and make: `make demo` and `make test`.
+# Both set up .venv themselves and are quick when nothing changed.
+PYTHON ?= python3
+BIN := .venv/bin
+INSTALLED := .venv/.installed
+THREADS ?= 2
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test test-all lint clean
+
+help: ## show this list
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+setup: $(INSTALLED) ## create .venv and install l2reg with the pinned versions
+
+$(INSTALLED): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(None if (3, 11) <= v < (3, 14) else f"l2reg needs Python 3.11 to 3.13, found {v[0]}.{v[1]}; name another one: make PYTHON=python3.11 ...")'
+	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	@echo "installing into .venv (a minute or two the first time)"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[test,dev]'
+	@touch $@
+
+demo: setup ## phantom lungs -> train -> predict -> submission -> score -> report, in minutes
+	$(BIN)/python -m benchmarks.demo
+
+lint: setup ## format check, lint, types
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+test: lint ## lint and every test that takes seconds (also on the real scans where L2REG_DATA names them)
+	$(BIN)/python -m pytest
+
+test-all: lint ## the slow tests as well
+	$(BIN)/python -m pytest -m "not gpu and not container and not browser"
+
+clean: ## remove what the commands made, but not .venv
+	rm -rf demo .cache runs out

@@ -1,0 +1,1 @@
+"""Deep-learning registration of 3D medical scans."""

@@ -1,0 +1,106 @@
+"""The ``l2reg`` command: ``l2reg check DATA``, ``l2reg phantom --flavour lung --out DIR``."""
+
+import argparse
+import json
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from l2reg.config import build, read_node
+from l2reg.data.check import check_dataset
+from l2reg.data.dataset import Dataset
+from l2reg.data.phantom import FLAVOURS, MANIFEST, SIZES, make_phantom, phantom_task
+from l2reg.data.task import Task
+from l2reg.problems import InputError, Problem, raise_if_any, told_plainly
+
+TASKS = ("abdomen", "lung", "oasis")
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run one subcommand; exit with 1 where the input is at fault."""
+    options = _parser().parse_args(arguments)
+    with told_plainly():
+        options.run(options)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="l2reg", description="Registration of 3D medical scans.")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    check = commands.add_parser("check", help="list all that is wrong with a data set")
+    check.add_argument(
+        "data",
+        nargs="?",
+        type=Path,
+        default=os.environ.get("L2REG_DATA", "data"),
+        help="data root, default $L2REG_DATA or data/",
+    )
+    check.add_argument("--task", choices=TASKS, help="this task alone; default: all that are there")
+    check.add_argument("--layout", default="auto", help="auto, 2021 or current")
+    check.add_argument("--pairs", type=Path, help="another list of pairs, as pairs_val.csv is one")
+    check.set_defaults(run=_check)
+
+    phantom = commands.add_parser("phantom", help="write anatomy-like data with a known true field")
+    phantom.add_argument("--flavour", choices=FLAVOURS, required=True, help="task it imitates")
+    phantom.add_argument("--out", type=Path, required=True, help="new folder")
+    phantom.add_argument("--pairs", type=int, default=16, help="a quarter is for validation")
+    phantom.add_argument("--size", choices=SIZES, default="small", help="full: the official grid")
+    phantom.add_argument("--seed", type=int, default=0, help="other patients")
+    phantom.set_defaults(run=_phantom)
+    return parser
+
+
+def _check(options: argparse.Namespace) -> None:
+    """Print the problems of every task below a root; exit with 1 if there is any."""
+    problems: list[Problem] = []
+    not_found: list[InputError] = []
+    tasks = _tasks_to_check(options)
+    for task in tasks:
+        data = _open(task, options)
+        try:
+            folder = data.release.folder
+        except InputError as error:
+            not_found.append(error)
+            continue
+        found = check_dataset(data)
+        training = data.training_set
+        counts = f"{len(training.listed)} pairs and {len(training.scans)} single scans to train on"
+        print(f"task {task.name}: {folder}")
+        print(f"  {len(data.listed('val'))} validation pairs, {counts}, {len(found)} problems")
+        problems += found
+    if len(not_found) == len(tasks):
+        raise InputError(problem for error in not_found for problem in error.problems)
+    raise_if_any(problems)
+    print("no problems")
+
+
+def _tasks_to_check(options: argparse.Namespace) -> list[Task]:
+    """Return the tasks asked for, or the one that a phantom's manifest describes."""
+    manifest = options.data / MANIFEST
+    if manifest.is_file():
+        described = json.loads(manifest.read_text(encoding="utf-8"))
+        return [phantom_task(**described, root=options.data)]
+    names = [options.task] if options.task else TASKS
+    return [build(read_node("task", name)) for name in names]
+
+
+def _open(task: Task, options: argparse.Namespace) -> Dataset:
+    node = read_node("data", "default") | {
+        "root": str(options.data),
+        "layout": options.layout,
+        "pairs": options.pairs,
+        "cache": None,
+    }
+    data: Dataset = build(node, task=task)
+    return data
+
+
+def _phantom(options: argparse.Namespace) -> None:
+    make_phantom(
+        options.flavour,
+        options.out,
+        n_pairs=options.pairs,
+        size=options.size,
+        seed=options.seed,
+    )
+    print(f"{options.out}: check it with: l2reg check {options.out}")

@@ -1,0 +1,1 @@
+"""From files on disk to batches: tasks, layouts, pairs, preprocessing, checks."""

@@ -1,0 +1,131 @@
+"""Random transforms of a training pair: images, labels, masks and keypoints move together."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from l2reg.geometry.affine import affine_field
+from l2reg.geometry.resize import resample
+from l2reg.geometry.warp import sample_at_points, warp
+from l2reg.shapes import Field, Points
+
+_INVERSION_STEPS = 20  # the transforms below contract by half or more each
+
+
+@dataclass(frozen=True, kw_only=True)
+class Augment:
+    """Flips, affine and elastic deformations, and gain and noise of the intensities.
+
+    Flips, rotation, scale and shift are shared by both scans of a pair, so that the motion
+    between them stays as it was; ``extra`` applies a second, weaker transform of the same kind to
+    the moving scan alone and so changes the motion to be found.
+
+    Attributes:
+        flip_axes: Array axes that are flipped in half of the pairs.
+        rotation_deg: Largest rotation about each axis.
+        scale: Largest relative change of size along each axis.
+        shift_mm: Largest shift along each axis.
+        elastic_mm: Standard deviation of a smooth random displacement.
+        elastic_spacing_mm: Distance of its control points.
+        extra: Strength of the moving scan's own transform, as a fraction of the above.
+        gain: Largest relative change of contrast, drawn for each scan.
+        noise: Standard deviation of the noise added, intensities being in [0, 1].
+    """
+
+    flip_axes: Sequence[int]
+    rotation_deg: float
+    scale: float
+    shift_mm: float
+    elastic_mm: float
+    elastic_spacing_mm: float
+    extra: float
+    gain: float
+    noise: float
+
+    def __call__(self, sample: dict[str, Tensor], rng: np.random.Generator) -> dict[str, Tensor]:
+        """Return the transformed sample of one pair; every random number comes from ``rng``."""
+        shape = sample["fixed"].shape[2:]
+        flipped = [axis for axis in self.flip_axes if rng.random() < 0.5]
+        spacing = sample["spacing_mm"][0].cpu().numpy().astype(np.float64)
+        shared = self._random_field(shape, spacing, rng, strength=1.0).to(sample["fixed"].device)
+        own = self._random_field(shape, spacing, rng, strength=self.extra).to(shared.device)
+        fields = {"fixed": shared, "moving": shared + own}
+        result = dict(sample)
+        for side, disp in fields.items():
+            result |= _transformed(sample, side, flipped, disp)
+            result[side] = self._intensity(result[side], rng)
+        return result
+
+    def _random_field(
+        self, shape: Sequence[int], spacing: np.ndarray, rng: np.random.Generator, strength: float
+    ) -> Field:
+        i, j, k = shape
+        angles = np.deg2rad(rng.uniform(-1, 1, 3) * self.rotation_deg * strength)
+        scales = np.diag(1 + rng.uniform(-1, 1, 3) * self.scale * strength)
+        shift = rng.uniform(-1, 1, 3) * self.shift_mm * strength / spacing
+        linear = np.diag(1 / spacing) @ _rotation(angles) @ scales @ np.diag(spacing)
+        centre = (np.array(shape) - 1) / 2
+        matrix = np.column_stack([linear, centre - linear @ centre + shift])
+        affine = affine_field(torch.tensor(matrix, dtype=torch.float32)[None], (i, j, k))
+        knots = [
+            max(2, round(n * mm / self.elastic_spacing_mm)) + 1
+            for n, mm in zip(shape, spacing, strict=True)
+        ]
+        noise = rng.normal(size=(1, 3, *knots)) / spacing[:, None, None, None]
+        elastic = torch.tensor(noise * self.elastic_mm * strength, dtype=torch.float32)
+        return affine + resample(elastic, (i, j, k))
+
+    def _intensity(self, image: Tensor, rng: np.random.Generator) -> Tensor:
+        gain = 1 + rng.uniform(-1, 1) * self.gain
+        if self.noise == 0:
+            return image * gain
+        noise = torch.from_numpy(rng.normal(0, self.noise, image.shape).astype(np.float32))
+        return image * gain + noise.to(image.device)
+
+
+def _transformed(
+    sample: dict[str, Tensor], side: str, flipped: Sequence[int], disp: Field
+) -> dict[str, Tensor]:
+    """Return one scan and all that belongs to it, flipped and then looked up through ``disp``."""
+    axes = [2 + axis for axis in flipped]
+    image, mask, labels = (
+        sample[f"{side}{kind}"].flip(axes) if axes else sample[f"{side}{kind}"]
+        for kind in ("", "_mask", "_labels")
+    )
+    points = sample[f"{side}_points"].clone()
+    for axis in flipped:
+        points[..., axis] = image.shape[2 + axis] - 1 - points[..., axis]
+    nearest = warp(
+        torch.cat([mask, labels.to(mask.dtype)], dim=1),
+        disp,
+        interpolation="nearest",
+        padding="zeros",
+    )
+    return {
+        side: warp(image, disp, padding="zeros"),
+        f"{side}_mask": nearest[:, :1],
+        f"{side}_labels": nearest[:, 1:].to(labels.dtype),
+        f"{side}_points": _moved(points, disp),
+    }
+
+
+def _moved(points: Points, disp: Field) -> Points:
+    """Return where the content at ``points`` ends up: the solution p of ``p + disp(p) = point``."""
+    moved = points
+    for _ in range(_INVERSION_STEPS if points.shape[1] else 0):
+        moved = points - sample_at_points(disp, moved)
+    return moved
+
+
+def _rotation(angles: np.ndarray) -> np.ndarray:
+    matrix = np.eye(3)
+    for axis, angle in enumerate(angles):
+        turn = np.eye(3)
+        a, b = [other for other in range(3) if other != axis]
+        turn[a, a] = turn[b, b] = np.cos(angle)
+        turn[a, b], turn[b, a] = -np.sin(angle), np.sin(angle)
+        matrix = matrix @ turn
+    return matrix

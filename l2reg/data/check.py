@@ -1,0 +1,228 @@
+"""Refuse data that would crash late, or train without complaint and mean nothing."""
+
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+from tqdm import tqdm
+
+from l2reg.data.cache import Cache
+from l2reg.data.cases import Pair, PointFiles, Scan
+from l2reg.data.dataset import Dataset
+from l2reg.data.task import Task
+from l2reg.data.volumes import read_grid, read_image, read_labels, read_mask, read_points
+from l2reg.files import content_digest
+from l2reg.problems import InputError, Problem
+
+SPACING_TOLERANCE_MM = 1e-3
+
+
+def check_scans(scans: Iterable[Scan], task: Task, cache: Cache) -> list[Problem]:
+    """Return all that is wrong with the files of ``scans``.
+
+    Args:
+        scans: What to read.
+        task: Shape, spacing and labels they must have.
+        cache: Remembers which files were found in order, so that each is read once.
+    """
+    files = {
+        (path, kind): None  # a dict, to keep the order and drop what is named twice
+        for scan in scans
+        for path, kind in ((scan.image, "image"), (scan.labels, "labels"), (scan.mask, "mask"))
+        if path is not None
+    }
+    problems: list[Problem] = []
+    for path, kind in tqdm(files, "checking files", disable=None, leave=False):
+        problems += _problems_of(partial(_check_file, path, kind, task, cache))
+    return problems
+
+
+def check_points(files: PointFiles | None, task: Task) -> list[Problem]:
+    """Return what is wrong with a pair's keypoints or landmarks."""
+    if files is None:
+        return []
+    return _problems_of(partial(_check_inside, files, task))
+
+
+def check_pairs(
+    pairs: Sequence[Pair], task: Task, cache: Cache, *, prealign: str = "none"
+) -> list[Problem]:
+    """Return all that is wrong with the files of ``pairs``.
+
+    Args:
+        pairs: What to read; landmarks are checked, not handed on.
+        task: What they must be like.
+        cache: See ``check_scans``.
+        prealign: A method that needs masks asks for them.
+    """
+    scans = [scan for pair in pairs for scan in (pair.fixed, pair.moving)]
+    problems = check_scans(scans, task, cache)
+    for pair in pairs:
+        problems += check_points(pair.keypoints, task) + check_points(pair.landmarks, task)
+    if prealign != "none":
+        problems += [_lacks_mask(scan, prealign) for scan in scans if scan.mask is None]
+    return list(dict.fromkeys(problems))
+
+
+def check_truth(pairs: Sequence[Pair], task: Task) -> list[Problem]:
+    """Return what is wrong with labels, masks and landmarks that ``pairs`` are scored with.
+
+    Images are not needed for a score, and not asked for.
+    """
+    cache = Cache(None)
+    problems: list[Problem] = []
+    for pair in pairs:
+        for path, kind in (
+            (pair.fixed.labels, "labels"),
+            (pair.moving.labels, "labels"),
+            (pair.fixed.mask, "mask"),
+        ):
+            if path is not None:
+                problems += _problems_of(partial(_check_file, path, kind, task, cache))
+        problems += check_points(pair.landmarks, task)
+        if pair.landmarks is None and None in (pair.fixed.labels, pair.moving.labels):
+            problems.append(_lacks_truth(pair))
+    return list(dict.fromkeys(problems))
+
+
+def check_dataset(dataset: Dataset) -> list[Problem]:
+    """Return every problem of a data set: its scored pairs and what it would train on."""
+    task, cache = dataset.release.task, Cache(None)
+    problems: list[Problem] = []
+    pairs: list[Pair] = []
+    for split in ("val", "test"):
+        if dataset.release.ids_of(split) or dataset.pairs is not None:
+            pairs += [p for p in dataset.listed(split) if split == "val" or _is_there(p)]
+    training = dataset.training_set
+    problems += check_pairs([*pairs, *training.listed], task, cache)
+    scored = {scan.image for pair in pairs for scan in (pair.fixed, pair.moving)}
+    problems += check_scans([s for s in training.scans if s.image not in scored], task, cache)
+    problems += [_in_two_splits(path, scored) for path in training.scored_images]
+    return list(dict.fromkeys(problems))
+
+
+def _problems_of(job: Callable[[], object]) -> list[Problem]:
+    try:
+        job()
+    except InputError as error:
+        return list(error.problems)
+    return []
+
+
+def _check_file(path: Path, kind: str, task: Task, cache: Cache) -> None:
+    """Check a file unless the cache knows that it passed."""
+    check = {"image": _check_image, "labels": _check_labels, "mask": _check_mask}[kind]
+
+    def passes() -> np.ndarray:
+        check(path, task)
+        return np.ones(1, dtype=bool)
+
+    labels = max(task.labels, default=0)
+    rules = {"checked": kind, "shape": task.grid, "spacing": task.voxel_mm, "labels": labels}
+    cache.get(path, rules, passes)
+
+
+def _check_image(path: Path, task: Task) -> None:
+    grid = read_grid(path)
+    _check_shape(path, grid.shape, task)
+    if not np.allclose(grid.spacing_mm, task.voxel_mm, rtol=0, atol=SPACING_TOLERANCE_MM):
+        raise InputError(
+            Problem(
+                where=str(path),
+                what="has another voxel size than its task",
+                expected=f"{task.voxel_mm} mm, to {SPACING_TOLERANCE_MM} mm (task {task.name})",
+                found=f"{tuple(round(size, 4) for size in grid.spacing_mm)} mm",
+                remedy="resample the scan, its labels and its mask to the task's grid",
+            )
+        )
+    read_image(path)
+
+
+def _check_labels(path: Path, task: Task) -> None:
+    labels = read_labels(path)
+    _check_shape(path, labels.shape, task)
+    highest = max(task.labels, default=0)
+    if highest and (labels.min() < 0 or labels.max() > highest):
+        raise InputError(
+            Problem(
+                where=str(path),
+                what="has labels that its task does not know",
+                expected=f"integers from 0 to {highest} (task {task.name})",
+                found=f"values from {labels.min()} to {labels.max()}",
+                remedy="renumber the labels as the task does, other structures as 0",
+            )
+        )
+
+
+def _check_mask(path: Path, task: Task) -> None:
+    _check_shape(path, read_mask(path).shape, task)
+
+
+def _check_shape(path: Path, shape: tuple[int, ...], task: Task) -> None:
+    if shape != task.grid:
+        raise InputError(
+            Problem(
+                where=str(path),
+                what="has another shape than its task",
+                expected=f"{task.grid} voxels (task {task.name})",
+                found=f"{shape}",
+                remedy="resample the scan, its labels and its mask to the task's grid, or check "
+                "data.layout",
+            )
+        )
+
+
+def _check_inside(files: PointFiles, task: Task) -> None:
+    problems = []
+    for side, points in zip(("fixed", "moving"), read_points(files), strict=True):
+        outside = ((points < 0) | (points > np.array(task.grid) - 1)).any(axis=1)
+        if outside.any():
+            row = int(np.flatnonzero(outside)[0])
+            problems.append(
+                Problem(
+                    where=", ".join(map(str, files.paths)),
+                    what=f"has {side} points outside the volume",
+                    expected=f"voxels from 0 to {tuple(n - 1 for n in task.grid)}, counted from 0",
+                    found=f"{int(outside.sum())} of {len(points)} rows, the first is row "
+                    f"{row + 1}: {tuple(float(x) for x in points[row])}",
+                    remedy="give voxel positions along the array axes, not millimetres",
+                )
+            )
+    if problems:
+        raise InputError(problems)
+
+
+def _lacks_mask(scan: Scan, prealign: str) -> Problem:
+    return Problem(
+        where=str(scan.image),
+        what="has no mask",
+        expected=f"a mask file, from which data.prealign={prealign} takes the centre",
+        found="none beside the scan",
+        remedy="download the region-of-interest masks, or data.prealign=none",
+    )
+
+
+def _lacks_truth(pair: Pair) -> Problem:
+    return Problem(
+        where=f"pair {pair.name}",
+        what="cannot be scored",
+        expected="labels of both scans, or landmarks",
+        found="neither",
+        remedy="put them beside the scans as the challenge does; those of its test set are secret",
+    )
+
+
+def _is_there(pair: Pair) -> bool:
+    return pair.fixed.image.is_file() or pair.moving.image.is_file()
+
+
+def _in_two_splits(path: Path, scored: set[Path]) -> Problem:
+    same = [p for p in scored if p.is_file() and content_digest(p) == content_digest(path)]
+    return Problem(
+        where=str(path),
+        what="stands in two splits",
+        expected="an image that is either trained on or scored",
+        found=f"the same bytes as {', '.join(map(str, sorted(same)))}, which is scored",
+        remedy="data.exclude leaves it out; otherwise it is trained on without labels and points",
+    )

@@ -1,0 +1,196 @@
+"""One task's data, opened: which pairs there are, and how they reach a network."""
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+
+import torch
+
+from l2reg.data import pair_lists
+from l2reg.data.augment import Augment
+from l2reg.data.batches import Batches
+from l2reg.data.cache import Cache
+from l2reg.data.cases import Pair, Scan
+from l2reg.data.layouts import Release, open_release
+from l2reg.data.pairs import RandomPairs, Sampling
+from l2reg.data.prealign import Prealign
+from l2reg.data.reader import Grid, PairReader
+from l2reg.data.task import Task
+from l2reg.files import content_digest
+from l2reg.problems import InputError, Problem
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingSet:
+    """What a network may be trained on.
+
+    Attributes:
+        listed: Pairs of one patient's scans.
+        scans: Scans without a partner of their own patient, to be paired across patients.
+        scored_images: Files among them whose image is also scored, under this or another name;
+            they are here without labels and points.
+    """
+
+    listed: list[Pair]
+    scans: list[Scan]
+    scored_images: list[Path]
+
+    def all_scans(self) -> list[Scan]:
+        """Return every scan of the set once."""
+        return list({s.image: s for s in [*self.scans, *_each_scan(self.listed)]}.values())
+
+
+@dataclass(frozen=True, kw_only=True)
+class Dataset:
+    """The data of one task on this machine.
+
+    Attributes:
+        task: What it is.
+        root: Data root; else the environment's ``L2REG_DATA``, else ``data``. A task that made
+            its own data knows better.
+        layout: Name of the release's layout, or ``auto``.
+        pairs: CSV file of pairs that replaces the official list of the split asked for.
+        exclude: Ids or file stems that are left out.
+        prealign: How the moving scan is brought into view first.
+        cache: Folder of preprocessed volumes, or ``None``.
+        sampling: How training pairs are chosen.
+        augment: Random transform of training pairs, or ``None``.
+    """
+
+    task: Task
+    root: str | Path | None
+    layout: str
+    pairs: str | Path | None
+    exclude: Sequence[int | str]
+    prealign: Prealign
+    cache: str | Path | None
+    sampling: Sampling
+    augment: Augment | None
+
+    @cached_property
+    def release(self) -> Release:
+        """The files of the task below the data root."""
+        root = self.task.root or self.root or os.environ.get("L2REG_DATA") or "data"
+        return open_release(self.task, Path(root), layout=self.layout, exclude=self.exclude)
+
+    def listed(self, split: str) -> list[Pair]:
+        """Return the pairs of ``val`` or ``test``, or those that ``data.pairs`` names instead.
+
+        Raises:
+            InputError: If the split is unknown, or has no pair.
+        """
+        if split not in ("val", "test"):
+            raise InputError(Problem(f"split={split}", "is no split", "val or test", split, "-"))
+        pairs = self._official(split) if self.pairs is None else self._own_list(Path(self.pairs))
+        kept = [p for p in pairs if not any(map(self.release.is_excluded, (p.fixed, p.moving)))]
+        if not kept:
+            raise InputError(
+                Problem(
+                    where=f"split={split} of task {self.task.name}",
+                    what="has no pair",
+                    expected=f"pairs in {self.release.folder}/pairs_{split}.csv",
+                    found=f"{len(pairs)} pairs, {len(pairs) - len(kept)} of them excluded",
+                    remedy="write that file, name another list (data.pairs=FILE), or take "
+                    "another split",
+                )
+            )
+        return kept
+
+    @cached_property
+    def training_set(self) -> TrainingSet:
+        """What may be trained on: all that is neither scored, nor held out, nor excluded.
+
+        An image that is scored under another name (its bytes are the same) stays, without its
+        labels and points; ``sampling.val_images`` adds the validation pairs in the same way.
+        """
+        release = self.release
+        scored = [*self._official("val"), *self._official("test")]
+        scored += self._own_list(Path(self.pairs)) if self.pairs is not None else []
+        paths = {scan.image for scan in _each_scan(scored)}
+        names = {pair.name for pair in scored}
+        patients = release.intra_patient_pairs()
+        partnered = {scan.image for scan in _each_scan(patients)}
+        free = [s for s in release.scans() if s.image not in paths and not release.is_held_out(s)]
+        images = {scan.image for scan in free}
+        listed = [
+            pair
+            for pair in patients
+            if pair.name not in names and {pair.fixed.image, pair.moving.image} <= images
+        ]
+        scans = [scan for scan in free if scan.image not in partnered]
+        digests = {content_digest(path) for path in paths if path.is_file()}
+        shared = {path for path in images if content_digest(path) in digests}
+        if self.sampling.val_images:
+            val = self.listed("val")
+            shared |= {scan.image for scan in _each_scan(val)}
+            listed += val if self.task.intra_patient else []
+            scans += [] if self.task.intra_patient else _each_scan(val)
+        return TrainingSet(
+            listed=[
+                pair.images_only() if {pair.fixed.image, pair.moving.image} & shared else pair
+                for pair in listed
+            ],
+            scans=[replace(s, labels=None) if s.image in shared else s for s in scans],
+            scored_images=sorted(shared),
+        )
+
+    @property
+    def volumes(self) -> Cache:
+        """Where preprocessed volumes are kept."""
+        return Cache(None if self.cache is None else Path(self.cache))
+
+    def reader(self, grid: Grid | Sequence[int]) -> PairReader:
+        """Return a reader of pairs onto a working grid."""
+        return PairReader(self.release.task, grid, self.prealign, self.volumes)
+
+    def batches(
+        self, grid: Grid | Sequence[int], *, batch_size: int, seed: int, device: torch.device
+    ) -> Batches:
+        """Return training batches on a working grid.
+
+        Raises:
+            InputError: If there is nothing to train on.
+        """
+        training = self.training_set
+        layout = self.release.layout
+        modalities = (layout.fixed.modality, layout.moving.modality)
+        try:
+            pairs = RandomPairs(training.listed, training.scans, modalities, self.sampling, seed)
+        except ValueError as error:
+            raise InputError(self._nothing_to_train_on(training)) from error
+        return Batches(
+            pairs.draw,
+            self.reader(grid).read,
+            self.augment,
+            batch_size=batch_size,
+            n_points=self.sampling.n_points,
+            seed=seed,
+            device=device,
+        )
+
+    def _official(self, split: str) -> list[Pair]:
+        return [self.release.pair(ids) for ids in self.release.ids_of(split)]
+
+    def _own_list(self, path: Path) -> list[Pair]:
+        elsewhere = path.resolve().parent != self.release.folder.resolve()
+        near = path.parent if elsewhere else None
+        return [self.release.pair(ids, near) for ids in pair_lists.read_csv(path)]
+
+    def _nothing_to_train_on(self, training: TrainingSet) -> Problem:
+        sources = {s: w for s, w in self.sampling.sources.items() if w > 0}
+        return Problem(
+            where=f"task {self.task.name}, {self.release.folder}",
+            what="has nothing to train on",
+            expected=f"pairs of at least one of the sources {sources}",
+            found=f"{len(training.listed)} pairs of one patient and {len(training.scans)} single "
+            "scans outside the scored pairs",
+            remedy="download the training scans, or train on the scored images without their "
+            "labels: data.sampling.val_images=true",
+        )
+
+
+def _each_scan(pairs: Sequence[Pair]) -> list[Scan]:
+    scans = {scan.image: scan for pair in pairs for scan in (pair.fixed, pair.moving)}
+    return list(scans.values())

@@ -1,0 +1,63 @@
+"""Bring the intensities of a scan to [0, 1], where 0 is what lies outside the body."""
+
+from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
+
+import numpy as np
+from jaxtyping import Float32
+
+Array = Float32[np.ndarray, "i j k"]
+
+
+@runtime_checkable
+class Intensity(Protocol):
+    """How the scans of one modality are normalised; part of the cache key by its ``repr``."""
+
+    def __call__(self, image: Array) -> Array:
+        """Return ``image`` with values in [0, 1]."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class Window:
+    """A window of Hounsfield units: ``low`` and below becomes 0, ``high`` and above 1."""
+
+    low: float
+    high: float
+
+    def __post_init__(self) -> None:
+        if self.low >= self.high:
+            raise ValueError(f"window must have low < high, got low={self.low}, high={self.high}")
+
+    def __call__(self, image: Array) -> Array:
+        """Return ``image`` seen through the window."""
+        scaled: Array = (image - np.float32(self.low)) / np.float32(self.high - self.low)
+        windowed: Array = np.clip(scaled, 0, 1)
+        return windowed
+
+
+@dataclass(frozen=True, kw_only=True)
+class Percentiles:
+    """A window between two percentiles of the voxels that are not zero.
+
+    Zero stands for "outside the scanned region" in MR, and stays 0.
+    """
+
+    low: float
+    high: float
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.low < self.high <= 100:
+            raise ValueError(
+                f"percentiles must satisfy 0 <= low < high <= 100, got {self.low}, {self.high}"
+            )
+
+    def __call__(self, image: Array) -> Array:
+        """Return ``image`` between its percentiles; a scan without signal stays 0."""
+        signal = image[image != 0]
+        if signal.size == 0:
+            return np.zeros_like(image)
+        low, high = np.percentile(signal, [self.low, self.high]).astype(np.float32)
+        scaled = (image - low) / max(high - low, np.finfo(np.float32).tiny)
+        normalised: Array = np.where(image == 0, np.float32(0), np.clip(scaled, 0, 1))
+        return normalised

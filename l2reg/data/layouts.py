@@ -1,0 +1,216 @@
+"""Find a task's scans and pairs on disk, in any of its releases' layouts."""
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+
+from l2reg.data import pair_lists
+from l2reg.data.cases import Pair, PointFiles, Scan
+from l2reg.data.pair_lists import IdPair
+from l2reg.data.task import Files, Layout, Task
+from l2reg.problems import InputError, Problem
+
+_ID = re.compile(r"\{id:0(\d)\}")
+
+
+@dataclass(frozen=True)
+class Release:
+    """One task's files below one folder.
+
+    Attributes:
+        task: The task, its shape that of the layout.
+        layout: Where things are.
+        folder: The task's folder.
+        exclude: Ids or file stems that are left out everywhere.
+    """
+
+    task: Task
+    layout: Layout
+    folder: Path
+    exclude: frozenset[str] = frozenset()
+
+    @cached_property
+    def paths(self) -> dict[str, Path]:
+        """Every file below the folder, by its path relative to it."""
+        files = (path for path in sorted(self.folder.rglob("*")) if path.is_file())
+        return {path.relative_to(self.folder).as_posix(): path for path in files}
+
+    def ids_of(self, split: str) -> list[IdPair]:
+        """Return the pairs of ``val`` or ``test``: CSV file, else JSON, else the official list."""
+        csv_path = self.folder / f"pairs_{split}.csv"
+        if csv_path.is_file():
+            return pair_lists.read_csv(csv_path)
+        if self.layout.dataset_json and (self.folder / self.layout.dataset_json).is_file():
+            json_path = self.folder / self.layout.dataset_json
+            listed = pair_lists.read_json(json_path, f"registration_{split}")
+            if listed is not None:
+                return listed
+        official = self.layout.val if split == "val" else self.layout.test
+        return [(int(fixed), int(moving)) for fixed, moving in official]
+
+    def pair(self, ids: IdPair, near: Path | None = None) -> Pair:
+        """Return the pair of two ids.
+
+        Args:
+            ids: Fixed and moving, in this layout's numbering.
+            near: Folder where scans of every kind are looked for first: that of another list of
+                pairs (``MRIs/pairs_val.csv`` pairs two MR scans).
+        """
+        fixed, moving = ids
+        return Pair(
+            fixed=self._scan(self.layout.fixed, fixed, near),
+            moving=self._scan(self.layout.moving, moving, near),
+            keypoints=self._points(self.layout.keypoints, ids),
+            landmarks=self._points(self.layout.landmarks, ids),
+        )
+
+    def intra_patient_pairs(self) -> list[Pair]:
+        """Return every patient with both a fixed and a moving scan, wherever it belongs."""
+        if not self.task.intra_patient:
+            return []
+        both = set(self._matches(self.layout.fixed.image)) & set(
+            self._matches(self.layout.moving.image)
+        )
+        return [self.pair((number, number)) for number in sorted(both)]
+
+    def scans(self) -> list[Scan]:
+        """Return every scan that may be trained on alone, wherever it belongs, no file twice."""
+        found: dict[Path, Scan] = {}
+        for files in (self.layout.fixed, self.layout.moving, *self.layout.unpaired):
+            for number in sorted(self._matches(files.image)):
+                if number not in files.except_ids:
+                    scan = self._scan(files, number, None)
+                    found.setdefault(scan.image, scan)
+        return list(found.values())
+
+    def is_held_out(self, scan: Scan) -> bool:
+        """Return whether a scan lies in a folder that is never trained on, or is excluded."""
+        parts = scan.image.relative_to(self.folder).parts
+        return bool(set(parts) & set(self.layout.held_out_folders)) or self.is_excluded(scan)
+
+    def is_excluded(self, scan: Scan) -> bool:
+        """Return whether ``data.exclude`` names the scan's id or its file's stem."""
+        stem = scan.image.name.removesuffix(".gz").removesuffix(".nii")
+        return str(scan.id) in self.exclude or stem in self.exclude
+
+    def _scan(self, files: Files, number: int, near: Path | None) -> Scan:
+        """Return one scan: any kind that lies ``near`` the list, else of its own kind."""
+        kind, image = files, None
+        if near is not None:
+            for kind in (files, *self.layout.unpaired):
+                if image := self._find(kind.image, number, near):
+                    break
+        if image is None:
+            kind, image = files, self._find(files.image, number, self.folder)
+        return Scan(
+            id=number,
+            official_id=self.layout.official_id(number),
+            modality=kind.modality,
+            image=image or self.folder / file_name(kind.image, number),
+            labels=self._find(kind.labels, number, self.folder) if kind.labels else None,
+            mask=self._find(kind.mask, number, self.folder) if kind.mask else None,
+        )
+
+    def _points(self, patterns: Sequence[str], ids: IdPair) -> PointFiles | None:
+        numbers = ids if len(patterns) == 2 else ids[:1]
+        found = [
+            self._find(pattern, number, self.folder)
+            for pattern, number in zip(patterns, numbers, strict=False)
+        ]
+        paths = tuple(path for path in found if path is not None)
+        return PointFiles(paths) if patterns and len(paths) == len(patterns) else None
+
+    def _find(self, pattern: str, number: int, within: Path) -> Path | None:
+        files = [path for path in self._matches(pattern).get(number, ()) if within in path.parents]
+        if len(files) > 1:
+            raise InputError(
+                Problem(
+                    where=f"task {self.task.name}, scan {number}",
+                    what="stands on disk more than once",
+                    expected=f"one file that ends in {file_name(pattern, number)}",
+                    found=", ".join(str(path.relative_to(self.folder)) for path in files),
+                    remedy=f"move all but one out of {self.folder}",
+                )
+            )
+        return files[0] if files else None
+
+    def _matches(self, pattern: str) -> dict[int, list[Path]]:
+        """Return the files whose path ends as ``pattern`` says, by id."""
+        if pattern not in self._index:
+            before, width, after = _ID.split(pattern)
+            ending = re.escape(before) + rf"(\d{{{width}}})" + re.escape(after)
+            expression = re.compile("(?:.*/)?" + ending.replace(r"\?", "[^/]"))
+            found: dict[int, list[Path]] = {}
+            for relative, path in self.paths.items():
+                if match := expression.fullmatch(relative):
+                    found.setdefault(int(match.group(1)), []).append(path)
+            self._index[pattern] = found
+        return self._index[pattern]
+
+    @cached_property
+    def _index(self) -> dict[str, dict[int, list[Path]]]:
+        return {}
+
+
+def open_release(
+    task: Task, root: Path, *, layout: str = "auto", exclude: Iterable[object] = ()
+) -> Release:
+    """Return the release of ``task`` that lies below ``root``.
+
+    Args:
+        task: What to look for.
+        root: Data root that holds the task's folder, or that folder itself.
+        layout: Name of a layout, or ``auto`` for the first whose folder is there.
+        exclude: Ids or file stems to leave out.
+
+    Raises:
+        InputError: If the layout is unknown, or no such folder is there or it is empty; the
+            message says where to download the data and what tree is expected.
+    """
+    if layout not in ("auto", *task.layouts):
+        raise InputError(
+            Problem(
+                where=f"data.layout={layout}",
+                what=f"is not a layout of task {task.name}",
+                expected=f"auto, {', '.join(task.layouts)}",
+                found=repr(layout),
+                remedy="leave it out: auto finds the layout by its folder",
+            )
+        )
+    names = list(task.layouts) if layout == "auto" else [layout]
+    for name in names:
+        chosen = task.layouts[name]
+        for folder in (root / chosen.folder, *([root] if root.name == chosen.folder else [])):
+            if folder.is_dir() and any(folder.iterdir()):
+                shaped = replace(task, shape=chosen.shape) if chosen.shape else task
+                return Release(shaped, chosen, folder, frozenset(map(str, exclude)))
+    trees = [
+        f"{root / task.layouts[name].folder}/.../{file_name(task.layouts[name].fixed.image, 1)}"
+        for name in names
+    ]
+    raise InputError(
+        Problem(
+            where=f"data root {root}",
+            what=f"holds no data of task {task.name}",
+            expected=" or ".join(trees),
+            found=_listing(root),
+            remedy=f"download it from {task.download}, or name its folder: data.root=FOLDER "
+            "(or the environment variable L2REG_DATA); task=phantom needs no download",
+        )
+    )
+
+
+def file_name(pattern: str, number: int) -> str:
+    """Return a pattern with its id filled in, in the training folder where there are several."""
+    return _ID.sub(lambda match: f"{number:0{match.group(1)}}", pattern).replace("T?", "Tr")
+
+
+def _listing(root: Path) -> str:
+    if not root.is_dir():
+        return "no such folder"
+    names = sorted(path.name for path in root.iterdir())
+    return (
+        ", ".join(names[:8]) + (", ..." if len(names) > 8 else "") if names else "an empty folder"
+    )

@@ -1,0 +1,76 @@
+"""Read lists of pairs: the challenge's CSV files and the later releases' JSON description."""
+
+import csv
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+from l2reg.problems import InputError, Problem
+
+IdPair = tuple[int, int]
+
+_CASE_IN_NAME = re.compile(r"_(\d{4})_\d{4}\.nii\.gz$")
+
+
+def read_csv(path: Path) -> list[IdPair]:
+    """Return the (fixed, moving) ids of a ``pairs_val.csv``: a header ``fixed, moving``, ids below.
+
+    Raises:
+        InputError: If the file is missing, has other columns, or rows that are not two ids.
+    """
+    expected = "a header line 'fixed, moving' and one pair of scan numbers a line, such as '1, 2'"
+    remedy = "write the list as the challenge's pairs_val.csv"
+    if not path.is_file():
+        raise InputError(Problem(str(path), "is missing", expected, "no such file", remedy))
+    with path.open(newline="", encoding="utf-8-sig") as file:
+        rows = [row for row in csv.reader(file, skipinitialspace=True) if row]
+    if not rows or [name.strip().lower() for name in rows[0]] != ["fixed", "moving"]:
+        found = f"first line {', '.join(rows[0])!r}" if rows else "an empty file"
+        raise InputError(Problem(str(path), "has the wrong columns", expected, found, remedy))
+    problems, pairs = [], []
+    for number, row in enumerate(rows[1:], start=2):
+        try:
+            fixed, moving = (int(value) for value in row)
+        except ValueError:
+            line = f"line {number}: {', '.join(row)!r}"
+            problems.append(Problem(str(path), "has a bad line", expected, line, remedy))
+        else:
+            pairs.append((fixed, moving))
+    if not problems and not pairs:
+        problems = [Problem(str(path), "lists no pair", expected, "only the header", remedy)]
+    if problems:
+        raise InputError(problems)
+    return pairs
+
+
+def read_json(path: Path, key: str) -> list[IdPair] | None:
+    """Return the pairs under ``key`` of a ``<Task>_dataset.json``; ``None`` if it has no such key.
+
+    Raises:
+        InputError: If the file is not JSON or an entry does not name two scans.
+    """
+    remedy = "download the task's dataset json again"
+    try:
+        content: Any = json.loads(path.read_text(encoding="utf-8"))
+        entries = content.get(key)
+        if entries is None:
+            return None
+        return [(_case(entry["fixed"]), _case(entry["moving"])) for entry in entries]
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise InputError(
+            Problem(
+                where=f"{path}, {key}",
+                what="cannot be read as a list of pairs",
+                expected='entries {"fixed": "./imagesTr/<Task>_0001_0000.nii.gz", "moving": ...}',
+                found=f"{type(error).__name__}: {error}",
+                remedy=remedy,
+            )
+        ) from error
+
+
+def _case(name: str) -> int:
+    match = _CASE_IN_NAME.search(name)
+    if match is None:
+        raise ValueError(f"{name!r} does not end in _<case>_<modality>.nii.gz")
+    return int(match.group(1))

@@ -1,0 +1,157 @@
+"""Read a pair onto the working grid, ready for a network."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from l2reg.data.cache import Cache
+from l2reg.data.cases import Pair, Scan
+from l2reg.data.prealign import Prealign, prealign_matrix
+from l2reg.data.task import Task
+from l2reg.data.volumes import read_image, read_labels, read_mask, read_points
+from l2reg.geometry.affine import affine_field, apply_affine, invert_affine
+from l2reg.geometry.resize import resize_image, resize_labels, resize_points, voxel_ratio
+from l2reg.geometry.warp import warp
+from l2reg.shapes import Shape3
+
+Grid = Literal["half", "full"]
+
+
+def working_shape(shape: Shape3, grid: Grid | Sequence[int]) -> Shape3:
+    """Return the shape that a network works at for scans of ``shape``.
+
+    Args:
+        shape: Grid of the task.
+        grid: ``half`` rounds up, so that a submission of an even size has the same shape;
+            three numbers are taken as they are.
+    """
+    if grid == "full":
+        return shape
+    i, j, k = ((size + 1) // 2 for size in shape) if grid == "half" else map(int, grid)
+    return (i, j, k)
+
+
+class PairReader:
+    """Reads pairs of one task onto one working grid.
+
+    Args:
+        task: Shape, spacing and intensities.
+        grid: Working grid.
+        prealign: How the moving scan is moved first.
+        cache: Where normalised and resized volumes are kept.
+    """
+
+    def __init__(
+        self, task: Task, grid: Grid | Sequence[int], prealign: Prealign, cache: Cache
+    ) -> None:
+        self.task = task
+        self.shape = working_shape(task.grid, grid)
+        self.prealign = prealign
+        self.cache = cache
+        ratio = voxel_ratio(self.shape, task.grid)
+        self.spacing_mm = [mm * r for mm, r in zip(task.voxel_mm, ratio, strict=True)]
+
+    def read(self, pair: Pair) -> dict[str, Tensor]:
+        """Return one pair as a batch of one.
+
+        Names and shapes, all on the working grid; ``moving*`` after the prealignment:
+
+        - ``fixed``, ``moving``: images in [0, 1], ``(1, 1, i, j, k)``;
+        - ``fixed_mask``, ``moving_mask``: 1 inside, 0 outside; 1 everywhere without a mask file;
+        - ``fixed_labels``, ``moving_labels``: integers; ``has_labels``, ``(1,)``: 1 if both scans
+          have them, else they are 0 everywhere;
+        - ``fixed_points``, ``moving_points``: keypoints in voxels, ``(1, n, 3)``, n may be 0;
+          ``point_weights``, ``(1, n)``: 1 for each;
+        - ``spacing_mm``, ``(1, 3)``: size of a working voxel;
+        - ``prealign``, ``(1, 3, 4)``: map from fixed to moving working voxels.
+
+        Raises:
+            InputError: If a file is unreadable, or a mask is needed and missing.
+        """
+        sample = {
+            "fixed": self.image(pair.fixed),
+            "moving": self.image(pair.moving),
+            "fixed_mask": self.mask(pair.fixed),
+            "moving_mask": self.mask(pair.moving),
+            "spacing_mm": torch.tensor([self.spacing_mm], dtype=torch.float32),
+            **self._labels(pair),
+            **self._keypoints(pair),
+        }
+        matrix = prealign_matrix(self.prealign, sample["fixed_mask"], sample["moving_mask"])
+        return {**self._moved(sample, matrix), "prealign": matrix}
+
+    def image(self, scan: Scan) -> Tensor:
+        """Return a scan's intensities in [0, 1]."""
+        intensity = self.task.intensity[scan.modality]
+
+        def compute() -> np.ndarray:
+            full = torch.from_numpy(intensity(read_image(scan.image)))[None, None]
+            return resize_image(full, self.shape)[0, 0].numpy()
+
+        return self._cached(scan.image, repr(intensity), compute)
+
+    def mask(self, scan: Scan) -> Tensor:
+        """Return a scan's mask, or ones."""
+        if scan.mask is None:
+            return torch.ones(1, 1, *self.shape)
+        return self._nearest(scan.mask, "mask", read_mask).float()
+
+    def labels(self, scan: Scan) -> Tensor:
+        """Return a scan's labels, or zeros."""
+        if scan.labels is None:
+            return torch.zeros(1, 1, *self.shape, dtype=torch.int16)
+        return self._nearest(scan.labels, "labels", read_labels)
+
+    def _labels(self, pair: Pair) -> dict[str, Tensor]:
+        both = pair.fixed.labels is not None and pair.moving.labels is not None
+        return {
+            "fixed_labels": self.labels(pair.fixed),
+            "moving_labels": self.labels(pair.moving),
+            "has_labels": torch.tensor([float(both)]),
+        }
+
+    def _keypoints(self, pair: Pair) -> dict[str, Tensor]:
+        if pair.keypoints is None:
+            points = torch.zeros(2, 1, 0, 3)
+        else:
+            full = torch.from_numpy(np.stack(read_points(pair.keypoints)))[:, None].float()
+            points = torch.stack([resize_points(p, self.task.grid, self.shape) for p in full])
+        fixed, moving = points
+        return {
+            "fixed_points": fixed,
+            "moving_points": moving,
+            "point_weights": torch.ones(fixed.shape[:2]),
+        }
+
+    def _moved(self, sample: dict[str, Tensor], matrix: Tensor) -> dict[str, Tensor]:
+        """Apply the prealignment: what lies outside is background."""
+        if self.prealign == "none":
+            return sample
+        disp = affine_field(matrix, self.shape)
+        labels = warp(
+            sample["moving_labels"].float(), disp, interpolation="nearest", padding="zeros"
+        )
+        return {
+            **sample,
+            "moving": warp(sample["moving"], disp, padding="zeros"),
+            "moving_mask": warp(
+                sample["moving_mask"], disp, interpolation="nearest", padding="zeros"
+            ),
+            "moving_labels": labels.to(torch.int16),
+            "moving_points": apply_affine(invert_affine(matrix), sample["moving_points"]),
+        }
+
+    def _nearest(self, path: Path, kind: str, read: Callable[[Path], np.ndarray]) -> Tensor:
+        def compute() -> np.ndarray:
+            full = torch.from_numpy(read(path).astype(np.int16))[None, None]
+            return resize_labels(full, self.shape)[0, 0].numpy()
+
+        return self._cached(path, kind, compute)
+
+    def _cached(self, path: Path, kind: str, compute: Callable[[], np.ndarray]) -> Tensor:
+        settings = {"kind": kind, "shape": self.shape, "of": self.task.grid}
+        return torch.from_numpy(self.cache.get(path, settings, compute))[None, None]

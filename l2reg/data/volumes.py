@@ -1,0 +1,230 @@
+"""Read NIfTI volumes and point files, and say exactly what is wrong with them."""
+
+import gzip
+import zlib
+from dataclasses import dataclass
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+from jaxtyping import Float, Float32, Shaped
+from nibabel.filebasedimages import ImageFileError
+from nibabel.spatialimages import SpatialImage
+
+from l2reg.data.cases import PointFiles
+from l2reg.problems import InputError, Problem
+from l2reg.shapes import Shape3, Spacing
+
+_UNREADABLE = (EOFError, OSError, zlib.error, gzip.BadGzipFile, ImageFileError, ValueError)
+
+
+@dataclass(frozen=True)
+class Grid:
+    """Shape in voxels and voxel size in mm, along i, j, k."""
+
+    shape: Shape3
+    spacing_mm: Spacing
+
+
+def read_grid(path: Path) -> Grid:
+    """Return the grid of a volume; reads the header alone.
+
+    Raises:
+        InputError: If the file is missing, unreadable or not three-dimensional.
+    """
+    return _grid(_open(path), path)
+
+
+def read_affine(path: Path) -> Float[np.ndarray, "4 4"]:
+    """Return the header's map from voxels to RAS millimetres.
+
+    Raises:
+        InputError: If the file is missing or unreadable.
+    """
+    affine: np.ndarray = np.asarray(_open(path).affine, dtype=np.float64)
+    return affine
+
+
+def read_image(path: Path) -> Float32[np.ndarray, "i j k"]:
+    """Return intensities, the header's factor and offset applied.
+
+    Raises:
+        InputError: Also if a voxel is not finite.
+    """
+    image = np.asarray(_voxels(path), dtype=np.float32)
+    if not np.isfinite(image).all():
+        bad = ~np.isfinite(image)
+        first = tuple(int(index) for index in np.argwhere(bad)[0])
+        raise InputError(
+            Problem(
+                where=str(path),
+                what="has voxels that are not numbers",
+                expected="finite intensities",
+                found=f"{int(bad.sum())} voxels are NaN or infinite, the first at {first}",
+                remedy="replace them by the background value (-1000 HU in CT, 0 in MR)",
+            )
+        )
+    return image
+
+
+def read_labels(path: Path) -> Shaped[np.ndarray, "i j k"]:
+    """Return a label map as int16.
+
+    Raises:
+        InputError: Also if a value is not an integer.
+    """
+    values = _voxels(path)
+    odd = values[values != np.floor(values)]  # NaN is one of them
+    if odd.size:
+        raise InputError(
+            Problem(
+                where=str(path),
+                what="is not a label map",
+                expected="integers",
+                found=f"{odd.size} voxels with other values, such as {odd[0]:.4g}",
+                remedy="resample labels with nearest-neighbour interpolation",
+            )
+        )
+    if values.min(initial=0) < -(2**15) or values.max(initial=0) >= 2**15:
+        raise InputError(
+            Problem(
+                where=str(path),
+                what="has labels that are out of range",
+                expected="label values from 0 to 32767",
+                found=f"values from {values.min()} to {values.max()}",
+                remedy="renumber the labels as the task does",
+            )
+        )
+    return values.astype(np.int16)
+
+
+def read_mask(path: Path) -> Shaped[np.ndarray, "i j k"]:
+    """Return a mask as booleans: True where the file is not zero.
+
+    Raises:
+        InputError: Also if no voxel is inside.
+    """
+    mask: np.ndarray = read_labels(path) != 0
+    if not mask.any():
+        raise InputError(
+            Problem(
+                where=str(path),
+                what="is an empty mask",
+                expected="voxels other than 0 inside the region of interest",
+                found="0 everywhere",
+                remedy="make the mask again, or move the file away to work without one",
+            )
+        )
+    return mask
+
+
+def read_points(
+    files: PointFiles,
+) -> tuple[Float[np.ndarray, "n 3"], Float[np.ndarray, "n 3"]]:
+    """Return corresponding points of the fixed and of the moving scan, in voxels.
+
+    Raises:
+        InputError: If a file is missing, is not a table of numbers, or has the wrong columns.
+    """
+    tables = [_read_table(path, columns=6 // len(files.paths)) for path in files.paths]
+    if len({len(table) for table in tables}) > 1:
+        rows = ", ".join(f"{len(t)} in {p}" for t, p in zip(tables, files.paths, strict=True))
+        raise InputError(
+            Problem(
+                where=str(files.paths[-1]),
+                what="does not correspond to the points of the other scan",
+                expected="as many rows in both files",
+                found=f"rows: {rows}",
+                remedy="download both files again; row n of one belongs to row n of the other",
+            )
+        )
+    table = np.concatenate(tables, axis=1)
+    first, second = table[:, :3], table[:, 3:]
+    return (second, first) if files.reversed else (first, second)
+
+
+def _open(path: Path) -> SpatialImage:
+    if not path.is_file():
+        raise InputError(
+            Problem(
+                where=str(path),
+                what="is missing",
+                expected="a NIfTI volume (.nii.gz)",
+                found="no such file",
+                remedy="download or unpack it again; `l2reg check` lists all that is missing",
+            )
+        )
+    try:
+        image = nib.load(path)
+    except _UNREADABLE as error:
+        raise _unreadable(path, error) from error
+    if not isinstance(image, SpatialImage):
+        raise _unreadable(path, TypeError(f"a {type(image).__name__}"))
+    return image
+
+
+def _grid(image: SpatialImage, path: Path) -> Grid:
+    if len(image.shape) != 3:
+        raise InputError(
+            Problem(
+                where=str(path),
+                what="is not a 3D volume",
+                expected="three axes",
+                found=f"shape {image.shape}",
+                remedy="store one volume of one channel in a file",
+            )
+        )
+    i, j, k = image.shape
+    di, dj, dk = (float(size) for size in image.header.get_zooms()[:3])
+    return Grid((int(i), int(j), int(k)), (di, dj, dk))
+
+
+def _voxels(path: Path) -> np.ndarray:
+    image = _open(path)
+    _grid(image, path)
+    try:
+        voxels: np.ndarray = np.asanyarray(image.dataobj)
+    except _UNREADABLE as error:
+        raise _unreadable(path, error) from error
+    return voxels
+
+
+def _unreadable(path: Path, error: Exception) -> InputError:
+    size = path.stat().st_size
+    return InputError(
+        Problem(
+            where=str(path),
+            what="cannot be read",
+            expected="a complete NIfTI volume",
+            found=f"{size} bytes, and then: {str(error) or type(error).__name__}",
+            remedy="it is truncated or not a NIfTI file: download or unpack it again",
+        )
+    )
+
+
+def _read_table(path: Path, *, columns: int) -> Float[np.ndarray, "n c"]:
+    expected = f"rows of {columns} numbers, separated by commas, without a header"
+    remedy = "see docs/conventions.md for the columns"
+    if not path.is_file():
+        raise InputError(Problem(str(path), "is missing", expected, "no such file", remedy))
+    lines = [line for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+    try:
+        if not lines:
+            raise ValueError("an empty file")
+        table = np.loadtxt(lines, delimiter=",", ndmin=2, dtype=np.float64)
+    except ValueError as error:
+        raise InputError(
+            Problem(str(path), "is not a table of points", expected, str(error), remedy)
+        ) from error
+    if table.shape[1] != columns or not np.isfinite(table).all():
+        finite = "" if np.isfinite(table).all() else ", not all of them finite"
+        raise InputError(
+            Problem(
+                where=str(path),
+                what="has the wrong columns",
+                expected=expected,
+                found=f"{table.shape[0]} rows of {table.shape[1]} columns{finite}",
+                remedy=remedy,
+            )
+        )
+    return table

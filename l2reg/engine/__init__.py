@@ -1,0 +1,1 @@
+"""Training loop, its hooks, and the state of a run."""

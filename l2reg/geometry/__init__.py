@@ -1,0 +1,1 @@
+"""Displacement fields: the one convention, and what can be computed with it."""

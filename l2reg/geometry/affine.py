@@ -1,0 +1,54 @@
+"""Affine maps between voxel positions.
+
+A matrix ``(b, 3, 4)`` takes a voxel position ``p`` of the fixed grid to the position
+``matrix[:, :3] @ p + matrix[:, 3]`` in the moving grid: the same direction as a field.
+"""
+
+from collections.abc import Sequence
+
+import torch
+
+from l2reg.geometry.resize import voxel_ratio
+from l2reg.geometry.warp import voxel_grid
+from l2reg.shapes import Affine, Field, Points, Shape3
+
+
+def affine_field(matrix: Affine, shape: Shape3) -> Field:
+    """Return the displacement field of ``matrix`` on a grid of ``shape``."""
+    grid = voxel_grid(matrix.new_empty((len(matrix), 1, *shape)))
+    moved = torch.einsum("bcd,bdijk->bcijk", matrix[:, :, :3], grid)
+    return moved + matrix[:, :, 3, None, None, None] - grid
+
+
+def apply_affine(matrix: Affine, points: Points) -> Points:
+    """Return where ``matrix`` takes ``points``."""
+    return torch.einsum("bcd,bnd->bnc", matrix[:, :, :3], points) + matrix[:, None, :, 3]
+
+
+def affine_after_field(matrix: Affine, disp: Field) -> Field:
+    """Return the field of ``p -> matrix(p + disp(p))``: first the field, then the affine map.
+
+    Exact, where ``compose`` would interpolate. It joins a field found on an image that was moved
+    by ``matrix`` with that move, so that the original image is resampled once.
+    """
+    grid = voxel_grid(disp)
+    moved = torch.einsum("bcd,bdijk->bcijk", matrix[:, :, :3], grid + disp)
+    return moved + matrix[:, :, 3, None, None, None] - grid
+
+
+def invert_affine(matrix: Affine) -> Affine:
+    """Return the inverse map."""
+    linear = torch.linalg.inv(matrix[:, :, :3])
+    return torch.cat([linear, -linear @ matrix[:, :, 3:]], dim=2)
+
+
+def resize_affine(matrix: Affine, old: Sequence[int], new: Sequence[int]) -> Affine:
+    """Return ``matrix``, in voxels of grids of shape ``old``, in voxels of grids of ``new``."""
+    ratio = matrix.new_tensor(voxel_ratio(old, new))
+    scale = torch.cat([ratio[:, None] / ratio, ratio[:, None]], dim=1)
+    return matrix * scale
+
+
+def identity_affine(pairs: int) -> Affine:
+    """Return ``pairs`` maps that move nothing."""
+    return torch.eye(3, 4).repeat(pairs, 1, 1)

@@ -1,0 +1,1 @@
+"""From a trained or training-free model to fields on disk."""

@@ -1,0 +1,118 @@
+"""Predict a split into a folder, timed as the challenge does, re-read and scored."""
+
+import csv
+import json
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from tqdm import tqdm
+
+from l2reg.data.cases import Pair
+from l2reg.data.task import Task
+from l2reg.evaluation.evaluate import (
+    PairScores,
+    as_json,
+    can_be_scored,
+    load_truth,
+    score_field,
+    score_submission,
+    score_zero_field,
+)
+from l2reg.evaluation.table import score_table
+from l2reg.files import written_whole
+from l2reg.geometry.resize import resize_field
+from l2reg.inference.extras import Extra, check_extras, save_extras
+from l2reg.inference.predictor import Predictor
+from l2reg.submission.bundle import open_submission, write_bundle
+from l2reg.submission.fields import to_submission, write_field
+
+
+@dataclass(frozen=True)
+class Predicted:
+    """What a prediction made.
+
+    Attributes:
+        zip_path: The submission.
+        seconds: Time per pair, from the first read to the last write.
+        scores: Rows of the score table: ``zero field``, ``full resolution``, ``submission``;
+            empty where nothing is known to score with.
+    """
+
+    zip_path: Path
+    seconds: dict[str, float]
+    scores: dict[str, list[PairScores]]
+
+
+def predict_split(
+    predictor: Predictor, pairs: Sequence[Pair], out: Path, save: Sequence[Extra]
+) -> Predicted:
+    """Write the fields of ``pairs``, the zip, timings and scores below ``out``.
+
+    Args:
+        predictor: Model and reader.
+        pairs: Checked before (``data.check``); one is in memory at a time.
+        out: Exists and may be written to.
+        save: What to write below ``out/extra`` besides.
+
+    Raises:
+        InputError: If an extra is unknown, a file unreadable, or the zip not as it must be.
+    """
+    check_extras(save)
+    task = predictor.reader.task
+    scored = bool(pairs) and all(can_be_scored(pair, task) for pair in pairs)
+    seconds: dict[str, float] = {}
+    full_scores: list[PairScores] = []
+    predictor.warm_up()
+    for pair in tqdm(pairs, "predicting", disable=None):
+        started_at = time.perf_counter()
+        disp = predictor.register(pair)
+        (half,) = to_submission(disp, task.grid)
+        write_field(out / "submission" / task.folder, pair.name, half)
+        seconds[pair.name] = time.perf_counter() - started_at
+        tqdm.write(f"{pair.name}  {seconds[pair.name]:.2f} s")
+        if scored or save:
+            full = resize_field(disp, task.grid).cpu()
+            save_extras(out / "extra", pair, full, save)
+            if scored:
+                truth = load_truth(pair, task)
+                full_scores.append(score_field(pair.name, full[0].numpy(), truth, task))
+    _write_timings(out / "timings.csv", seconds)
+    zip_path = out / f"{task.folder}.zip"
+    write_bundle(out / "submission", task.folder, zip_path)
+    scores = _verified(zip_path, pairs, task, full_scores) if scored else {}
+    if not scored:
+        _read_all(zip_path, pairs, task)
+    with written_whole(out / "scores.json") as draft:
+        content = {"task": task.name, "seconds": seconds}
+        content |= {name: as_json(rows) for name, rows in scores.items()}
+        draft.write_text(json.dumps(content, indent=1), encoding="utf-8")
+    return Predicted(zip_path, seconds, scores)
+
+
+def _verified(
+    zip_path: Path, pairs: Sequence[Pair], task: Task, full_scores: list[PairScores]
+) -> dict[str, list[PairScores]]:
+    """Score what the organisers will see: the fields as they lie in the zip."""
+    scores = {
+        "zero field": [score_zero_field(pair, task) for pair in pairs],
+        "full resolution": full_scores,
+        "submission": score_submission(open_submission(zip_path, task.folder), pairs, task),
+    }
+    tqdm.write(score_table(scores))
+    return scores
+
+
+def _read_all(zip_path: Path, pairs: Sequence[Pair], task: Task) -> None:
+    submission = open_submission(zip_path, task.folder)
+    for pair in pairs:
+        submission.read(pair.name, task.grid)
+    tqdm.write("neither labels nor landmarks are at hand for every pair: nothing is scored")
+
+
+def _write_timings(path: Path, seconds: dict[str, float]) -> None:
+    with written_whole(path) as draft, draft.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(["pair", "seconds"])
+        writer.writerows((pair, f"{value:.4f}") for pair, value in seconds.items())

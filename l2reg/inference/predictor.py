@@ -1,0 +1,54 @@
+"""One pair in, one field out."""
+
+import torch
+from torch import nn
+
+from l2reg.data.batches import to_device
+from l2reg.data.cases import Pair
+from l2reg.data.reader import PairReader
+from l2reg.geometry.affine import affine_after_field
+from l2reg.inference.device import autocast
+from l2reg.models.prediction import Prediction
+from l2reg.shapes import Batch, Field
+
+
+class Predictor:
+    """Registers pairs with a model, which it leaves as it was.
+
+    Args:
+        model: See ``models.prediction.Model``.
+        reader: Reads pairs onto the model's working grid.
+        device: Where the model is.
+        precision: ``bf16`` runs the network's convolutions in bfloat16.
+    """
+
+    def __init__(
+        self, model: nn.Module, reader: PairReader, device: torch.device, precision: str
+    ) -> None:
+        self.model = model
+        self.reader = reader
+        self.device = device
+        self.precision = precision
+
+    def warm_up(self) -> None:
+        """Run once on an empty pair, so that the first real one is not slower than the others."""
+        blank = torch.zeros(1, 1, *self.reader.shape, device=self.device)
+        self.predict({"fixed": blank, "moving": blank, "fixed_mask": blank, "moving_mask": blank})
+
+    def register(self, pair: Pair) -> Field:
+        """Return the field of a pair on the working grid, in its voxels, prealignment included."""
+        batch = self.batch(pair)
+        return affine_after_field(batch["prealign"], self.predict(batch).disp)
+
+    def batch(self, pair: Pair) -> Batch:
+        """Return a pair as the model sees it."""
+        return to_device(self.reader.read(pair), self.device)
+
+    def predict(self, batch: Batch) -> Prediction:
+        """Return the model's prediction in evaluation mode, without gradients."""
+        was_training = self.model.training
+        self.model.eval()
+        with torch.no_grad(), autocast(self.device, self.precision):
+            prediction: Prediction = self.model(batch)
+        self.model.train(was_training)
+        return prediction

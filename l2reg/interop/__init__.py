@@ -1,0 +1,1 @@
+"""The third door of the field convention: to the world of millimetres."""

@@ -1,0 +1,59 @@
+"""Local normalised cross-correlation (Avants et al. 2008, squared as in ANTs and VoxelMorph)."""
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from l2reg.losses.objective import Aligned, masked_mean
+from l2reg.shapes import Image, PerPair
+
+
+def box_mean(volume: Image, window: int) -> Image:
+    """Return the mean over a cube around every voxel; cubes are cut off at the border."""
+    for axis in range(3):
+        size, padding = [1, 1, 1], [0, 0, 0]
+        size[axis], padding[axis] = window, window // 2
+        volume = F.avg_pool3d(volume, size, stride=1, padding=padding, count_include_pad=False)
+    return volume
+
+
+def local_ncc(fixed: Image, warped: Image, *, window: int, flat: float = 1e-4) -> Image:
+    """Return the squared correlation of both images inside a cube around every voxel.
+
+    Args:
+        fixed: Target image, intensities of order 1.
+        warped: Moving image on the fixed grid.
+        window: Odd edge length of the cube, in voxels.
+        flat: Variance below which a cube counts as flat.
+
+    Returns:
+        1 where the images agree up to a local gain and offset, and where either is flat and
+        nothing can be said; 0 where they are unrelated.
+    """
+    fixed, warped = (image.float() - image.float().mean() for image in (fixed, warped))
+    stacked = [fixed, warped, fixed * fixed, warped * warped, fixed * warped]
+    means = box_mean(torch.cat(stacked, dim=1), window)
+    fixed_mean, warped_mean, fixed_square, warped_square, product = means.chunk(5, dim=1)
+    covariance = product - fixed_mean * warped_mean
+    fixed_variance = (fixed_square - fixed_mean**2).clamp(min=0)
+    warped_variance = (warped_square - warped_mean**2).clamp(min=0)
+    return (covariance**2 + flat**2) / (fixed_variance * warped_variance + flat**2)
+
+
+class LocalNCC(nn.Module):
+    """``1 - local_ncc``: 0 for a perfect match, 1 for unrelated images.
+
+    Args:
+        window: Odd edge length of the cube, in voxels of the working grid.
+    """
+
+    def __init__(self, window: int) -> None:
+        super().__init__()
+        if window < 3 or window % 2 == 0:
+            raise ValueError(f"window must be an odd number of voxels, at least 3; got {window}")
+        self.window = window
+
+    def forward(self, aligned: Aligned) -> PerPair:
+        """Compare the warped with the fixed image; blind to local gain and offset."""
+        similarity = local_ncc(aligned.batch["fixed"], aligned.warped, window=self.window)
+        return masked_mean(1 - similarity, aligned.mask)

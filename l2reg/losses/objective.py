@@ -1,0 +1,85 @@
+"""The sum that training minimises, kept as its named parts."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from l2reg.geometry.warp import voxel_grid, warp
+from l2reg.models.prediction import Prediction
+from l2reg.shapes import Batch, Field, Image, Mask, PerPair, Scalar
+
+
+@dataclass(frozen=True)
+class Aligned:
+    """One batch after registration: everything a loss term may look at.
+
+    Attributes:
+        prediction: The field and what it was made from.
+        warped: Moving image on the fixed grid.
+        mask: Where images can be compared: inside the fixed mask, and looked up inside the moving
+            volume. No gradient.
+        batch: See ``data.reader.PairReader.read``.
+    """
+
+    prediction: Prediction
+    warped: Image
+    mask: Mask
+    batch: Batch
+
+
+class Objective(nn.Module):
+    """Weighted loss terms, by name.
+
+    The terms are returned one by one: the trainer adds them up, the logger labels them, and
+    no weight is ever applied twice. A term of weight 0 is not computed.
+
+    Args:
+        terms: Modules that map ``Aligned`` to one value per pair. A pair that lacks what a term
+            needs has the value 0, and counts in the mean: N ranks of B pairs equal one of N*B.
+        weights: One factor per term, 0 or more.
+    """
+
+    def __init__(self, terms: Mapping[str, nn.Module], weights: Mapping[str, float]) -> None:
+        super().__init__()
+        if terms.keys() != weights.keys():
+            raise ValueError(
+                "every loss term needs exactly one weight\n"
+                f"  terms    {sorted(terms)}\n"
+                f"  weights  {sorted(weights)}"
+            )
+        if min(weights.values()) < 0:
+            raise ValueError(f"loss weights must be 0 or more, got {dict(weights)}")
+        self.terms = nn.ModuleDict({n: term for n, term in terms.items() if weights[n] > 0})
+        self.weights = dict(weights)
+
+    def forward(self, prediction: Prediction, batch: Batch) -> dict[str, Scalar]:
+        """Return each term's weighted mean over the pairs; float32 whatever autocast does."""
+        with torch.autocast(batch["fixed"].device.type, enabled=False):
+            aligned = Aligned(
+                prediction=prediction,
+                warped=warp(batch["moving"], prediction.disp),
+                mask=comparable(prediction.disp, batch),
+                batch=batch,
+            )
+            return {
+                name: self.weights[name] * term(aligned).mean() for name, term in self.terms.items()
+            }
+
+
+def comparable(disp: Field, batch: Batch) -> Mask:
+    """Return 1 inside the fixed mask where ``disp`` looks up inside the moving volume, else 0."""
+    coords = disp.detach() + voxel_grid(disp)
+    last = coords.new_tensor(batch["moving"].shape[2:]).view(3, 1, 1, 1) - 1
+    inside = ((coords >= 0) & (coords <= last)).all(dim=1, keepdim=True)
+    return batch["fixed_mask"] * inside
+
+
+def masked_mean(values: Image, mask: Mask) -> PerPair:
+    """Return the mean of ``values`` over channels and over the voxels of ``mask``, per pair.
+
+    0 where the mask is empty.
+    """
+    total = (values * mask).sum(dim=(1, 2, 3, 4))
+    return total / (mask.sum(dim=(1, 2, 3, 4)) * values.shape[1]).clamp(min=1)

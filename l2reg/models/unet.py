@@ -1,0 +1,83 @@
+"""A U-Net on the stacked pair, after VoxelMorph (Balakrishnan et al. 2019, Dalca et al. 2019)."""
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from l2reg.data.reader import Grid
+from l2reg.models.blocks import ConvBlock, crop, pad_to_multiple
+from l2reg.models.heads import FieldHead
+from l2reg.models.prediction import Prediction
+from l2reg.shapes import Batch
+
+
+class UNet(nn.Module):
+    """Early fusion: both images enter as channels of one volume.
+
+    The encoder halves the grid at every level but the first. The decoder goes up again with skip
+    connections, one level for each of its widths: with fewer of them than halvings the field
+    is estimated on a coarser grid and interpolated, as in VoxelMorph's ``int_downsize``.
+
+    Args:
+        encoder: Feature maps per level, finest first.
+        decoder: Feature maps per level, coarsest first; at most one less than ``encoder``.
+        final: Feature maps of further convolutions where the field is estimated.
+        head: ``displacement`` or ``velocity``.
+        grid: Working grid.
+    """
+
+    def __init__(
+        self,
+        encoder: Sequence[int],
+        decoder: Sequence[int],
+        final: Sequence[int],
+        head: str,
+        grid: Grid | Sequence[int],
+    ) -> None:
+        super().__init__()
+        if not 0 < len(decoder) < len(encoder):
+            raise ValueError(
+                "decoder must have at least one level and one less than encoder at most\n"
+                f"  encoder  {list(encoder)}\n"
+                f"  decoder  {list(decoder)}"
+            )
+        self.grid = grid if isinstance(grid, str) else list(grid)
+        widths = [2, *encoder]
+        self.down = nn.ModuleList(
+            ConvBlock(widths[level], width, stride=1 if level == 0 else 2)
+            for level, width in enumerate(encoder)
+        )
+        self.up = nn.ModuleList()
+        channels = encoder[-1]
+        for width, skip in zip(decoder, reversed(encoder[:-1]), strict=False):
+            self.up.append(ConvBlock(channels + skip, width))
+            channels = width
+        self.final = nn.Sequential()
+        for width in final:
+            self.final.append(ConvBlock(channels, width))
+            channels = width
+        self.head = FieldHead(head, channels)
+        self.stride = 2 ** (len(encoder) - 1)
+
+    def forward(self, batch: Batch) -> Prediction:
+        """Return the field that brings ``batch["moving"]`` onto ``batch["fixed"]``."""
+        pair = torch.cat([batch["fixed"], batch["moving"]], dim=1)
+        i, j, k = pair.shape[2:]
+        features = pad_to_multiple(pair, self.stride)
+        padded_i, padded_j, padded_k = features.shape[2:]
+        skips = []
+        for block in self.down:
+            features = block(features)
+            skips.append(features)
+        skips.pop()
+        for block in self.up:
+            skip = skips.pop()
+            features = block(torch.cat([F.interpolate(features, size=skip.shape[2:]), skip], dim=1))
+        prediction = self.head(self.final(features), (padded_i, padded_j, padded_k))
+        velocity = prediction.velocity
+        return Prediction(
+            crop(prediction.disp, (i, j, k)),
+            None if velocity is None else crop(velocity, (i, j, k)),
+        )

@@ -1,0 +1,128 @@
+"""Pictures of one registered pair."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from jaxtyping import Float, Shaped
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from l2reg.evaluation.metrics import determinant
+
+Volume = Shaped[np.ndarray, "i j k"]
+
+GRID_LINES = 26  # along the longest side of a plane
+COLUMNS = (
+    "fixed",
+    "moving",
+    "warped",
+    "before: fixed, moving",
+    "after: fixed, warped",
+    "grid, deformed",
+    "volume change",
+)
+
+
+@dataclass(frozen=True)
+class RegisteredPair:
+    """What a picture of a pair shows; all on one grid.
+
+    Attributes:
+        fixed: Target image, in [0, 1].
+        moving: Moving image, in [0, 1].
+        warped: Moving image looked up through the field.
+        disp: The field, in voxels.
+        fixed_labels: Segmentation or mask of the fixed scan, outlined in the pictures.
+        warped_labels: That of the moving scan, looked up through the field.
+    """
+
+    fixed: Volume
+    moving: Volume
+    warped: Volume
+    disp: Float[np.ndarray, "3 i j k"]
+    fixed_labels: Volume
+    warped_labels: Volume
+
+
+def pair_figure(pair: RegisteredPair, title: str) -> Figure:
+    """Return three planes through the middle: images, overlays, deformed grid, volume change.
+
+    Overlays show the fixed image in magenta and the other in green: grey is agreement. Outlines
+    are yellow for fixed and cyan for warped labels. The last column is the Jacobian determinant,
+    blue where space shrinks, red where it grows, black where it folds.
+    """
+    det = np.pad(determinant(pair.disp), 1, mode="edge")
+    figure = Figure(figsize=(3 * len(COLUMNS), 9), layout="constrained")
+    figure.suptitle(title)
+    rows = figure.subplots(3, len(COLUMNS))
+    for axis, row in enumerate(rows):
+        _draw_plane(pair, det, axis, list(row))
+        for cell in row:
+            cell.set_axis_off()
+    for cell, heading in zip(rows[0], COLUMNS, strict=True):
+        cell.set_title(heading)
+    return figure
+
+
+def determinant_figure(disp: Float[np.ndarray, "3 i j k"]) -> Figure:
+    """Return a histogram of the Jacobian determinant, folds in red."""
+    det = determinant(disp).ravel()
+    figure = Figure(figsize=(6, 3), layout="constrained")
+    cell = figure.subplots()
+    cell.hist(det, bins=120, color="#4878a8")
+    if det.min() <= 0:
+        cell.axvspan(det.min(), 0, color="#c03030", alpha=0.3)
+    cell.axvline(1, color="black", linewidth=0.8)
+    cell.set_yscale("log")
+    cell.set_xlabel("Jacobian determinant (1: volume kept, 0 and below: fold)")
+    cell.set_ylabel("voxels")
+    folds = 100 * float((det <= 0).mean())
+    cell.set_title(f"{folds:.3f} % folds, from {det.min():.2f} to {det.max():.2f}")
+    return figure
+
+
+def _draw_plane(pair: RegisteredPair, det: Volume, axis: int, row: list[Axes]) -> None:
+    def plane(volume: Volume) -> np.ndarray:
+        """The middle slice, its first remaining axis running to the right."""
+        middle: np.ndarray = np.take(volume, volume.shape[axis] // 2, axis=axis).T
+        return middle
+
+    # Index i grows to the left, j to the back and k to the head in most tasks: head and face up.
+    origin: Literal["upper", "lower"] = "upper" if axis == 2 else "lower"
+    fixed, moving, warped = plane(pair.fixed), plane(pair.moving), plane(pair.warped)
+    for cell, image in zip(row, (fixed, moving, warped), strict=False):
+        cell.imshow(image, cmap="gray", vmin=0, vmax=1, origin=origin)
+    _outline(row[0], plane(pair.fixed_labels), "yellow")
+    _outline(row[2], plane(pair.fixed_labels), "yellow")
+    _outline(row[2], plane(pair.warped_labels), "cyan")
+    row[3].imshow(_overlay(fixed, moving), origin=origin)
+    row[4].imshow(_overlay(fixed, warped), origin=origin)
+    across, up = (other for other in range(3) if other != axis)
+    _draw_grid(row[5], plane(pair.disp[across]), plane(pair.disp[up]), flipped=origin == "upper")
+    change = np.log2(np.clip(plane(det), 1e-3, 1e3))
+    row[6].imshow(change, cmap="RdBu_r", vmin=-1.5, vmax=1.5, origin=origin)
+    folds = np.where(plane(det) <= 0, 1.0, np.nan)
+    row[6].imshow(folds, cmap="gray", vmin=1, vmax=2, origin=origin)
+
+
+def _outline(cell: Axes, labels: np.ndarray, color: str) -> None:
+    for label in np.unique(labels):
+        if label != 0:
+            cell.contour(labels == label, [0.5], colors=color, linewidths=0.6)
+
+
+def _overlay(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    overlay: np.ndarray = np.clip(np.stack([first, second, first], axis=-1), 0, 1)
+    return overlay
+
+
+def _draw_grid(cell: Axes, across: np.ndarray, up: np.ndarray, *, flipped: bool) -> None:
+    rows, columns = np.indices(across.shape)
+    x, y = columns + across, rows + up
+    step = max(1, max(across.shape) // GRID_LINES)
+    cell.plot(x[::step].T, y[::step].T, color="#305070", linewidth=0.5)
+    cell.plot(x[:, ::step], y[:, ::step], color="#305070", linewidth=0.5)
+    cell.set_aspect("equal")
+    if flipped:
+        cell.invert_yaxis()

@@ -1,0 +1,37 @@
+"""Gather what a picture of a pair shows."""
+
+import numpy as np
+import torch
+
+from l2reg.data.cases import Pair, Scan
+from l2reg.data.reader import PairReader
+from l2reg.evaluation.metrics import FullField, warp_labels
+from l2reg.geometry.warp import warp
+from l2reg.reporting.figures import RegisteredPair
+
+
+def registered_pair(pair: Pair, reader: PairReader, disp: FullField) -> RegisteredPair:
+    """Return a pair and its field, on the reader's grid.
+
+    Args:
+        pair: Read from disk, without prealignment: the field includes it.
+        reader: Of the grid that ``disp`` lives on.
+        disp: The field, in voxels of that grid.
+    """
+    fixed, moving = reader.image(pair.fixed), reader.image(pair.moving)
+    labels = [_outlined(scan, reader) for scan in (pair.fixed, pair.moving)]
+    return RegisteredPair(
+        fixed=fixed[0, 0].numpy(),
+        moving=moving[0, 0].numpy(),
+        warped=warp(moving, torch.from_numpy(disp)[None])[0, 0].numpy(),
+        disp=disp,
+        fixed_labels=labels[0],
+        warped_labels=warp_labels(labels[1], disp),
+    )
+
+
+def _outlined(scan: Scan, reader: PairReader) -> np.ndarray:
+    """Return a scan's labels, else its mask, else zeros."""
+    if scan.labels is None and scan.mask is not None:
+        return reader.mask(scan)[0, 0].numpy().astype(np.int16)
+    return reader.labels(scan)[0, 0].numpy()

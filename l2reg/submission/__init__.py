@@ -1,0 +1,1 @@
+"""What the challenge receives: the second door of the field convention."""

@@ -1,0 +1,108 @@
+"""Displacement fields as the Learn2Reg 2021 evaluation reads them.
+
+A submitted field has **fewer samples, not smaller values**: it lies on a corner-aligned grid of
+half the size and holds voxels of the full grid, float16, component first. Axis order, unit and
+direction are those of ``geometry.warp``, so there is nothing else to convert.
+"""
+
+import io
+import zipfile
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Float16
+
+from l2reg.files import written_whole
+from l2reg.geometry.resize import resample, resize_field
+from l2reg.problems import InputError, Problem
+from l2reg.shapes import Field, Shape3
+
+HalfField = Float16[np.ndarray, "3 half_i half_j half_k"]
+
+
+def half_shape(shape: Shape3) -> Shape3:
+    """Return the sampling grid of a submission for scans of ``shape``.
+
+    Raises:
+        InputError: If a size is odd: the official up-sampling by two could not give it back.
+    """
+    if any(size % 2 for size in shape):
+        raise InputError(
+            Problem(
+                where=f"grid {shape}",
+                what="cannot be submitted at half resolution",
+                expected="even sizes",
+                found=f"{shape}",
+                remedy="resample the task to even sizes",
+            )
+        )
+    i, j, k = shape
+    return (i // 2, j // 2, k // 2)
+
+
+def to_submission(disp: Field, shape: Shape3) -> list[HalfField]:
+    """Return the fields of a batch in the challenge's form.
+
+    Args:
+        disp: In voxels of its own grid, which may be the half, the full or any other grid.
+        shape: The task's full grid.
+    """
+    own_i, own_j, own_k = disp.shape[2:]
+    half = half_shape(shape)
+    if (own_i, own_j, own_k) != half:  # bring the values to the full grid's voxels, then sample
+        disp = resample(resize_field(disp, shape) if disp.shape[2:] != shape else disp, half)
+    else:
+        ratio = [(n - 1) / (m - 1) for n, m in zip(shape, half, strict=True)]
+        disp = disp * disp.new_tensor(ratio).view(3, 1, 1, 1)
+    return list(disp.detach().cpu().numpy().astype(np.float16))
+
+
+def file_name(pair_name: str) -> str:
+    """Return the name of a pair's field: ``disp_0438_0439.npz``."""
+    return f"disp_{pair_name}.npz"
+
+
+def write_field(folder: Path, pair_name: str, field: HalfField) -> Path:
+    """Write one field as the only array (``arr_0``) of an npz file, and return its path."""
+    path = folder / file_name(pair_name)
+    with written_whole(path) as draft, draft.open("wb") as file:
+        np.savez(file, field)
+    return path
+
+
+def read_field(content: bytes, where: str, shape: Shape3) -> HalfField:
+    """Return a submitted field, refusing what the organisers would refuse.
+
+    Args:
+        content: The bytes of the npz file.
+        where: Its name, for messages.
+        shape: The task's full grid.
+
+    Raises:
+        InputError: If it is not an npz file of exactly one float16 array of shape (3, half grid),
+            or has values that are not finite.
+    """
+    expected_shape = (3, *half_shape(shape))
+    expected = f"one array, float16, of shape {expected_shape}"
+    try:
+        with zipfile.ZipFile(io.BytesIO(content)), np.load(io.BytesIO(content)) as archive:
+            arrays = [archive[name] for name in archive.files]
+    except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
+        found = str(error) or type(error).__name__
+        raise _refused(where, "cannot be read as npz", expected, found) from error
+    if len(arrays) != 1:
+        names = f"{len(arrays)} arrays"
+        raise _refused(where, "does not hold one array", expected, names)
+    field: HalfField = arrays[0]
+    if field.dtype != np.float16 or field.shape != expected_shape:
+        found = f"{field.dtype}, shape {field.shape}"
+        raise _refused(where, "has the wrong form", expected, found)
+    if not np.isfinite(field).all():
+        found = f"{int((~np.isfinite(field)).sum())} values that are NaN or infinite"
+        raise _refused(where, "has values that are not numbers", "finite displacements", found)
+    return field
+
+
+def _refused(where: str, what: str, expected: str, found: str) -> InputError:
+    remedy = "write it with predict.py; docs/conventions.md shows the form"
+    return InputError(Problem(where, what, expected, found, remedy))

@@ -1,0 +1,141 @@
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+import pytest
+import torch
+import yaml
+
+from l2reg.config import build, config_dir, read_node
+from l2reg.data.dataset import Dataset
+from l2reg.data.phantom import make_phantom
+from l2reg.data.task import Task
+
+TINY = (12, 10, 14)  # voxels: even, and no two alike
+
+
+@pytest.fixture
+def rng() -> torch.Generator:
+    return torch.Generator().manual_seed(0)
+
+
+@pytest.fixture
+def random() -> np.random.Generator:
+    return np.random.default_rng(0)
+
+
+@pytest.fixture(autouse=True)
+def own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every test works in a folder of its own: nothing is left in the checkout."""
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture(autouse=True)
+def no_data_by_accident(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only tests marked ``data`` see the real scans."""
+    if request.node.get_closest_marker("data") is None:
+        monkeypatch.delenv("L2REG_DATA", raising=False)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for marker, variable in (("data", "L2REG_DATA"), ("golden", "L2REG_GOLDEN")):
+        reason = f"{variable} does not name a folder"
+        if not Path(os.environ.get(variable, "-")).is_dir():
+            for item in items:
+                if item.get_closest_marker(marker):
+                    item.add_marker(pytest.mark.skip(reason=reason))
+    if not torch.cuda.is_available():
+        for item in items:
+            if item.get_closest_marker("gpu"):
+                item.add_marker(pytest.mark.skip(reason="no CUDA device"))
+
+
+@pytest.fixture
+def real_data() -> Path:
+    return Path(os.environ["L2REG_DATA"])
+
+
+@pytest.fixture
+def golden() -> Path:
+    return Path(os.environ["L2REG_GOLDEN"])
+
+
+@pytest.fixture(scope="session")
+def phantoms(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """One small phantom data set of each flavour; read only."""
+    root = tmp_path_factory.mktemp("phantoms")
+    for flavour in ("lung", "abdomen", "oasis"):
+        make_phantom(flavour, root / flavour, n_pairs=3, size="small", seed=0)
+    return {flavour: root / flavour for flavour in ("lung", "abdomen", "oasis")}
+
+
+def write_volume(
+    path: Path,
+    array: np.ndarray,
+    spacing: tuple[float, float, float] = (1.75, 1.25, 1.75),
+) -> Path:
+    """Write a NIfTI volume and return its path."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    nib.save(nib.Nifti1Image(array, np.diag([*spacing, 1.0])), path)
+    return path
+
+
+@pytest.fixture
+def volume() -> Callable[..., Path]:
+    return write_volume
+
+
+def tiny(name: str, **changes: Any) -> Task:
+    """Return a task as its YAML describes it, on a grid of a few voxels."""
+    task: Task = build(read_node("task", name))
+    return replace(task, shape=TINY, **changes)
+
+
+@pytest.fixture
+def tiny_task() -> Callable[..., Task]:
+    return tiny
+
+
+@pytest.fixture
+def open_data() -> Callable[..., Dataset]:
+    """Build a data set as ``configs/data/default.yaml`` does, with changes by dotted key."""
+
+    def opened(task: Task, root: Path | None = None, **changes: Any) -> Dataset:
+        node: dict[str, Any] = yaml.safe_load((config_dir() / "data/default.yaml").read_text())
+        node |= {"root": root, "cache": None}
+        for key, value in changes.items():
+            if isinstance(value, Mapping):
+                node[key] = {**node[key], **value}
+            else:
+                node[key] = value
+        data: Dataset = build(node, task=task)
+        return data
+
+    return opened
+
+
+@pytest.fixture
+def lung_2021(tmp_path: Path) -> Path:
+    """A data root with three tiny lung pairs in the 2021 layout; pair 1 is for validation."""
+    random = np.random.default_rng(1)
+    folder = tmp_path / "root/task_02"
+    for case in (1, 2, 3):
+        for side in ("exp", "insp"):
+            name = f"case_{case:03}_{side}.nii.gz"
+            scan = random.integers(-1000, 200, TINY).astype(np.int16)
+            write_volume(folder / "training/scans" / name, scan)
+            mask = np.zeros(TINY, np.uint8)
+            mask[2:-2, 2:-2, 3:-3] = 1
+            write_volume(folder / "training/lungMasks" / name, mask)
+        points = random.uniform(2, 7, (20, 6))
+        kind = folder / (
+            "training/lms/case_001.txt" if case == 1 else f"keypoints/case_{case:03}.csv"
+        )
+        kind.parent.mkdir(parents=True, exist_ok=True)
+        np.savetxt(kind, points, fmt="%.3f", delimiter=",")
+    (folder / "pairs_val.csv").write_text("fixed, moving\n1, 1\n")
+    return tmp_path / "root"

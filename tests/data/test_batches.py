@@ -1,0 +1,84 @@
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from l2reg.data.batches import Batches, collate, to_device
+from l2reg.data.dataset import Dataset
+from l2reg.data.task import Task
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture
+def batches(
+    lung_2021: Path, tiny_task: Callable[..., Task], open_data: Callable[..., Dataset]
+) -> Callable[..., Batches]:
+    def made(batch_size: int = 2, seed: int = 0, n_points: int = 1024) -> Batches:
+        sampling = {"val_images": True, "n_points": n_points, "both_directions": True}
+        data = open_data(tiny_task("lung"), lung_2021, sampling=sampling)
+        return data.batches("half", batch_size=batch_size, seed=seed, device=CPU)
+
+    return made
+
+
+def same(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
+    return all(torch.equal(a[name], b[name]) for name in a)
+
+
+def test_a_step_gives_the_same_batch_however_often_and_in_whatever_order(
+    batches: Callable[..., Batches],
+) -> None:
+    first, second = batches(), batches()
+    forwards = [first[step] for step in range(4)]
+    backwards = [second[step] for step in (3, 2, 1, 0)][::-1]
+    assert all(same(a, b) for a, b in zip(forwards, backwards, strict=True))
+    assert not same(forwards[0], forwards[1])
+    assert not same(forwards[0], batches(seed=1)[0])
+
+
+def test_items_do_not_depend_on_the_batch_size(batches: Callable[..., Batches]) -> None:
+    one, three = batches(1)[5], batches(3)[5]
+    torch.testing.assert_close(three["fixed"][:1], one["fixed"])
+
+
+def test_pairs_with_and_without_points_share_a_batch(batches: Callable[..., Batches]) -> None:
+    for step in range(8):
+        batch = batches(4)[step]
+        counts = batch["point_weights"].sum(dim=1).tolist()
+        assert batch["fixed_points"].shape == (4, 20, 3)
+        assert set(counts) <= {0.0, 20.0}
+        if len(set(counts)) == 2:
+            return
+    pytest.fail("no batch mixed pairs with and without points")
+
+
+def test_at_most_so_many_points_are_drawn_and_they_correspond(
+    batches: Callable[..., Batches],
+) -> None:
+    made = batches(1, n_points=5)
+    made.augment = None
+    for step in range(20):
+        pair = made.draw(step, 0)
+        batch = made[step]
+        if pair.keypoints is not None:
+            every = made.read(pair)
+            rows = torch.cat([every["fixed_points"], every["moving_points"]], dim=2)[0]
+            drawn = torch.cat([batch["fixed_points"], batch["moving_points"]], dim=2)[0]
+            assert len(drawn) == 5
+            assert all((row == rows).all(dim=1).any() for row in drawn)
+
+
+def test_collating_pads_points_with_weight_0() -> None:
+    def sample(n: int) -> dict[str, torch.Tensor]:
+        points = torch.ones(1, n, 3)
+        return {"fixed_points": points, "moving_points": points, "point_weights": torch.ones(1, n)}
+
+    joined = collate([sample(2), sample(0), sample(3)])
+    assert joined["point_weights"].tolist() == [[1, 1, 0], [0, 0, 0], [1, 1, 1]]
+
+
+def test_moving_to_a_device_moves_every_tensor() -> None:
+    moved = to_device({"a": torch.ones(2)}, torch.device("meta"))
+    assert moved["a"].device.type == "meta"

@@ -1,0 +1,40 @@
+from pathlib import Path
+
+from l2reg.data.cases import Pair, PointFiles, Scan
+
+
+def scan(number: int) -> Scan:
+    return Scan(
+        id=number,
+        official_id=number + 43,
+        modality="MR",
+        image=Path(f"img{number}.nii.gz"),
+        labels=Path(f"seg{number}.nii.gz"),
+        mask=None,
+    )
+
+
+PAIR = Pair(
+    fixed=scan(395),
+    moving=scan(396),
+    keypoints=PointFiles((Path("k.csv"),)),
+    landmarks=PointFiles((Path("l.csv"),)),
+)
+
+
+def test_a_pair_is_named_by_official_ids_fixed_first() -> None:
+    assert PAIR.name == "0438_0439"
+
+
+def test_swapping_swaps_the_points_too_and_twice_is_nothing() -> None:
+    swapped = PAIR.swapped()
+    assert (swapped.fixed, swapped.moving) == (PAIR.moving, PAIR.fixed)
+    assert swapped.keypoints is not None
+    assert swapped.keypoints.reversed
+    assert swapped.swapped() == PAIR
+
+
+def test_images_only_keeps_nothing_that_scores() -> None:
+    bare = PAIR.images_only()
+    assert (bare.keypoints, bare.landmarks, bare.fixed.labels, bare.moving.labels) == (None,) * 4
+    assert bare.fixed.image == PAIR.fixed.image

@@ -1,0 +1,40 @@
+import numpy as np
+import pytest
+
+from l2reg.data.intensity import Percentiles, Window
+
+
+def test_a_window_maps_its_ends_to_0_and_1_and_clips_the_rest() -> None:
+    hu = np.array([[[-2000.0, -1000.0, -400.0, 200.0, 3000.0]]], dtype=np.float32)
+    expected = [[[0.0, 0.0, 0.5, 1.0, 1.0]]]
+    np.testing.assert_allclose(Window(low=-1000.0, high=200.0)(hu), expected, atol=1e-6)
+
+
+def test_air_is_0_so_that_zero_padding_means_air() -> None:
+    assert Window(low=-1000.0, high=200.0)(np.full((1, 1, 1), -1000, np.float32)) == 0
+
+
+def test_percentiles_are_those_of_the_voxels_that_are_not_zero() -> None:
+    image = np.zeros((5, 6, 7), np.float32)
+    image[2:] = np.arange(1, 3 * 42 + 1).reshape(3, 6, 7)
+    low, high = np.percentile(image[image != 0], [10, 90])
+    scaled = Percentiles(low=10.0, high=90.0)(image)
+    assert (scaled[:2] == 0).all()
+    inside = (image > low) & (image < high)
+    expected = (image[inside] - low) / (high - low)
+    np.testing.assert_allclose(scaled[inside], expected, atol=1e-6)
+    assert scaled.min() == 0
+    assert scaled.max() == 1
+
+
+@pytest.mark.parametrize("value", [0.0, 7.0])
+def test_a_flat_scan_is_finite(value: float) -> None:
+    scaled = Percentiles(low=1.0, high=99.0)(np.full((3, 4, 5), value, np.float32))
+    assert np.isfinite(scaled).all()
+
+
+def test_impossible_limits_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"low < high, got low=1\.0, high=1\.0"):
+        Window(low=1.0, high=1.0)
+    with pytest.raises(ValueError, match="0 <= low < high <= 100"):
+        Percentiles(low=50.0, high=101.0)

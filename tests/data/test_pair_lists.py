@@ -1,0 +1,72 @@
+from pathlib import Path
+
+import pytest
+
+from l2reg.data.pair_lists import read_csv, read_json
+from l2reg.problems import InputError
+
+
+@pytest.mark.parametrize(
+    "text", ["fixed, moving\n438, 439\n439, 440\n", "fixed, moving\r\n438, 439\r\n439,440\r\n\r\n"]
+)
+def test_the_challenges_lists_are_read_blanks_and_line_ends_included(
+    tmp_path: Path, text: str
+) -> None:
+    path = tmp_path / "pairs_val.csv"
+    path.write_bytes(text.encode())
+    assert read_csv(path) == [(438, 439), (439, 440)]
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("moving, fixed\n1, 2\n", "wrong columns"),
+        ("1, 2\n", "wrong columns"),
+        ("", "an empty file"),
+        ("fixed, moving\n", "lists no pair"),
+        ("fixed, moving\n1, 2, 3\n", "line 2: '1, 2, 3'"),
+        ("fixed, moving\n1, 2\none, two\n", "line 3: 'one, two'"),
+    ],
+)
+def test_other_lists_are_refused_with_the_line_at_fault(
+    tmp_path: Path, text: str, words: str
+) -> None:
+    path = tmp_path / "pairs_val.csv"
+    path.write_text(text)
+    with pytest.raises(InputError, match=words) as error:
+        read_csv(path)
+    assert str(path) in str(error.value)
+
+
+def test_all_bad_lines_are_shown_at_once(tmp_path: Path) -> None:
+    path = tmp_path / "pairs_val.csv"
+    path.write_text("fixed, moving\na, 2\n1, 2\n3\n")
+    with pytest.raises(InputError) as error:
+        read_csv(path)
+    assert len(error.value.problems) == 2
+
+
+def test_a_missing_list_is_said_as_such(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="is missing"):
+        read_csv(tmp_path / "none.csv")
+
+
+def test_pairs_of_a_dataset_json(tmp_path: Path) -> None:
+    path = tmp_path / "OASIS_dataset.json"
+    path.write_text(
+        '{"registration_val": [{"fixed": "./imagesTr/OASIS_0395_0000.nii.gz",'
+        ' "moving": "./imagesTr/OASIS_0396_0000.nii.gz"}]}'
+    )
+    assert read_json(path, "registration_val") == [(395, 396)]
+    assert read_json(path, "registration_test") is None
+
+
+@pytest.mark.parametrize(
+    "text", ["{", "[]", '{"registration_val": [{"fixed": "a.nii.gz", "moving": "b"}]}',
+             '{"registration_val": [{"fixed": "x_0001_0000.nii.gz"}]}']
+)  # fmt: skip
+def test_a_broken_json_is_refused(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "X_dataset.json"
+    path.write_text(text)
+    with pytest.raises(InputError, match="cannot be read as a list of pairs"):
+        read_json(path, "registration_val")

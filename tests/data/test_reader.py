@@ -1,0 +1,108 @@
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from l2reg.data.cache import Cache
+from l2reg.data.dataset import Dataset
+from l2reg.data.phantom import phantom_task
+from l2reg.data.reader import PairReader, working_shape
+from l2reg.data.task import Task
+from l2reg.data.volumes import read_image, read_points
+from l2reg.geometry.affine import affine_after_field
+from l2reg.geometry.warp import warp
+
+TINY = (12, 10, 14)
+
+
+@pytest.mark.parametrize(
+    ("grid", "expected"),
+    [("full", (192, 160, 193)), ("half", (96, 80, 97)), ([64, 64, 48], (64, 64, 48))],
+)
+def test_working_grids(grid: object, expected: tuple[int, ...]) -> None:
+    assert working_shape((192, 160, 193), grid) == expected  # type: ignore[arg-type]
+
+
+def test_a_pair_on_the_full_grid_is_what_the_files_hold(
+    lung_2021: Path, tiny_task: Callable[..., Task], open_data: Callable[..., Dataset]
+) -> None:
+    data = open_data(tiny_task("lung"), lung_2021)
+    pair = data.training_set.listed[0]
+    sample = data.reader("full").read(pair)
+    expected = (np.clip(read_image(pair.fixed.image), -1000, 200) + 1000) / 1200
+    np.testing.assert_allclose(sample["fixed"][0, 0].numpy(), expected, atol=1e-6)
+    assert sample["fixed_mask"].sum() == 8 * 6 * 8
+    assert pair.keypoints is not None
+    fixed, moving = read_points(pair.keypoints)
+    np.testing.assert_allclose(sample["fixed_points"][0].numpy(), fixed, atol=1e-5)
+    np.testing.assert_allclose(sample["moving_points"][0].numpy(), moving, atol=1e-5)
+    assert sample["point_weights"].tolist() == [[1.0] * 20]
+    torch.testing.assert_close(sample["spacing_mm"], torch.tensor([[1.75, 1.25, 1.75]]))
+    assert sample["has_labels"].tolist() == [0.0]
+    assert (sample["fixed_labels"] == 0).all()
+
+
+def test_the_half_grid_keeps_corners_and_points_follow(
+    lung_2021: Path, tiny_task: Callable[..., Task], open_data: Callable[..., Dataset]
+) -> None:
+    data = open_data(tiny_task("lung"), lung_2021)
+    pair = data.training_set.listed[0]
+    full, half = (data.reader(grid).read(pair) for grid in ("full", "half"))
+    assert half["moving"].shape == (1, 1, 6, 5, 7)
+    ratio = torch.tensor([5 / 11, 4 / 9, 6 / 13])
+    torch.testing.assert_close(half["fixed_points"], full["fixed_points"] * ratio)
+    torch.testing.assert_close(half["spacing_mm"], full["spacing_mm"] / ratio)
+
+
+def test_missing_masks_points_and_labels_are_ones_none_and_zeros(
+    lung_2021: Path, tiny_task: Callable[..., Task], open_data: Callable[..., Dataset]
+) -> None:
+    (lung_2021 / "task_02/training/lungMasks/case_001_exp.nii.gz").unlink()
+    data = open_data(tiny_task("lung"), lung_2021)
+    sample = data.reader("half").read(data.listed("val")[0])
+    assert (sample["fixed_mask"] == 1).all()
+    assert sample["fixed_points"].shape == (1, 0, 3)  # it has landmarks, which nobody may see
+
+
+def test_the_cache_changes_nothing(
+    lung_2021: Path, tiny_task: Callable[..., Task], open_data: Callable[..., Dataset]
+) -> None:
+    data = open_data(tiny_task("lung"), lung_2021)
+    pair = data.training_set.listed[0]
+    plain = data.reader("half").read(pair)
+    cached = PairReader(data.release.task, "half", "none", Cache(Path("cache")))
+    for _ in range(2):
+        sample = cached.read(pair)
+        assert sample.keys() == plain.keys()
+        assert all(torch.equal(sample[name], plain[name]) for name in plain)
+
+
+def test_prealignment_moves_image_mask_labels_and_points_together(
+    phantoms: dict[str, Path], open_data: Callable[..., Dataset]
+) -> None:
+    task = phantom_task("abdomen", "small", 0, 3, root=phantoms["abdomen"])
+    plain, moved = (open_data(task, prealign=how) for how in ("none", "mask_centre"))
+    pair = plain.listed("val")[0]
+    before, after = plain.reader("half").read(pair), moved.reader("half").read(pair)
+    assert after["prealign"][0, :, 3].norm() > 1
+    field = affine_after_field(after["prealign"], torch.zeros(1, 3, *before["moving"].shape[2:]))
+    expected = warp(before["moving"], field, padding="zeros")
+    torch.testing.assert_close(after["moving"], expected)
+    assert torch.equal(after["fixed"], before["fixed"])
+    overlap = [float((s["fixed_mask"] * s["moving_mask"]).sum()) for s in (before, after)]
+    assert overlap[1] > overlap[0]
+    assert set(after["moving_labels"].unique().tolist()) <= {0, 1, 2, 3, 4}
+
+
+def test_labels_reach_the_half_grid_without_new_values(
+    phantoms: dict[str, Path], open_data: Callable[..., Dataset]
+) -> None:
+    task = phantom_task("oasis", "small", 0, 3, root=phantoms["oasis"])
+    data = open_data(task)
+    sample = data.reader("half").read(data.listed("val")[0])
+    assert sample["has_labels"].tolist() == [1.0]
+    assert set(sample["fixed_labels"].unique().tolist()) <= set(range(36))
+    assert len(sample["fixed_labels"].unique()) > 25
+    assert sample["fixed_labels"].dtype == torch.int16

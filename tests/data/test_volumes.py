@@ -1,0 +1,153 @@
+from collections.abc import Callable
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+
+from l2reg.data.cases import PointFiles
+from l2reg.data.volumes import (
+    read_affine,
+    read_grid,
+    read_image,
+    read_labels,
+    read_mask,
+    read_points,
+)
+from l2reg.problems import InputError
+
+SHAPE = (4, 5, 6)
+
+
+def test_a_volume_is_read_with_its_grid(tmp_path: Path, volume: Callable[..., Path]) -> None:
+    array = np.arange(120, dtype=np.int16).reshape(SHAPE)
+    path = volume(tmp_path / "a.nii.gz", array, (1.0, 1.5, 2.0))
+    np.testing.assert_array_equal(read_image(path), array)
+    assert read_image(path).dtype == np.float32
+    assert (read_grid(path).shape, read_grid(path).spacing_mm) == (SHAPE, (1.0, 1.5, 2.0))
+    np.testing.assert_array_equal(read_affine(path), np.diag([1.0, 1.5, 2.0, 1.0]))
+
+
+def test_the_headers_factor_is_applied(tmp_path: Path) -> None:
+    image = nib.Nifti1Image(np.linspace(0, 1, 120, dtype=np.float32).reshape(SHAPE), np.eye(4))
+    image.header.set_data_dtype(np.uint8)
+    nib.save(image, tmp_path / "a.nii.gz")
+    np.testing.assert_allclose(
+        read_image(tmp_path / "a.nii.gz").ravel()[[0, -1]], [0, 1], atol=1e-3
+    )
+
+
+def test_a_missing_file_is_said_as_such(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"none\.nii\.gz: is missing"):
+        read_image(tmp_path / "none.nii.gz")
+
+
+@pytest.mark.parametrize("kept", [0, 10, 200, 0.5, 0.99])
+def test_a_truncated_file_is_said_as_such(
+    tmp_path: Path, volume: Callable[..., Path], kept: float, random: np.random.Generator
+) -> None:
+    path = volume(tmp_path / "a.nii.gz", random.normal(size=(20, 21, 22)).astype(np.float32))
+    data = path.read_bytes()
+    path.write_bytes(data[: int(kept * len(data)) if isinstance(kept, float) else kept])
+    with pytest.raises(InputError, match=r"a\.nii\.gz: cannot be read") as error:
+        read_image(path)
+    for words in ("expected", "found", "remedy", "download"):
+        assert words in str(error.value)
+
+
+def test_a_text_file_is_no_volume(tmp_path: Path) -> None:
+    path = tmp_path / "a.nii.gz"
+    path.write_text("<html>404</html>")
+    with pytest.raises(InputError, match="cannot be read"):
+        read_grid(path)
+
+
+def test_four_axes_are_refused(tmp_path: Path, volume: Callable[..., Path]) -> None:
+    path = volume(tmp_path / "a.nii.gz", np.zeros((*SHAPE, 2), np.float32))
+    with pytest.raises(InputError, match=r"(?s)is not a 3D volume.*\(4, 5, 6, 2\)"):
+        read_image(path)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_voxels_that_are_not_numbers_are_counted_and_located(
+    tmp_path: Path, volume: Callable[..., Path], value: float
+) -> None:
+    array = np.zeros(SHAPE, np.float32)
+    array[1, 2, 3] = array[3, 4, 5] = value
+    path = volume(tmp_path / "a.nii.gz", array)
+    with pytest.raises(InputError, match=r"2 voxels are NaN or infinite, the first at \(1, 2, 3\)"):
+        read_image(path)
+
+
+def test_labels_stored_as_floats_are_read_if_they_are_whole(
+    tmp_path: Path, volume: Callable[..., Path]
+) -> None:
+    labels = np.arange(120, dtype=np.float32).reshape(SHAPE) % 36
+    read = read_labels(volume(tmp_path / "a.nii.gz", labels))
+    np.testing.assert_array_equal(read, labels)
+    assert read.dtype == np.int16
+
+
+@pytest.mark.parametrize("value", [0.5, np.nan])
+def test_a_label_file_of_other_floats_is_refused(
+    tmp_path: Path, volume: Callable[..., Path], value: float
+) -> None:
+    labels = np.zeros(SHAPE, np.float32)
+    labels[0, 0, 1] = value
+    with pytest.raises(InputError, match=r"(?s)is not a label map.*nearest-neighbour"):
+        read_labels(volume(tmp_path / "a.nii.gz", labels))
+
+
+def test_labels_beyond_int16_are_refused(tmp_path: Path, volume: Callable[..., Path]) -> None:
+    with pytest.raises(InputError, match="out of range"):
+        read_labels(volume(tmp_path / "a.nii.gz", np.full(SHAPE, 40000, np.int32)))
+
+
+def test_an_empty_mask_is_refused(tmp_path: Path, volume: Callable[..., Path]) -> None:
+    with pytest.raises(InputError, match="is an empty mask"):
+        read_mask(volume(tmp_path / "a.nii.gz", np.zeros(SHAPE, np.uint8)))
+
+
+def test_six_columns_are_fixed_then_moving(tmp_path: Path) -> None:
+    path = tmp_path / "k.csv"
+    path.write_text("1.0,2.0,3.0,4.5,5.5,6.5\n7,8,9,10,11,12\n")
+    fixed, moving = read_points(PointFiles((path,)))
+    np.testing.assert_array_equal(fixed, [[1, 2, 3], [7, 8, 9]])
+    np.testing.assert_array_equal(moving, [[4.5, 5.5, 6.5], [10, 11, 12]])
+    np.testing.assert_array_equal(read_points(PointFiles((path,), reversed=True))[0], moving)
+
+
+def test_two_files_of_three_columns_correspond_row_by_row(tmp_path: Path) -> None:
+    a, b = tmp_path / "a.csv", tmp_path / "b.csv"
+    a.write_text("1,2,3\n4,5,6\n")
+    b.write_text("7,8,9\n10,11,12\n")
+    fixed, moving = read_points(PointFiles((a, b)))
+    np.testing.assert_array_equal(fixed, [[1, 2, 3], [4, 5, 6]])
+    np.testing.assert_array_equal(moving, [[7, 8, 9], [10, 11, 12]])
+    b.write_text("7,8,9\n")
+    with pytest.raises(InputError, match=r"(?s)as many rows.*2 in .*a\.csv, 1 in .*b\.csv"):
+        read_points(PointFiles((a, b)))
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("x,y,z,x,y,z\n1,2,3,4,5,6\n", "is not a table of points"),
+        ("1,2,3\n", "wrong columns"),
+        ("1,2,3,4,5\n", "wrong columns"),
+        ("1,2,3,4,5,6\n1,2,3\n", "is not a table of points"),
+        ("", "an empty file"),
+        ("1,2,3,4,5,nan\n", "not all of them finite"),
+    ],
+)
+def test_other_tables_are_refused(tmp_path: Path, text: str, words: str) -> None:
+    path = tmp_path / "k.csv"
+    path.write_text(text)
+    with pytest.raises(InputError, match=words) as error:
+        read_points(PointFiles((path,)))
+    assert "6 numbers" in str(error.value)
+
+
+def test_a_missing_table_is_said_as_such(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="is missing"):
+        read_points(PointFiles((tmp_path / "none.csv",)))

@@ -1,0 +1,55 @@
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from l2reg.data.dataset import Dataset
+from l2reg.data.phantom import phantom_task
+from l2reg.engine.validation import Validation
+from l2reg.evaluation.evaluate import score_zero_field
+from l2reg.inference.predictor import Predictor
+from l2reg.losses.mse import MSE
+from l2reg.losses.objective import Objective
+from l2reg.models.zero import Zero
+
+
+def validation(data: Dataset) -> Validation:
+    predictor = Predictor(Zero("half"), data.reader("half"), torch.device("cpu"), "float32")
+    return Validation(
+        predictor, data.listed("val"), Objective({"similarity": MSE()}, {"similarity": 1.0})
+    )
+
+
+@pytest.mark.parametrize(
+    ("flavour", "metric", "sign"), [("lung", "tre_mm", -1), ("oasis", "dsc", 1)]
+)
+def test_scores_are_the_official_ones_and_better_is_larger(
+    phantoms: dict[str, Path],
+    open_data: Callable[..., Dataset],
+    flavour: str,
+    metric: str,
+    sign: int,
+) -> None:
+    data = open_data(phantom_task(flavour, "small", 0, 3, root=phantoms[flavour]))
+    scores, quality = validation(data).score()
+    official = score_zero_field(data.listed("val")[0], data.release.task).values()
+    assert scores[f"val/{metric}"] == pytest.approx(official[metric])
+    assert quality == pytest.approx(sign * official[metric])
+    assert "val/hd95_voxels" not in scores
+
+
+def test_without_labels_and_landmarks_the_loss_decides(
+    lung_2021: Path, tiny_task: Callable[..., object], open_data: Callable[..., Dataset]
+) -> None:
+    (lung_2021 / "task_02/training/lms/case_001.txt").unlink()
+    scores, quality = validation(open_data(tiny_task("lung"), lung_2021)).score()
+    assert set(scores) == {"val/loss"}
+    assert quality == -scores["val/loss"] < 0
+
+
+def test_the_picture_is_of_the_first_pair(
+    phantoms: dict[str, Path], open_data: Callable[..., Dataset]
+) -> None:
+    data = open_data(phantom_task("lung", "small", 0, 3, root=phantoms["lung"]))
+    assert validation(data).draw().get_suptitle() == "0001_0001"

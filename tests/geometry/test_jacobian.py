@@ -1,0 +1,41 @@
+import numpy as np
+import torch
+
+from l2reg.geometry.jacobian import fold_fraction, jacobian_determinant
+from l2reg.geometry.warp import voxel_grid
+
+SHAPE = (6, 7, 8)
+GRID = voxel_grid(torch.empty(1, 1, *SHAPE, dtype=torch.float64))
+
+
+def test_no_displacement_has_determinant_1() -> None:
+    determinant = jacobian_determinant(torch.zeros(2, 3, *SHAPE))
+    assert determinant.shape == (2, 4, 5, 6)
+    assert (determinant == 1).all()
+
+
+def test_a_stretch_of_a_tenth_along_one_axis_is_1_1_and_along_all_1_331() -> None:
+    stretched = torch.zeros_like(GRID)
+    stretched[:, 0] = 0.1 * GRID[:, 0]
+    torch.testing.assert_close(
+        jacobian_determinant(stretched), torch.full((1, 4, 5, 6), 1.1).double()
+    )
+    torch.testing.assert_close(
+        jacobian_determinant(0.1 * GRID), torch.full((1, 4, 5, 6), 1.331).double()
+    )
+
+
+def test_agrees_with_numpy_on_a_random_field(rng: torch.Generator) -> None:
+    disp = torch.randn(1, 3, *SHAPE, generator=rng, dtype=torch.float64)
+    matrix = np.empty((*SHAPE, 3, 3))
+    for component in range(3):
+        for axis, gradient in enumerate(np.gradient(disp[0, component].numpy())):
+            matrix[..., component, axis] = gradient + (component == axis)
+    expected = np.linalg.det(matrix)[1:-1, 1:-1, 1:-1]
+    np.testing.assert_allclose(jacobian_determinant(disp)[0].numpy(), expected, atol=1e-12)
+
+
+def test_a_mirrored_axis_folds_everywhere_and_a_translation_nowhere() -> None:
+    mirrored = torch.zeros_like(GRID)
+    mirrored[:, 1] = -2 * GRID[:, 1]
+    assert fold_fraction(torch.cat([mirrored, torch.full_like(GRID, 3.0)])).tolist() == [1.0, 0.0]

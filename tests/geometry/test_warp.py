@@ -1,0 +1,145 @@
+import numpy as np
+import pytest
+import torch
+from monai.networks.blocks import Warp
+from scipy.ndimage import map_coordinates
+
+from l2reg.geometry.warp import sample_at_points, voxel_grid, warp
+
+SHAPE = (5, 6, 7)  # three different sizes, so that a swapped axis cannot pass
+
+
+def constant_field(shape: tuple[int, int, int], *vector: float) -> torch.Tensor:
+    return torch.tensor(vector).view(1, 3, 1, 1, 1).expand(1, 3, *shape)
+
+
+@pytest.mark.parametrize("axis", [0, 1, 2])
+def test_convention_component_c_looks_one_voxel_further_along_axis_c(axis: int) -> None:
+    moving = torch.zeros(1, 1, *SHAPE)
+    position = [2, 3, 4]
+    moving[0, 0, *position] = 1.0
+    vector = [0.0, 0.0, 0.0]
+    vector[axis] = 1.0
+
+    warped = warp(moving, constant_field(SHAPE, *vector), padding="zeros")
+
+    position[axis] -= 1  # we look ahead, so the content arrives one voxel earlier
+    assert (warped[0, 0] > 0.5).nonzero().tolist() == [position]
+
+
+def test_a_shift_of_1_2_3_lands_exactly_there() -> None:
+    moving = torch.zeros(1, 1, 9, 10, 11)
+    moving[0, 0, 5, 6, 7] = 1.0
+    warped = warp(moving, constant_field((9, 10, 11), 1.0, 2.0, 3.0), padding="zeros")
+    assert (warped[0, 0] > 0.5).nonzero().tolist() == [[4, 4, 4]]
+    torch.testing.assert_close(warped[0, 0, 4, 4, 4], torch.tensor(1.0))
+
+
+@pytest.mark.parametrize("moving_shape", [SHAPE, (4, 9, 8)])
+def test_agrees_with_scipy_in_float64(
+    moving_shape: tuple[int, int, int], rng: torch.Generator
+) -> None:
+    moving = torch.rand(1, 1, *moving_shape, generator=rng, dtype=torch.float64)
+    disp = 2 * torch.randn(1, 3, *SHAPE, generator=rng, dtype=torch.float64)
+
+    warped = warp(moving, disp)
+
+    positions = np.indices(SHAPE) + disp[0].numpy()
+    expected = map_coordinates(moving[0, 0].numpy(), positions, order=1, mode="nearest")
+    np.testing.assert_allclose(warped[0, 0].numpy(), expected, atol=1e-12)
+
+
+def test_agrees_with_scipy_to_1e5_inside_in_float32(rng: torch.Generator) -> None:
+    shape = (20, 26, 31)
+    moving = torch.rand(1, 1, *shape, generator=rng)
+    grid = voxel_grid(moving)
+    target = torch.rand(1, 3, *shape, generator=rng) * (torch.tensor(shape) - 1).view(3, 1, 1, 1)
+    disp = target - grid  # every lookup lands inside
+
+    warped = warp(moving, disp)
+
+    positions = np.indices(shape) + disp[0].numpy().astype(np.float64)
+    expected = map_coordinates(moving[0, 0].numpy(), positions, order=1)
+    np.testing.assert_allclose(warped[0, 0].numpy(), expected, atol=1e-5)
+
+
+@pytest.mark.filterwarnings("ignore:monai.networks.blocks.Warp")
+def test_agrees_with_monai(rng: torch.Generator) -> None:
+    moving = torch.rand(2, 3, *SHAPE, generator=rng)
+    disp = torch.randn(2, 3, *SHAPE, generator=rng)
+    monai_warp = Warp(mode="bilinear", padding_mode="border")
+    torch.testing.assert_close(warp(moving, disp), monai_warp(moving, disp), atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("shape", [(4, 7, 10), (5, 8, 9), (1, 6, 3)])
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-4), (torch.float64, 1e-12)])
+def test_the_zero_field_returns_the_image(
+    shape: tuple[int, int, int], dtype: torch.dtype, tolerance: float, rng: torch.Generator
+) -> None:
+    image = torch.rand(1, 2, *shape, generator=rng, dtype=dtype)
+    warped = warp(image, torch.zeros(1, 3, *shape, dtype=dtype))
+    torch.testing.assert_close(warped, image, atol=tolerance, rtol=0)
+
+
+def test_outside_is_the_edge_voxel_or_zero() -> None:
+    image = torch.full((1, 1, *SHAPE), 3.0)
+    far = constant_field(SHAPE, 20.0, 0.0, 0.0)
+    assert (warp(image, far) == 3.0).all()
+    assert (warp(image, far, padding="zeros") == 0.0).all()
+
+
+def test_nearest_lookup_invents_no_label(rng: torch.Generator) -> None:
+    labels = torch.randint(0, 2, (1, 1, *SHAPE), generator=rng).float() * 35
+    disp = torch.randn(1, 3, *SHAPE, generator=rng)
+    assert set(warp(labels, disp, interpolation="nearest").unique().tolist()) <= {0.0, 35.0}
+    assert len(warp(labels, disp).unique()) > 2  # linear lookups would
+
+
+def test_half_precision_and_autocast_change_nothing_but_the_input(rng: torch.Generator) -> None:
+    image = torch.rand(1, 1, 20, 21, 22, generator=rng)
+    disp = torch.randn(1, 3, 20, 21, 22, generator=rng)
+    exact = warp(image, disp)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert torch.equal(warp(image, disp), exact)
+    half = warp(image.half(), disp.half())
+    assert half.dtype == torch.float32
+    assert torch.equal(half, warp(image.half().float(), disp.half().float()))
+
+
+def test_gradient_reaches_image_and_field(rng: torch.Generator) -> None:
+    moving = torch.rand(1, 2, 3, 4, 5, generator=rng, dtype=torch.float64, requires_grad=True)
+    disp = 0.3 + 0.2 * torch.rand(1, 3, 3, 4, 5, generator=rng, dtype=torch.float64)
+    assert torch.autograd.gradcheck(warp, (moving, disp.requires_grad_()))
+
+
+def test_points_are_sampled_where_they_lie(rng: torch.Generator) -> None:
+    volume = torch.rand(2, 3, *SHAPE, generator=rng, dtype=torch.float64)
+    points = torch.rand(2, 11, 3, generator=rng, dtype=torch.float64) * torch.tensor([4, 5, 6])
+    sampled = sample_at_points(volume, points)
+    for pair in range(2):
+        for channel in range(3):
+            expected = map_coordinates(
+                volume[pair, channel].numpy(), points[pair].T.numpy(), order=1
+            )
+            np.testing.assert_allclose(sampled[pair, :, channel].numpy(), expected, atol=1e-12)
+
+
+def blob(shape: tuple[int, int, int], centre: torch.Tensor) -> torch.Tensor:
+    offset = voxel_grid(torch.empty(1, 1, *shape)) - centre.view(1, 3, 1, 1, 1)
+    return torch.exp(-offset.square().sum(dim=1, keepdim=True) / 4)
+
+
+@pytest.mark.parametrize(("sign", "agrees"), [(1.0, True), (-1.0, False)])
+def test_images_and_points_move_together_fixed_to_moving(sign: float, agrees: bool) -> None:
+    shape = (24, 26, 28)
+    grid = voxel_grid(torch.empty(1, 1, *shape))
+    wave = torch.sin(2 * torch.pi * grid.flip(1) / 26)
+    disp = wave * torch.tensor([1.5, -2.0, 1.0]).view(3, 1, 1, 1)
+    fixed_point = torch.tensor([[[7.0, 6.0, 7.0]]])
+    moving_point = fixed_point + sample_at_points(disp, fixed_point)
+    moving = blob(shape, moving_point[0, 0])
+
+    warped = warp(moving, sign * disp)[0, 0]
+
+    brightest = torch.tensor(np.unravel_index(int(warped.argmax()), shape), dtype=torch.float32)
+    assert bool((brightest - fixed_point[0, 0]).abs().max() <= 1) is agrees

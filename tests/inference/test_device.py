@@ -1,0 +1,30 @@
+import pytest
+import torch
+
+from l2reg.inference.device import autocast, pick_device
+from l2reg.problems import InputError
+
+
+def test_auto_is_the_gpu_or_the_cpu_with_a_line(capsys: pytest.CaptureFixture[str]) -> None:
+    device = pick_device("auto")
+    said = capsys.readouterr().out
+    assert device.type == ("cuda" if torch.cuda.is_available() else "cpu")
+    assert ("no CUDA device" in said) is (device.type == "cpu")
+
+
+@pytest.mark.parametrize("name", ["cuda:99", "gpu"])
+def test_a_device_that_cannot_be_used_is_refused(name: str) -> None:
+    with pytest.raises(InputError, match=f"device={name}: cannot be used"):
+        pick_device(name)
+
+
+def test_autocast_is_bfloat16_or_off() -> None:
+    a = torch.ones(4, 4)
+    for precision, dtype in (("float32", torch.float32), ("bf16", torch.bfloat16)):
+        with autocast(torch.device("cpu"), precision):
+            assert (a @ a).dtype == dtype
+
+
+def test_an_unknown_precision_is_refused() -> None:
+    with pytest.raises(InputError, match="float32 or bf16"):
+        autocast(torch.device("cpu"), "fp16")

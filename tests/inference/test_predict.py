@@ -1,0 +1,84 @@
+import csv
+import json
+import math
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from l2reg.data.dataset import Dataset
+from l2reg.data.phantom import phantom_task
+from l2reg.inference.predict import predict_split
+from l2reg.inference.predictor import Predictor
+from l2reg.models.prediction import Prediction
+from l2reg.models.zero import Zero
+from l2reg.shapes import Batch
+
+CPU = torch.device("cpu")
+
+
+class Shift(torch.nn.Module):
+    """Moves everything by one half-grid voxel along each axis."""
+
+    grid = "half"
+
+    def forward(self, batch: Batch) -> Prediction:
+        return Prediction(torch.ones_like(batch["fixed"]).repeat(1, 3, 1, 1, 1))
+
+
+def predicted(
+    data: Dataset, model: torch.nn.Module, out: Path
+) -> tuple[dict[str, object], np.ndarray]:
+    predictor = Predictor(model, data.reader("half"), CPU, "float32")
+    pairs = data.listed("val")
+    result = predict_split(predictor, pairs, out, [])
+    folder = data.release.task.folder
+    assert result.zip_path == out / f"{folder}.zip"
+    field = np.load(out / f"submission/{folder}/disp_{pairs[0].name}.npz")["arr_0"]
+    return json.loads((out / "scores.json").read_text()), field
+
+
+@pytest.mark.parametrize("flavour", ["lung", "abdomen", "oasis"])
+def test_the_zero_model_makes_the_exemplary_submission_and_its_scores(
+    phantoms: dict[str, Path], open_data: Callable[..., Dataset], tmp_path: Path, flavour: str,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    data = open_data(phantom_task(flavour, "small", 0, 3, root=phantoms[flavour]))
+    scores, field = predicted(data, Zero("half"), tmp_path / "out")
+    assert (field == 0).all()
+    assert field.dtype == np.float16
+    assert scores["submission"] == scores["zero field"] == scores["full resolution"]
+    with zipfile.ZipFile(tmp_path / f"out/{data.release.task.folder}.zip") as archive:
+        assert archive.namelist()[0] == "submission/dummy.txt"
+    assert "zero field" in capsys.readouterr().out
+    with (tmp_path / "out/timings.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [row["pair"] for row in rows] == [pair.name for pair in data.listed("val")]
+    assert all(float(row["seconds"]) > 0 for row in rows)
+
+
+def test_a_known_field_is_submitted_in_full_voxels_and_scored_as_the_organisers_will(
+    phantoms: dict[str, Path], open_data: Callable[..., Dataset], tmp_path: Path
+) -> None:
+    data = open_data(phantom_task("lung", "small", 0, 3, root=phantoms["lung"]))
+    scores, field = predicted(data, Shift(), tmp_path / "out")
+    expected = np.array([71 / 35, 63 / 31, 79 / 39])
+    np.testing.assert_allclose(field[:, 3, 4, 5], expected, rtol=1e-3)
+    tre = {name: scores[name]["aggregates"]["tre_mm"]["mean"] for name in
+           ("zero field", "full resolution", "submission")}  # fmt: skip
+    assert math.isclose(tre["full resolution"], tre["submission"], abs_tol=0.01)
+    assert abs(tre["zero field"] - tre["submission"]) > 0.1
+
+
+def test_without_anything_to_score_with_the_zip_is_still_checked(
+    lung_2021: Path, tiny_task: Callable[..., object], open_data: Callable[..., Dataset],
+    tmp_path: Path, capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    (lung_2021 / "task_02/training/lms/case_001.txt").unlink()
+    data = open_data(tiny_task("lung"), lung_2021)
+    scores, _ = predicted(data, Zero("half"), tmp_path / "out")
+    assert set(scores) == {"task", "seconds"}
+    assert "nothing is scored" in capsys.readouterr().out

@@ -1,0 +1,31 @@
+from collections.abc import Callable
+
+import pytest
+import torch
+
+from l2reg.geometry.warp import warp
+from l2reg.losses.objective import Aligned, comparable
+from l2reg.models.prediction import Prediction
+
+
+@pytest.fixture
+def aligned() -> Callable[..., Aligned]:
+    """Make what a term sees, from images and a field; masks are full unless given."""
+
+    def made(
+        fixed: torch.Tensor, moving: torch.Tensor, disp: torch.Tensor | None = None,
+        **batch: torch.Tensor,
+    ) -> Aligned:  # fmt: skip
+        pairs = len(fixed)
+        disp = torch.zeros(pairs, 3, *fixed.shape[2:]) if disp is None else disp
+        whole = {
+            "fixed": fixed,
+            "moving": moving,
+            "fixed_mask": torch.ones_like(fixed),
+            "moving_mask": torch.ones_like(moving),
+            "spacing_mm": torch.tensor([[1.0, 1.0, 1.0]]).expand(pairs, 3),
+            **batch,
+        }
+        return Aligned(Prediction(disp), warp(moving, disp), comparable(disp, whole), whole)
+
+    return made

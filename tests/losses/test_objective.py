@@ -1,0 +1,168 @@
+from collections.abc import Callable
+
+import pytest
+import torch
+import yaml
+from torch import nn
+
+from l2reg.config import build, config_dir
+from l2reg.losses.diffusion import Diffusion
+from l2reg.losses.mse import MSE
+from l2reg.losses.objective import Aligned, Objective, comparable, masked_mean
+from l2reg.models.prediction import Prediction
+
+SHAPE = (12, 13, 14)
+
+
+def full_objective(name: str) -> Objective:
+    """Return the objective of a YAML file with every term switched on."""
+    shared, own = (
+        yaml.safe_load((config_dir() / f"loss/{stem}.yaml").read_text())
+        for stem in ("_terms", name)
+    )
+    terms = shared["terms"] | own["terms"]
+    objective: Objective = build({**shared, "terms": terms, "weights": dict.fromkeys(terms, 1.0)})
+    return objective
+
+
+def batch(pairs: int, rng: torch.Generator) -> dict[str, torch.Tensor]:
+    image = torch.rand(pairs, 1, *SHAPE, generator=rng)
+    labels = torch.randint(0, 3, (pairs, 1, *SHAPE), generator=rng, dtype=torch.int16)
+    points = 2 + 8 * torch.rand(pairs, 6, 3, generator=rng)
+    return {
+        "fixed": image,
+        "moving": image.roll(1, dims=2),
+        "fixed_mask": torch.ones_like(image),
+        "moving_mask": torch.ones_like(image),
+        "fixed_labels": labels,
+        "moving_labels": labels.roll(1, dims=2),
+        "has_labels": torch.ones(pairs),
+        "fixed_points": points,
+        "moving_points": points + 1,
+        "point_weights": torch.ones(pairs, 6),
+        "spacing_mm": torch.tensor([[1.0, 1.5, 2.0]]).expand(pairs, 3),
+    }
+
+
+def still(pairs: int) -> Prediction:
+    return Prediction(torch.zeros(pairs, 3, *SHAPE))
+
+
+@pytest.mark.parametrize("name", ["mse", "lncc", "mind"])
+def test_equal_scans_without_deformation_cost_nothing_at_all(
+    name: str, rng: torch.Generator
+) -> None:
+    same = batch(2, rng)
+    for kind in ("", "_labels", "_points"):
+        same[f"moving{kind}"] = same[f"fixed{kind}"]
+    terms = full_objective(name)(still(2), same)
+    assert set(terms) == {"similarity", "smoothness", "dice", "keypoints"}
+    assert all(abs(float(value)) < 1e-6 for value in terms.values())
+
+
+@pytest.mark.parametrize("name", ["mse", "lncc", "mind"])
+def test_different_scans_cost_something_in_every_term_but_smoothness(
+    name: str, rng: torch.Generator
+) -> None:
+    terms = full_objective(name)(still(1), batch(1, rng))
+    assert terms.pop("smoothness") == 0
+    assert all(float(value) > 1e-3 for value in terms.values())
+
+
+@pytest.mark.parametrize("name", ["mse", "lncc", "mind"])
+def test_two_ranks_of_one_pair_equal_one_rank_of_two(name: str, rng: torch.Generator) -> None:
+    objective, both = full_objective(name), batch(2, rng)
+    both["has_labels"] = torch.tensor([1.0, 0.0])  # partial supervision
+    both["point_weights"] = torch.tensor([[0.0] * 6, [1.0] * 6])
+    together = objective(still(2), both)
+    apart = [
+        objective(still(1), {key: value[n : n + 1] for key, value in both.items()}) for n in (0, 1)
+    ]
+    for term, value in together.items():
+        torch.testing.assert_close(value, (apart[0][term] + apart[1][term]) / 2)
+
+
+@pytest.mark.parametrize("name", ["mse", "lncc", "mind"])
+@pytest.mark.parametrize("kind", ["flat", "offset", "half", "black"])
+def test_hard_input_gives_finite_values_and_gradients(
+    name: str, kind: str, rng: torch.Generator
+) -> None:
+    data = batch(1, rng)
+    for side in ("fixed", "moving"):
+        image = data[side]
+        data[side] = {
+            "flat": torch.full_like(image, 0.5),
+            "offset": image + 1000,
+            "half": image.half(),
+            "black": torch.zeros_like(image),
+        }[kind]
+    disp = (0.1 * torch.randn(1, 3, *SHAPE, generator=rng)).requires_grad_()
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        terms = full_objective(name)(Prediction(disp), data)
+    total = torch.stack(list(terms.values())).sum()
+    total.backward()
+    assert all(value.dtype == torch.float32 for value in terms.values())
+    assert torch.isfinite(total)
+    assert disp.grad is not None
+    assert torch.isfinite(disp.grad).all()
+
+
+@pytest.mark.parametrize("name", ["mse", "lncc", "mind"])
+def test_autocast_changes_no_value(name: str, rng: torch.Generator) -> None:
+    objective, data = full_objective(name), batch(1, rng)
+    exact = objective(still(1), data)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        rough = objective(still(1), data)
+    assert all(torch.equal(exact[term], rough[term]) for term in exact)
+
+
+@pytest.mark.parametrize("name", ["mse", "lncc", "mind"])
+def test_changing_the_mask_changes_the_loss_and_an_empty_one_costs_nothing(
+    name: str, rng: torch.Generator
+) -> None:
+    objective, data = full_objective(name), batch(1, rng)
+    data["moving"][:, :, :6] = data["fixed"][:, :, :6]  # one half agrees
+    whole = objective(still(1), data)["similarity"]
+    data["fixed_mask"] = torch.zeros_like(data["fixed"])
+    data["fixed_mask"][:, :, :4] = 1
+    part = objective(still(1), data)["similarity"]
+    assert not torch.isclose(whole, part, rtol=1e-3)
+    data["fixed_mask"][:] = 0
+    assert objective(still(1), data)["similarity"] == 0
+
+
+def test_weights_multiply_once_and_a_term_of_weight_0_is_not_computed() -> None:
+    class Fails(nn.Module):
+        def forward(self, aligned: Aligned) -> torch.Tensor:
+            raise AssertionError("computed")
+
+    fixed, moving = torch.zeros(1, 1, *SHAPE), torch.ones(1, 1, *SHAPE)
+    data = {"fixed": fixed, "moving": moving, "fixed_mask": torch.ones_like(fixed)}
+    objective = Objective({"a": MSE(), "b": Fails()}, {"a": 3.0, "b": 0.0})
+    assert {name: float(value) for name, value in objective(still(1), data).items()} == {"a": 3.0}
+
+
+def test_a_term_without_weight_is_refused_by_name() -> None:
+    with pytest.raises(ValueError, match=r"(?s)terms.*smoothness.*weights.*smooth'"):
+        Objective({"smoothness": Diffusion()}, {"smooth": 1.0})
+    with pytest.raises(ValueError, match="0 or more"):
+        Objective({"smoothness": Diffusion()}, {"smoothness": -1.0})
+
+
+def test_only_what_is_looked_up_inside_both_volumes_is_compared(
+    aligned: Callable[..., Aligned],
+) -> None:
+    image = torch.ones(1, 1, *SHAPE)
+    disp = torch.zeros(1, 3, *SHAPE)
+    disp[:, 1] = 3.0  # the last three planes look outside
+    mask = comparable(disp, {"moving": image, "fixed_mask": image})
+    assert (mask[:, :, :, :-3] == 1).all()
+    assert (mask[:, :, :, -3:] == 0).all()
+    assert (aligned(image, image, disp).mask == mask).all()
+
+
+def test_the_masked_mean_is_the_mean_of_what_is_inside() -> None:
+    values = torch.arange(24.0).view(2, 2, 1, 2, 3)
+    mask = torch.tensor([[1.0, 0, 0], [0, 0, 1]]).view(1, 1, 1, 2, 3).repeat(2, 1, 1, 1, 1)
+    torch.testing.assert_close(masked_mean(values, mask), torch.tensor([5.5, 17.5]))
+    assert (masked_mean(values, torch.zeros_like(mask)) == 0).all()

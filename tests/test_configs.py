@@ -1,0 +1,132 @@
+"""Every YAML file says exactly what its constructor takes, and every combination composes."""
+
+import inspect
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from hydra import compose, initialize_config_dir
+from hydra.errors import ConfigCompositionException, MissingConfigException
+from omegaconf import OmegaConf
+
+from l2reg.config import build, locate
+from l2reg.data.task import Task
+from l2reg.engine.trainer import Settings
+
+CONFIGS = Path(__file__).parents[1] / "configs"
+FILES = sorted(CONFIGS.rglob("*.yaml"))
+
+
+def names(group: str) -> list[str]:
+    return sorted(path.stem for path in (CONFIGS / group).glob("[!_]*.yaml"))
+
+
+def composed(script: str, *overrides: str) -> dict[str, Any]:
+    with initialize_config_dir(str(CONFIGS), version_base="1.3"):
+        config = compose(script, overrides=[*overrides, "run_dir=unused"])
+    plain: dict[str, Any] = OmegaConf.to_container(config, resolve=True)  # type: ignore[assignment]
+    return plain
+
+
+def targets(node: Any) -> Iterator[dict[str, Any]]:
+    if isinstance(node, dict):
+        if "_target_" in node:
+            yield node
+        for child in node.values():
+            yield from targets(child)
+    elif isinstance(node, list):
+        for child in node:
+            yield from targets(child)
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(CONFIGS)))
+def test_keys_are_the_constructors_arguments(path: Path) -> None:
+    for node in targets(yaml.safe_load(path.read_text())):
+        known = set(inspect.signature(locate(node["_target_"])).parameters)
+        assert set(node) - {"_target_"} <= known, f"unknown keys in {path}"
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(CONFIGS)))
+def test_floats_carry_a_decimal_point(path: Path) -> None:
+    for token in path.read_text().replace("[", " ").replace("]", " ").replace(",", " ").split():
+        looks_like_exponent = token[0].isdigit() and "e-" in token
+        assert not looks_like_exponent or "." in token, f"YAML reads {token} as a string in {path}"
+
+
+@pytest.mark.parametrize("model", names("model"))
+@pytest.mark.parametrize("task", names("task"))
+def test_every_task_and_model_compose_and_build(task: str, model: str) -> None:
+    config = composed("train", f"task={task}", f"model={model}")
+    build(config["model"])
+    build(config["loss"])
+    assert isinstance(build(config["trainer"]), Settings)
+    if task != "phantom":  # whose task makes its data
+        assert isinstance(build(config["task"]), Task)
+
+
+@pytest.mark.parametrize("experiment", names("experiment"))
+def test_every_experiment_composes(experiment: str) -> None:
+    assert composed("train", f"experiment={experiment}")["task"]
+
+
+def test_a_task_brings_its_loss_and_the_command_line_wins_over_it() -> None:
+    def similarity(*overrides: str) -> str:
+        config = composed("train", *overrides)
+        return str(config["loss"]["terms"]["similarity"]["_target_"])
+
+    assert similarity("task=lung") == "l2reg.losses.mind.MIND"
+    assert similarity("task=lung", "loss=mse") == "l2reg.losses.mse.MSE"
+    assert similarity("loss=mse", "task=lung") == "l2reg.losses.mse.MSE"
+
+
+def test_later_groups_win_and_the_command_line_wins_over_all(tmp_path: Path) -> None:
+    """Model, loss, ..., task, task_model, experiment, command line."""
+    copy = tmp_path / "configs"
+    for path in FILES:
+        target = copy / path.relative_to(CONFIGS)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_text(path.read_text())
+    (copy / "task_model/oasis_unet.yaml").write_text(
+        "# @package _global_\nmodel: {final: [8]}\nloss: {weights: {dice: 2.0}}\n"
+    )
+    (copy / "experiment/e.yaml").write_text(
+        "# @package _global_\ndefaults:\n  - override /task: oasis\n  - override /loss: mind\n"
+        "trainer: {max_steps: 3}\nloss: {weights: {dice: 3.0}}\n"
+    )
+    with initialize_config_dir(str(copy), version_base="1.3"):
+        plain = compose("train", overrides=["task=oasis"])
+        experiment = compose("train", overrides=["experiment=e"])
+        last = compose("train", overrides=["experiment=e", "loss.weights.dice=4", "loss=lncc"])
+    assert (plain.model.final, plain.loss.weights.dice) == ([8], 2.0)
+    assert experiment.task.name == "oasis"
+    assert experiment.loss.terms.similarity._target_ == "l2reg.losses.mind.MIND"
+    assert (experiment.trainer.max_steps, experiment.loss.weights.dice) == (3, 3.0)
+    assert last.loss.weights.dice == 4
+    assert last.loss.terms.similarity._target_ == "l2reg.losses.local_ncc.LocalNCC"
+
+
+def test_the_default_task_is_the_phantom() -> None:
+    assert composed("train")["task"]["_target_"] == "l2reg.data.phantom.phantom_task"
+
+
+def test_predict_knows_neither_task_nor_model_by_itself() -> None:
+    config = composed("predict")
+    assert config.get("task") is None
+    assert config.get("model") is None
+
+
+@pytest.mark.parametrize(
+    ("override", "error", "words"),
+    [
+        ("task=lnug", MissingConfigException, r"(?s)task/lnug.*abdomen.*lung.*oasis.*phantom"),
+        ("model=unett", MissingConfigException, r"(?s)model/unett.*unet.*zero"),
+        ("model.widht=3", ConfigCompositionException, r"model\.widht"),
+    ],
+)
+def test_unknown_names_are_refused_with_those_there_are(
+    override: str, error: type[Exception], words: str
+) -> None:
+    with pytest.raises(error, match=words):
+        composed("train", override)

@@ -1,0 +1,41 @@
+from pathlib import Path
+
+import pytest
+
+from l2reg.problems import InputError, Problem, raise_if_any, told_plainly
+
+ONE = Problem("a.csv", "has a fault", "this", "that", "mend it")
+TWO = Problem("b.csv", "has another", "these", "those", "mend it too")
+
+
+def test_a_problem_says_who_what_expected_found_and_remedy() -> None:
+    assert str(ONE) == "a.csv: has a fault\n  expected  this\n  found     that\n  remedy    mend it"
+
+
+def test_all_problems_are_shown_at_once() -> None:
+    with pytest.raises(InputError, match=r"(?s)a\.csv.*b\.csv") as error:
+        raise_if_any([ONE, TWO])
+    assert error.value.problems == (ONE, TWO)
+
+
+def test_no_problem_no_error() -> None:
+    raise_if_any([])
+    assert InputError(ONE).problems == (ONE,)
+
+
+def test_people_get_the_message_without_a_traceback(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stop, told_plainly():
+        raise InputError(ONE)
+    assert str(stop.value.code).startswith("error: a.csv: has a fault")
+
+
+def test_a_log_on_a_full_disk_is_no_traceback_either() -> None:
+    with pytest.raises(SystemExit, match="the disk is full"), told_plainly():
+        Path("/dev/full").write_text("x")
+    with pytest.raises(FileNotFoundError), told_plainly():
+        Path("nothing").read_text()
+
+
+def test_other_errors_keep_their_traceback() -> None:
+    with pytest.raises(KeyError), told_plainly():
+        raise KeyError("a bug")

@@ -1,0 +1,137 @@
+"""The commands that users type, as users type them: in a process of their own."""
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+SMALL = ["device=cpu", "model.encoder=[4,6]", "model.decoder=[6]", "model.final=[4]",
+         "task.pairs=3", "trainer.validate_every=2", "trainer.picture_every=0"]  # fmt: skip
+
+
+def command(*arguments: str) -> list[str]:
+    script, *rest = arguments
+    return [sys.executable, str(ROOT / f"{script}.py"), *rest]
+
+
+def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        command(*arguments), capture_output=True, text=True, check=False, timeout=120
+    )
+
+
+def good(*arguments: str) -> str:
+    done = run(*arguments)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def bad(*arguments: str) -> str:
+    done = run(*arguments)
+    assert done.returncode != 0, done.stdout
+    assert "Traceback" not in done.stderr, done.stderr
+    return done.stderr
+
+
+def test_train_predict_evaluate_report(tmp_path: Path) -> None:
+    said = good("train", "trainer.max_steps=3", *SMALL)
+    assert "next: python predict.py ckpt=runs/phantom_unet split=val" in said
+    assert Path("data/phantom/lung_small_0/task_02/pairs_val.csv").exists()
+
+    said = good("predict", "ckpt=runs/phantom_unet", "split=val", "save=[warped,transform]")
+    for words in (
+        "zero field",
+        "full resolution",
+        "submission",
+        "TRE mm",
+        "note: best.pt was chosen",
+    ):
+        assert words in said
+    out = Path("runs/phantom_unet/predict_val")
+    assert {path.name for path in out.iterdir()} == {
+        "config.yaml", "submission", "task_02.zip", "scores.json", "timings.csv", "extra",
+    }  # fmt: skip
+
+    said = good("evaluate", "task=phantom", "task.pairs=3", f"submission=[{out}/task_02.zip,{out}]",
+                "report=true")  # fmt: skip
+    assert said.splitlines()[-1] == "evaluation/phantom_val/report.html"
+    evaluated = json.loads(Path("evaluation/phantom_val/scores.json").read_text())
+    predicted = json.loads((out / "scores.json").read_text())
+    assert evaluated[f"{out}/task_02.zip"] == evaluated[str(out)] == predicted["submission"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        ".cache",
+        "data",
+        "evaluation",
+        "runs",
+    ]
+
+
+def test_a_run_interrupted_from_the_keyboard_goes_on_as_if_nothing_had_happened() -> None:
+    good("train", "trainer.max_steps=25", "run_dir=whole", *SMALL)
+
+    process = subprocess.Popen(
+        command("train", "trainer.max_steps=25", "run_dir=cut", *SMALL),
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    metrics, deadline = Path("cut/metrics.jsonl"), time.monotonic() + 60
+    while not (metrics.exists() and metrics.read_text().count("train/loss") > 5):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    _, stderr = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert "resume=true goes on" in stderr
+    assert "Traceback" not in stderr
+    stopped_at = json.loads(metrics.read_text().splitlines()[-1])["step"]
+    assert 6 <= stopped_at < 25
+
+    said = good("train", "trainer.max_steps=25", "run_dir=cut", "resume=true", *SMALL)
+    assert f"continuing at step {stopped_at} of 25" in said
+    assert metrics.read_text() == Path("whole/metrics.jsonl").read_text()
+    said = good("train", "trainer.max_steps=25", "run_dir=cut", "resume=true", *SMALL)
+    assert "trained 25 steps" in said
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["train", "task=lnug"], ["task/lnug", "abdomen", "lung", "oasis", "phantom"]),
+        (["train", "model=unett"], ["model/unett", "unet", "zero"]),
+        (["train", "model.widht=3"], ["model.widht"]),
+        (["train", "+modle=unet"], ["modle", "did you mean 'model'"]),
+        (["train", "task=lung"], ["holds no data of task lung", "grand-challenge.org", "task_02"]),
+        (["train", "data.layout=2022"], ["data.layout=2022", "auto"]),
+        (["train", "device=cuda:9"], ["device=cuda:9"]),
+        (["train", "trainer.precision=fp8"], ["float32 or bf16"]),
+        (["train", "model.head=afine"], ["displacement or velocity"]),
+        (["train", "data.augment.rotatoin=3"], ["rotatoin"]),
+        (["predict", "ckpt=nowhere"], ["nowhere", "is missing"]),
+        (["predict"], ["ckpt=RUN"]),
+        (
+            ["evaluate", "task=phantom", "task.pairs=1", "submission=[nothing.zip]"],
+            ["no such file"],
+        ),
+        (["evaluate"], ["needs task="]),
+    ],
+)
+def test_wrong_input_ends_with_a_message_and_without_a_traceback(
+    arguments: list[str], words: list[str]
+) -> None:
+    message = bad(*arguments)
+    for word in words:
+        assert word in message
+    assert not Path("runs").exists()
+
+
+def test_an_existing_run_is_refused_before_anything_is_lost() -> None:
+    Path("runs/phantom_unet").mkdir(parents=True)
+    Path("runs/phantom_unet/config.yaml").write_text("mine")
+    message = bad("train", *SMALL)
+    for words in ("resume=true", "overwrite=true", "run_dir="):
+        assert words in message
+    assert Path("runs/phantom_unet/config.yaml").read_text() == "mine"
