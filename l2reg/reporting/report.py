@@ -21,6 +21,11 @@ th:first-child, td:first-child { text-align: left; }
 img { max-width: 100%; display: block; margin: .5em 0 1.5em; }
 pre { background: #f5f5f5; padding: .8em; overflow-x: auto; }
 """
+_LEGEND = (
+    "Each row is the middle slice across one array axis. Overlays show the fixed scan in magenta "
+    "and the other in green: grey is agreement. Outlines of labels or masks: fixed yellow, warped "
+    "cyan. Volume change: blue shrinks, red grows (full colour at a factor of 2.8), black folds."
+)
 _HIGH_IS_GOOD = frozenset({"dsc"})
 _COMPARED = frozenset({"dsc", "hd95_voxels", "tre_mm"})
 
@@ -43,8 +48,9 @@ def write_report(
     parts = [f"<h1>{html.escape(title)}</h1>", f"<pre>{html.escape(score_table(rows))}</pre>"]
     for name, after in others:
         parts += [f"<h2>{html.escape(name)}, pair by pair</h2>", _pair_table(before, after)]
+    parts.append(f"<h2>Pictures</h2><p>{_LEGEND}</p>")
     for caption, figures in pictures:
-        parts += [f"<h2>{html.escape(caption)}</h2>", *map(_embedded, figures)]
+        parts += [f"<h3>{html.escape(caption)}</h3>", *map(_embedded, figures)]
     page = (
         f"<!doctype html><html lang='en'><meta charset='utf-8'><title>{html.escape(title)}</title>"
         f"<style>{_STYLE}</style><body>{''.join(parts)}</body></html>"
