@@ -1,6 +1,7 @@
 """What is wrong with the input, said so that its owner can mend it."""
 
 import errno
+import io
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -56,8 +57,11 @@ def raise_if_any(problems: Iterable[Problem]) -> None:
 def told_plainly() -> Iterator[None]:
     """End the program with the message of an ``InputError``, without a traceback.
 
-    So it does when a log cannot be continued because the disk is full.
+    So it does when a log cannot be continued because the disk is full. Lines that are printed
+    inside appear at once, in a log file too.
     """
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(line_buffering=True)
     try:
         yield
     except InputError as error:

@@ -1,3 +1,5 @@
+import io
+import sys
 from pathlib import Path
 
 import pytest
@@ -39,3 +41,11 @@ def test_a_log_on_a_full_disk_is_no_traceback_either() -> None:
 def test_other_errors_keep_their_traceback() -> None:
     with pytest.raises(KeyError), told_plainly():
         raise KeyError("a bug")
+
+
+def test_a_line_reaches_a_log_file_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    file = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(file))
+    with told_plainly():
+        print("step 1")
+        assert file.getvalue() == b"step 1\n"
