@@ -5,27 +5,33 @@ from pathlib import Path
 import hydra
 from omegaconf import DictConfig, OmegaConf
 
+from l2reg.allocator import keep_freed_memory
 from l2reg.config import build, check_given, check_keys
+from l2reg.evaluation.rules import rules_named
 from l2reg.problems import told_plainly
-from l2reg.reporting.evaluation import evaluate_submissions
+from l2reg.reporting.evaluation import Evaluation, evaluate_submissions, named
 
 
 @hydra.main(version_base="1.3", config_path="configs", config_name="evaluate")
 def main(cfg: DictConfig) -> None:
     """Print the official scores, and write them as JSON and, on request, as a page."""
     config = OmegaConf.to_container(cfg, resolve=True)
+    keep_freed_memory()
     with told_plainly():
         check_keys("evaluate", config)
         check_given("evaluate", config, "task", "task=lung 'submission=[task_02.zip]'")
         task = build(config["task"])
-        out = Path(config["out"] or f"evaluation/{task.name}_{config['split']}")
-        paths = evaluate_submissions(
-            build(config["data"], task=task),
-            config["split"],
-            [Path(path) for path in config["submission"]],
-            out,
+        how = Evaluation(
+            data=build(config["data"], task=task),
+            split=config["split"],
+            rules=rules_named(config["rules"]),
+            out=Path(config["out"] or f"evaluation/{task.name}_{config['split']}"),
+            show=config["show"],
             report=config["report"],
+            allow_missing=config["allow_missing"],
+            workers=config["workers"],
         )
+        paths = evaluate_submissions(named(config["submission"] or []), how)
     for path in paths:
         print(path)
 

@@ -8,11 +8,13 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import yaml
 
 from l2reg.config import build
 from l2reg.data.task import Task
+from l2reg.evaluation.scoring import ZERO_FIELD
 
 ROOT = Path(__file__).parents[1]
 OUT = Path("demo")
@@ -25,7 +27,13 @@ def main() -> None:
     begin = time.perf_counter()
     step("train.py", "experiment=demo", f"run_dir={RUN}", "overwrite=true")
     step("predict.py", f"ckpt={RUN}", f"out={PREDICTION}", "save=[warped]", "overwrite=true")
-    step("evaluate.py", "task=phantom", f"submission=[{SUBMISSION}]", f"out={OUT}", "report=true")
+    step(
+        "evaluate.py",
+        "task=phantom",
+        f"submission={{network: {SUBMISSION}}}",
+        f"out={OUT}",
+        "report=true",
+    )
     print(f"\n{summary(json.loads((OUT / 'scores.json').read_text(encoding='utf-8')))}")
     print(f"seconds from the start: {time.perf_counter() - begin:.0f}")
     for what, path in {
@@ -47,13 +55,13 @@ def step(script: str, *arguments: str) -> None:
         sys.exit(f"the demo stopped: {script} ended with exit status {done.returncode}")
 
 
-def summary(scores: dict[str, dict[str, dict[str, dict[str, float]]]]) -> str:
+def summary(scores: dict[str, Any]) -> str:
     """Return the lines that say whether it worked; the pairs were not trained on."""
-    before, after = scores["zero field"], scores[str(SUBMISSION)]
+    before, after = (scores["submissions"][name] for name in (ZERO_FIELD, "network"))
     task: Task = build(yaml.safe_load((RUN / "config.yaml").read_text(encoding="utf-8"))["task"])
     edge_mm = max(task.voxel_mm)
     old, new = (row["aggregates"]["tre_mm"]["mean"] for row in (before, after))
-    folds = sum(row["folds"] for row in after["pairs"].values())
+    folds = sum(row["change"]["folds"] for row in after["pairs"].values())
     return (
         f"mean landmark error of {len(after['pairs'])} pairs that were not trained on:\n"
         f"  {old:.2f} mm ({old / edge_mm:.1f} voxels) before, "

@@ -1,4 +1,4 @@
-"""The ``l2reg`` command: ``l2reg check DATA``, ``l2reg phantom --flavour lung --out DIR``."""
+"""The ``l2reg`` command: ``l2reg check DATA``, ``l2reg phantom --flavour lung --out DIR`` ..."""
 
 import argparse
 import json
@@ -11,6 +11,9 @@ from l2reg.data.check import check_dataset
 from l2reg.data.dataset import Dataset
 from l2reg.data.phantom import FLAVOURS, MANIFEST, SIZES, make_phantom, phantom_task
 from l2reg.data.task import Task
+from l2reg.evaluation.rank_files import read_tasks
+from l2reg.evaluation.rank_table import ranking_text
+from l2reg.evaluation.ranking import METHODS, rank
 from l2reg.problems import InputError, Problem, raise_if_any, told_plainly
 
 TASKS = ("abdomen", "lung", "oasis")
@@ -47,6 +50,21 @@ def _parser() -> argparse.ArgumentParser:
     phantom.add_argument("--size", choices=SIZES, default="small", help="full: the official grid")
     phantom.add_argument("--seed", type=int, default=0, help="other patients")
     phantom.set_defaults(run=_phantom)
+
+    ranked = commands.add_parser("rank", help="rank teams as the challenge does")
+    ranked.add_argument(
+        "results",
+        nargs="+",
+        type=Path,
+        help="scores.json of evaluate.py; of one task or several, of all teams or some",
+    )
+    ranked.add_argument(
+        "--method", choices=METHODS, default="official", help="page: as the challenge's page says"
+    )
+    ranked.add_argument(
+        "--resamples", type=int, default=1000, help="draws of the pairs, for the stability"
+    )
+    ranked.set_defaults(run=_rank)
     return parser
 
 
@@ -104,3 +122,9 @@ def _phantom(options: argparse.Namespace) -> None:
         seed=options.seed,
     )
     print(f"{options.out}: check it with: l2reg check {options.out}")
+
+
+def _rank(options: argparse.Namespace) -> None:
+    tasks = read_tasks(options.results)
+    ranking = rank(tasks, options.method, resamples=options.resamples)
+    print(ranking_text(ranking, tasks))

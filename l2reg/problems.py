@@ -45,6 +45,10 @@ class InputError(ValueError):
         self.problems = (problems,) if isinstance(problems, Problem) else tuple(problems)
         super().__init__("\n".join(map(str, self.problems)))
 
+    def __reduce__(self) -> tuple[type["InputError"], tuple[tuple[Problem, ...]]]:
+        """Keep the problems when the error travels between processes."""
+        return InputError, (self.problems,)
+
 
 def raise_if_any(problems: Iterable[Problem]) -> None:
     """Raise one ``InputError`` that shows all ``problems``, if there are any."""

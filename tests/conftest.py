@@ -14,6 +14,8 @@ from l2reg.config import build, config_dir, read_node
 from l2reg.data.dataset import Dataset
 from l2reg.data.phantom import make_phantom
 from l2reg.data.task import Task
+from l2reg.evaluation.pair_scores import PairScores
+from l2reg.evaluation.volume_change import VolumeChange
 
 TINY = (12, 10, 14)  # voxels: even, and no two alike
 
@@ -139,3 +141,20 @@ def lung_2021(tmp_path: Path) -> Path:
         np.savetxt(kind, points, fmt="%.3f", delimiter=",")
     (folder / "pairs_val.csv").write_text("fixed, moving\n1, 1\n")
     return tmp_path / "root"
+
+
+@pytest.fixture
+def pair_scores() -> Callable[..., PairScores]:
+    """Make scores: of two landmarks 1 and 3 mm off, unless told otherwise."""
+
+    def made(pair: str = "0001_0001", **changes: Any) -> PairScores:
+        change = {"sdlogj": 0.1, "sd_log_det": 0.4, "folds": 0.0, "det_min": 0.5, "det_max": 1.5,
+                  "folded_volume": 0.0}  # fmt: skip
+        change = {name: changes.pop(name, value) for name, value in change.items()}
+        values: dict[str, Any] = {
+            "dsc": {}, "hd95_voxels": {}, "hd95_mm": {}, "assd_mm": {}, "tre_mm": [1.0, 3.0],
+            "tre_keypoints_mm": [], "outside": 0.0, **changes,
+        }  # fmt: skip
+        return PairScores(pair=pair, change=VolumeChange(**change), **values)
+
+    return made

@@ -1,8 +1,14 @@
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from l2reg.cli import main
+from l2reg.data.task import Task
+from l2reg.evaluation.pair_scores import PairScores
+from l2reg.evaluation.rules import RULES
+from l2reg.evaluation.score_files import write_scores
+from l2reg.evaluation.scoring import ZERO_FIELD, SubmissionScores
 
 
 def test_a_phantom_is_written_and_checked(
@@ -64,3 +70,45 @@ def test_the_later_layout_without_images_lists_what_is_missing(real_data: Path) 
     with pytest.raises(SystemExit) as stop:
         main(["check", str(real_data / "l2r_later_layout"), "--task", "lung"])
     assert str(stop.value.code).count(": is missing") == 6
+
+
+@pytest.fixture
+def results(
+    tmp_path: Path, tiny_task: Callable[..., Task], pair_scores: Callable[..., PairScores]
+) -> Callable[..., Path]:
+    """Write scores of lung teams, each with its landmark error in mm; the zero field has 9."""
+
+    def written(name: str, **teams: float) -> Path:
+        scored = {
+            team: SubmissionScores(
+                [pair_scores(f"{n}", tre_mm=[error, error + 0.1 * n]) for n in range(6)]
+            )
+            for team, error in {ZERO_FIELD: 9.0, **teams}.items()
+        }
+        write_scores(tmp_path / name, tiny_task("lung"), RULES["2021"], scored)
+        return tmp_path / name
+
+    return written
+
+
+@pytest.mark.parametrize("method", ["official", "page"])
+def test_teams_of_several_files_are_ranked(
+    method: str, results: Callable[..., Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    paths = [str(results("1.json", slow=3.0)), str(results("2.json", best=1.0))]
+    main(["rank", *paths, "--method", method, "--resamples", "20"])
+    said = capsys.readouterr().out
+    standings = said[said.index(f"{method} ranking") :].splitlines()
+    assert [line.split()[0] for line in standings[1:4]] == ["best", "slow", "zero"]
+    assert "lung: ranked by" in said
+    assert "without runtime; no team has one" in said
+
+
+def test_a_team_ranked_twice_is_refused(results: Callable[..., Path]) -> None:
+    path = str(results("1.json", best=1.0))
+    with pytest.raises(SystemExit) as stop:
+        main(["rank", path, path])
+    assert "holds team best" in str(stop.value.code)
+    with pytest.raises(SystemExit) as stop:
+        main(["rank", path, "--resamples", "0"])
+    assert "resamples: are too few" in str(stop.value.code)

@@ -62,11 +62,15 @@ def test_train_predict_evaluate_report(tmp_path: Path) -> None:
     assert said.splitlines()[-1] == "evaluation/phantom_val/report.html"
     evaluated = json.loads(Path("evaluation/phantom_val/scores.json").read_text())
     predicted = json.loads((out / "scores.json").read_text())
+    evaluated, predicted = evaluated["submissions"], predicted["submissions"]
     assert evaluated[f"{out}/task_02.zip"] == evaluated[str(out)] == predicted["submission"]
+    good("evaluate", "task=phantom", "task.pairs=3", f"submission={{ours: {out}}}", "out=named")
+    assert Path("named/official_ours.json").exists()
     assert sorted(path.name for path in tmp_path.iterdir()) == [
         ".cache",
         "data",
         "evaluation",
+        "named",
         "runs",
     ]
 
@@ -117,6 +121,8 @@ def test_a_run_interrupted_from_the_keyboard_goes_on_as_if_nothing_had_happened(
             ["no such file"],
         ),
         (["evaluate"], ["needs task="]),
+        (["evaluate", "task=phantom", "rules=2022"], ["rules=2022", "2021, current"]),
+        (["evaluate", "task=phantom", "show=[cases,label]"], ["show=label", "statistics"]),
     ],
 )
 def test_wrong_input_ends_with_a_message_and_without_a_traceback(

@@ -57,6 +57,11 @@ class Pair:
         """Official ids, fixed first: ``0438_0439``."""
         return f"{self.fixed.official_id:04}_{self.moving.official_id:04}"
 
+    @property
+    def name_in_layout(self) -> str:
+        """Ids of the layout, which a later release may have numbered anew: ``0395_0396``."""
+        return f"{self.fixed.id:04}_{self.moving.id:04}"
+
     def swapped(self) -> "Pair":
         """Return the same problem the other way round."""
         return Pair(

@@ -83,7 +83,7 @@ class Task:
         spacing_mm: Voxel size along i, j, k.
         intra_patient: Whether fixed and moving scan show the same patient.
         labels: Names of the labels that are scored, by value.
-        sdlogj_in_mask: Whether the 2021 rules take SDlogJ inside the fixed mask alone.
+        sdlogj_masked: Rules (``2021``, ``current``) that take SDlogJ inside the fixed mask alone.
         intensity: How each modality is normalised.
         layouts: Releases of the data, by name (``2021``, ``current``).
         download: Where the data can be had.
@@ -96,7 +96,7 @@ class Task:
     spacing_mm: Sequence[float]
     intra_patient: bool
     labels: Mapping[int, str]
-    sdlogj_in_mask: bool
+    sdlogj_masked: Sequence[str]
     intensity: Mapping[str, Intensity]
     layouts: Mapping[str, Layout]
     download: str

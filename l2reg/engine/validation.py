@@ -7,12 +7,17 @@ from matplotlib.figure import Figure
 from torch import nn
 
 from l2reg.data.cases import Pair
-from l2reg.evaluation.evaluate import PairScores, aggregate, can_be_scored, load_truth, score_field
+from l2reg.evaluation.aggregate import aggregate
+from l2reg.evaluation.evaluate import can_be_scored, load_truth, score_field
 from l2reg.evaluation.metrics import upsample
+from l2reg.evaluation.pair_scores import PairScores
+from l2reg.evaluation.rules import RULES
 from l2reg.inference.predictor import Predictor
 from l2reg.reporting.figures import pair_figure
 from l2reg.reporting.pairs import registered_pair
 from l2reg.submission.fields import to_submission
+
+_RULES = RULES["2021"]
 
 
 class Validation:
@@ -38,7 +43,7 @@ class Validation:
         if not self.scored:
             loss = float(np.mean([self._loss(pair) for pair in self.pairs]))
             return {"val/loss": loss}, -loss
-        means = aggregate([self._pair_scores(pair) for pair in self.pairs])
+        means = aggregate([self._pair_scores(pair) for pair in self.pairs], _RULES)
         scores = {f"val/{name}": values["mean"] for name, values in means.items()}
         quality = means["dsc"]["mean"] if "dsc" in means else -means["tre_mm"]["mean"]
         return scores, quality
@@ -52,7 +57,8 @@ class Validation:
     def _pair_scores(self, pair: Pair) -> PairScores:
         task = self.predictor.reader.task
         (half,) = to_submission(self.predictor.register(pair), task.grid)
-        return score_field(pair.name, upsample(half), load_truth(pair, task), task, surfaces=False)
+        truth = load_truth(pair, task, _RULES)
+        return score_field(pair.name, upsample(half), truth, task, thorough=False)
 
     def _loss(self, pair: Pair) -> float:
         batch = self.predictor.batch(pair)

@@ -1,7 +1,5 @@
 """Predict a split into a folder, timed as the challenge does, re-read and scored."""
 
-import csv
-import json
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,22 +9,24 @@ from tqdm import tqdm
 
 from l2reg.data.cases import Pair
 from l2reg.data.task import Task
-from l2reg.evaluation.evaluate import (
-    PairScores,
-    as_json,
-    can_be_scored,
-    load_truth,
-    score_field,
-    score_submission,
-    score_zero_field,
+from l2reg.evaluation.evaluate import can_be_scored, load_truth, score_field
+from l2reg.evaluation.pair_scores import PairScores
+from l2reg.evaluation.rules import RULES
+from l2reg.evaluation.score_files import write_scores
+from l2reg.evaluation.scoring import (
+    ZERO_FIELD,
+    SubmissionScores,
+    score_submissions,
+    submitted_field,
 )
 from l2reg.evaluation.table import score_table
-from l2reg.files import written_whole
 from l2reg.geometry.resize import resize_field
 from l2reg.inference.extras import Extra, check_extras, save_extras
 from l2reg.inference.predictor import Predictor
-from l2reg.submission.bundle import open_submission, write_bundle
+from l2reg.submission.bundle import open_submission, write_bundle, write_timings
 from l2reg.submission.fields import to_submission, write_field
+
+_RULES = RULES["2021"]  # of the form that is written
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class Predicted:
 
     zip_path: Path
     seconds: dict[str, float]
-    scores: dict[str, list[PairScores]]
+    scores: dict[str, SubmissionScores]
 
 
 def predict_split(
@@ -76,43 +76,36 @@ def predict_split(
             full = resize_field(disp, task.grid).cpu()
             save_extras(out / "extra", pair, full, save)
             if scored:
-                truth = load_truth(pair, task)
+                truth = load_truth(pair, task, _RULES)
                 full_scores.append(score_field(pair.name, full[0].numpy(), truth, task))
-    _write_timings(out / "timings.csv", seconds)
+    write_timings(out, seconds)
     zip_path = out / f"{task.folder}.zip"
     write_bundle(out / "submission", task.folder, zip_path)
-    scores = _verified(zip_path, pairs, task, full_scores) if scored else {}
     if not scored:
         _read_all(zip_path, pairs, task)
-    with written_whole(out / "scores.json") as draft:
-        content = {"task": task.name, "seconds": seconds}
-        content |= {name: as_json(rows) for name, rows in scores.items()}
-        draft.write_text(json.dumps(content, indent=1), encoding="utf-8")
+        return Predicted(zip_path, seconds, {})
+    scores = _verified(zip_path, pairs, task, full_scores)
+    write_scores(out / "scores.json", task, _RULES, scores)
     return Predicted(zip_path, seconds, scores)
 
 
 def _verified(
-    zip_path: Path, pairs: Sequence[Pair], task: Task, full_scores: list[PairScores]
-) -> dict[str, list[PairScores]]:
+    zip_path: Path, pairs: Sequence[Pair], task: Task, full_scores: Sequence[PairScores]
+) -> dict[str, SubmissionScores]:
     """Score what the organisers will see: the fields as they lie in the zip."""
+    submissions = {"submission": open_submission(zip_path, task.folder)}
+    found = score_submissions(submissions, pairs, task, _RULES, workers=1)
     scores = {
-        "zero field": [score_zero_field(pair, task) for pair in pairs],
-        "full resolution": full_scores,
-        "submission": score_submission(open_submission(zip_path, task.folder), pairs, task),
+        ZERO_FIELD: found[ZERO_FIELD],
+        "full resolution": SubmissionScores(full_scores),
+        "submission": found["submission"],
     }
-    tqdm.write(score_table(scores))
+    tqdm.write(score_table({name: row.pairs for name, row in scores.items()}, _RULES))
     return scores
 
 
 def _read_all(zip_path: Path, pairs: Sequence[Pair], task: Task) -> None:
     submission = open_submission(zip_path, task.folder)
     for pair in pairs:
-        submission.read(pair.name, task.grid)
+        submitted_field(submission, pair, task, _RULES)
     tqdm.write("neither labels nor landmarks are at hand for every pair: nothing is scored")
-
-
-def _write_timings(path: Path, seconds: dict[str, float]) -> None:
-    with written_whole(path) as draft, draft.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        writer.writerow(["pair", "seconds"])
-        writer.writerows((pair, f"{value:.4f}") for pair, value in seconds.items())

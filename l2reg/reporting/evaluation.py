@@ -1,10 +1,9 @@
-"""Score submissions of one task side by side."""
+"""Score submissions of one task side by side, for people and for programs."""
 
-import json
-from collections.abc import Iterator, Sequence
-from dataclasses import replace
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from matplotlib.figure import Figure
 from tqdm import tqdm
@@ -12,75 +11,176 @@ from tqdm import tqdm
 from l2reg.data.cases import Pair
 from l2reg.data.check import check_pairs, check_truth
 from l2reg.data.dataset import Dataset
-from l2reg.data.reader import PairReader
-from l2reg.evaluation.evaluate import as_json, score_submission, score_zero_field
-from l2reg.evaluation.metrics import upsample
-from l2reg.evaluation.table import score_table
-from l2reg.files import written_whole
+from l2reg.evaluation.rules import Rules
+from l2reg.evaluation.score_files import write_official, write_scores, write_tables
+from l2reg.evaluation.scoring import (
+    ZERO_FIELD,
+    SubmissionScores,
+    score_submissions,
+    submitted_field,
+)
+from l2reg.evaluation.table import (
+    HIGH_IS_GOOD,
+    case_table,
+    difference_table,
+    differences,
+    label_table,
+    metric_values,
+    missing_note,
+    score_table,
+    summary_table,
+)
 from l2reg.problems import InputError, Problem, raise_if_any
 from l2reg.reporting.figures import determinant_figure, pair_figure
 from l2reg.reporting.pairs import registered_pair
-from l2reg.reporting.report import write_report
+from l2reg.reporting.report import Picture, write_report
 from l2reg.submission.bundle import Submission, open_submission
 
+SHOWN = ("cases", "labels", "statistics")
 
-def evaluate_submissions(
-    data: Dataset, split: str, paths: Sequence[Path], out: Path, *, report: bool
-) -> list[Path]:
-    """Print a table of official scores, and write ``scores.json`` and ``report.html``.
+_MOST_PICTURES = 12
 
-    Args:
+
+@dataclass(frozen=True, kw_only=True)
+class Evaluation:
+    """How submissions are scored.
+
+    Attributes:
         data: What to score on; images are read for the report alone.
         split: ``val`` or ``test``.
-        paths: Zips or folders; the zero field is scored beside them.
+        rules: Of which generation.
         out: Folder of the files.
+        show: Further tables to print: ``cases``, ``labels``, ``statistics``.
         report: Whether to write the page; its pictures show the last submission.
+        allow_missing: Whether to score the rest where fields are missing.
+        workers: Processes; ``None`` for one a core if there is enough to do.
+    """
+
+    data: Dataset
+    split: str
+    rules: Rules
+    out: Path
+    show: Sequence[str]
+    report: bool
+    allow_missing: bool
+    workers: int | None
+
+
+def evaluate_submissions(paths: Mapping[str, Path], how: Evaluation) -> list[Path]:
+    """Print a table of official scores, and write them.
+
+    Args:
+        paths: Zips or folders by name; the zero field is scored beside them.
+        how: Of what, by which rules, where to.
 
     Returns:
         The files written.
 
     Raises:
-        InputError: If a truth or a submission is not as it must be.
+        InputError: If an option, a truth or a submission is not as it must be.
     """
-    task = data.release.task
-    pairs = data.listed(split)
+    _check_shown(how.show)
+    task, pairs = how.data.release.task, how.data.listed(how.split)
     raise_if_any(check_truth(pairs, task))
-    if report:
-        raise_if_any(check_pairs(pairs, task, data.volumes))
-    submissions = _opened(paths, task.folder)
-    progress = tqdm(pairs, "scoring the zero field", disable=None, leave=False)
-    rows = {"zero field": [score_zero_field(pair, task) for pair in progress]}
-    for name, submission in submissions.items():
-        rows[name] = score_submission(submission, pairs, task)
-    tqdm.write(score_table(rows))
-    content: dict[str, Any] = {"task": task.name, "split": split}
-    content |= {name: as_json(scores) for name, scores in rows.items()}
-    with written_whole(out / "scores.json") as draft:
-        draft.write_text(json.dumps(content, indent=1), encoding="utf-8")
-    written = [out / "scores.json"]
-    if report and submissions:
-        last = list(submissions.values())[-1]
-        reader = replace(data, prealign="none").reader("full")
-        title = f"Task {task.name}, split {split}"
-        write_report(out / "report.html", title, rows, _pictures(last, pairs, reader))
-        written.append(out / "report.html")
+    if how.report:
+        raise_if_any(check_pairs(pairs, task, how.data.volumes))
+    opened = {
+        name: open_submission(path, task.folder, full_resolution=how.rules.full_resolution)
+        for name, path in paths.items()
+    }
+    scored = score_submissions(
+        opened,
+        pairs,
+        task,
+        how.rules,
+        allow_missing=how.allow_missing,
+        cache=how.data.volumes.folder,
+        workers=how.workers,
+    )
+    _print_tables(scored, how)
+    written = [how.out / "scores.json"]
+    write_scores(written[0], task, how.rules, scored)
+    written += write_tables(how.out, scored)
+    for name in opened:
+        written.append(how.out / f"official_{slug(name)}.json")
+        write_official(written[-1], task, pairs, scored[name], how.rules)
+    if how.report and opened:
+        written.append(how.out / "report.html")
+        title = f"Task {task.name}, split {how.split}, rules {how.rules.name}"
+        name, submission = list(opened.items())[-1]
+        worst = _worst_first(pairs, scored[name], scored[ZERO_FIELD])
+        pictures = _pictures(submission, worst[:_MOST_PICTURES], how)
+        write_report(written[-1], title, scored, pictures, task, how.rules)
     return written
 
 
-def _opened(paths: Sequence[Path], task_folder: str) -> dict[str, Submission]:
-    opened = {str(path): open_submission(path, task_folder) for path in paths}
-    if len(opened) < len(paths):
-        given = ", ".join(map(str, paths))
-        raise InputError(
-            Problem("submission", "names one twice", "different ones", given, "leave one out")
-        )
-    return opened
+def named(submission: Sequence[str] | Mapping[str, str]) -> dict[str, Path]:
+    """Return the submissions of an option by name: their paths if it is a list without names.
+
+    Raises:
+        InputError: If one is named twice, or takes the zero field's name.
+    """
+    pairs = (
+        list(submission.items())
+        if isinstance(submission, Mapping)
+        else [(str(path), str(path)) for path in submission]
+    )
+    paths = {str(name): Path(path) for name, path in pairs}
+    if len(paths) < len(pairs) or ZERO_FIELD in paths:
+        given = ", ".join(str(name) for name, _ in pairs)
+        problem = Problem("submission", "names one twice", "different ones", given, "leave one out")
+        raise InputError(problem)
+    return paths
 
 
-def _pictures(
-    submission: Submission, pairs: Sequence[Pair], reader: PairReader
-) -> Iterator[tuple[str, list[Figure]]]:
+def slug(name: str) -> str:
+    """Return a name as a part of a file's name."""
+    return re.sub(r"[^A-Za-z0-9.-]+", "_", name).strip("_.")
+
+
+def _check_shown(show: Sequence[str]) -> None:
+    if unknown := sorted(set(show) - set(SHOWN)):
+        known = ", ".join(SHOWN)
+        found = ", ".join(unknown)
+        raise InputError(Problem(f"show={found}", "is unknown", known, found, f"show=[{known}]"))
+
+
+def _print_tables(scored: Mapping[str, SubmissionScores], how: Evaluation) -> None:
+    rows = {name: scores.pairs for name, scores in scored.items()}
+    note = missing_note(scored)
+    tables = [score_table(rows, how.rules)]
+    if "statistics" in how.show:
+        for metric in rows[ZERO_FIELD][0].values():
+            tables += [summary_table(rows, metric), difference_table(differences(rows, metric))]
+    submitted = {name: scores for name, scores in rows.items() if name != ZERO_FIELD}
+    for name, scores in submitted.items():
+        if "cases" in how.show:
+            tables.append(f"{name}\n{case_table(scores)}")
+        if "labels" in how.show and scores[0].dsc:
+            tables.append(f"{name}\n{label_table(scores, how.data.release.task.labels)}")
+    for table in filter(None, tables):
+        tqdm.write(f"{table}\n{note}" if note else table)
+        if len(tables) > 1:
+            tqdm.write("")
+
+
+def _worst_first(
+    pairs: Sequence[Pair], scores: SubmissionScores, initial: SubmissionScores
+) -> list[Pair]:
+    """Return the pairs by their Dice or landmark error, the worst first."""
+    metric = next(iter(initial.pairs[0].values()))
+    values = metric_values(scores.pairs, metric)
+    order = (values if metric in HIGH_IS_GOOD else -values).argsort(kind="stable")
+    by_name = {pair.name: pair for pair in pairs}
+    return [by_name[scores.pairs[index].pair] for index in order]
+
+
+def _pictures(submission: Submission, pairs: Sequence[Pair], how: Evaluation) -> Iterator[Picture]:
+    reader = replace(how.data, prealign="none").reader("full")
     for pair in tqdm(pairs, "drawing", disable=None, leave=False):
-        disp = upsample(submission.read(pair.name, reader.task.grid))
-        picture = pair_figure(registered_pair(pair, reader, disp), pair.name)
-        yield f"Pair {pair.name}", [picture, determinant_figure(disp)]
+        disp = submitted_field(submission, pair, reader.task, how.rules)
+        drawn: list[Figure] = [
+            pair_figure(registered_pair(pair, reader, disp), pair.name),
+            determinant_figure(disp),
+        ]
+        yield pair.name, drawn

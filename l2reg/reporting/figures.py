@@ -8,7 +8,7 @@ from jaxtyping import Float, Shaped
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from l2reg.evaluation.metrics import determinant
+from l2reg.evaluation.volume_change import determinants
 
 Volume = Shaped[np.ndarray, "i j k"]
 
@@ -52,7 +52,7 @@ def pair_figure(pair: RegisteredPair, title: str) -> Figure:
     are yellow for fixed and cyan for warped labels. The last column is the Jacobian determinant,
     blue where space shrinks, red where it grows, black where it folds.
     """
-    det = np.pad(determinant(pair.disp), 1, mode="edge")
+    det = np.pad(determinants(pair.disp), 1, mode="edge")
     figure = Figure(figsize=(3 * len(COLUMNS), 9), layout="constrained")
     figure.suptitle(title)
     rows = figure.subplots(3, len(COLUMNS))
@@ -67,7 +67,7 @@ def pair_figure(pair: RegisteredPair, title: str) -> Figure:
 
 def determinant_figure(disp: Float[np.ndarray, "3 i j k"]) -> Figure:
     """Return a histogram of the Jacobian determinant, folds in red."""
-    det = determinant(disp).ravel()
+    det = determinants(disp).ravel()
     figure = Figure(figsize=(6, 3), layout="constrained")
     cell = figure.subplots()
     cell.hist(det, bins=120, color="#4878a8")

@@ -5,9 +5,10 @@ import torch
 
 from l2reg.data.cases import Pair, Scan
 from l2reg.data.reader import PairReader
-from l2reg.evaluation.metrics import FullField, warp_labels
+from l2reg.evaluation.metrics import warp_labels
 from l2reg.geometry.warp import warp
 from l2reg.reporting.figures import RegisteredPair
+from l2reg.submission.fields import FullField
 
 
 def registered_pair(pair: Pair, reader: PairReader, disp: FullField) -> RegisteredPair:

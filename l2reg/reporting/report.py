@@ -1,4 +1,4 @@
-"""One HTML page with the scores and pictures of a submission; no other file is needed."""
+"""One HTML page with the scores and pictures of submissions; no other file is needed."""
 
 import base64
 import html
@@ -8,49 +8,89 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
-from l2reg.evaluation.evaluate import PairScores
-from l2reg.evaluation.table import HEADINGS, score_table
+from l2reg.data.task import Task
+from l2reg.evaluation.pair_scores import PairScores
+from l2reg.evaluation.rules import Rules
+from l2reg.evaluation.scoring import ZERO_FIELD, SubmissionScores
+from l2reg.evaluation.table import (
+    HEADINGS,
+    HIGH_IS_GOOD,
+    difference_table,
+    differences,
+    missing_note,
+    number,
+    score_table,
+    summary_table,
+)
 from l2reg.files import written_whole
+from l2reg.reporting.charts import box_figure, label_figure
+from l2reg.reporting.flags import flags
+
+Picture = tuple[str, Sequence[Figure]]  # name of a pair, and what shows it
 
 _STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; margin: 2em auto; max-width: 1500px; padding: 0 1em; }
 table { border-collapse: collapse; margin: 1em 0; }
 th, td { padding: .25em .9em; text-align: right; border-bottom: 1px solid #ddd; }
-th:first-child, td:first-child { text-align: left; }
+th:first-child, td:first-child, td.flags { text-align: left; }
 .better { color: #17692c; } .worse { color: #b3261e; font-weight: 600; }
+.flags { color: #b3261e; }
 img { max-width: 100%; display: block; margin: .5em 0 1.5em; }
 pre { background: #f5f5f5; padding: .8em; overflow-x: auto; }
 """
 _LEGEND = (
-    "Each row is the middle slice across one array axis. Overlays show the fixed scan in magenta "
-    "and the other in green: grey is agreement. Outlines of labels or masks: fixed yellow, warped "
-    "cyan. Volume change: blue shrinks, red grows (full colour at a factor of 2.8), black folds."
+    "The worst pairs come first. Each row is the middle slice across one array axis. Overlays show "
+    "the fixed scan in magenta and the other in green: grey is agreement. Outlines of labels or "
+    "masks: fixed yellow, warped cyan. Volume change: blue shrinks, red grows (full colour at a "
+    "factor of 2.8), black folds."
 )
-_HIGH_IS_GOOD = frozenset({"dsc"})
-_COMPARED = frozenset({"dsc", "hd95_voxels", "tre_mm"})
+_STATISTICS = (
+    "Intervals: percentile bootstrap over the pairs. Differences: Wilcoxon's signed-rank test, "
+    "corrected by Holm; effect: matched-pairs rank-biserial correlation, 1 if the first is larger "
+    "in every pair. Below six pairs no p value can reach 0.05."
+)
+_COMPARED = frozenset({"dsc", "hd95_voxels", "tre_mm", "tre_keypoints_mm"})
 
 
 def write_report(
     path: Path,
     title: str,
-    rows: Mapping[str, Sequence[PairScores]],
-    pictures: Iterable[tuple[str, Sequence[Figure]]],
+    scored: Mapping[str, SubmissionScores],
+    pictures: Iterable[Picture],
+    task: Task,
+    rules: Rules,
 ) -> None:
     """Write the page.
 
     Args:
         path: The HTML file.
         title: Headline.
-        rows: Scores of each submission, the zero field first: the others are compared with it.
-        pictures: A caption and figures per pair; drawn one by one, so that one is in memory.
+        scored: The zero field and every submission, by name.
+        pictures: Of the last submission; drawn one by one, so that one is in memory.
+        task: Names the labels.
+        rules: That the scores follow.
     """
-    (_, before), *others = rows.items()
-    parts = [f"<h1>{html.escape(title)}</h1>", f"<pre>{html.escape(score_table(rows))}</pre>"]
-    for name, after in others:
-        parts += [f"<h2>{html.escape(name)}, pair by pair</h2>", _pair_table(before, after)]
-    parts.append(f"<h2>Pictures</h2><p>{_LEGEND}</p>")
-    for caption, figures in pictures:
-        parts += [f"<h3>{html.escape(caption)}</h3>", *map(_embedded, figures)]
+    rows = {name: scores.pairs for name, scores in scored.items()}
+    initial = {score.pair: score for score in rows[ZERO_FIELD]}
+    note = missing_note(scored)
+    parts = [f"<h1>{html.escape(title)}</h1>"]
+    if note:
+        parts.append(f"<p class='worse'>{html.escape(note)}</p>")
+    parts += [_preformatted(score_table(rows, rules)), _embedded(box_figure(rows))]
+    for name, scores in rows.items():
+        if name != ZERO_FIELD:
+            parts.append(f"<h2>{html.escape(name)}, pair by pair</h2>")
+            parts.append(_pair_table(scores, initial, task))
+    parts.append(f"<h2>Pictures of {html.escape(list(rows)[-1])}</h2><p>{_LEGEND}</p>")
+    for pair, figures in pictures:
+        parts += [f"<h3>Pair {html.escape(pair)}</h3>", *map(_embedded, figures)]
+    if rows[ZERO_FIELD][0].dsc:
+        parts += ["<h2>Labels</h2>", _embedded(label_figure(rows, task.labels))]
+    if len(initial) > 1:
+        parts.append(f"<h2>Statistics</h2><p>{_STATISTICS}</p>")
+        for metric in rows[ZERO_FIELD][0].values():
+            tables = [summary_table(rows, metric), difference_table(differences(rows, metric))]
+            parts.append(_preformatted("\n\n".join(tables)))
     page = (
         f"<!doctype html><html lang='en'><meta charset='utf-8'><title>{html.escape(title)}</title>"
         f"<style>{_STYLE}</style><body>{''.join(parts)}</body></html>"
@@ -59,25 +99,31 @@ def write_report(
         draft.write_text(page, encoding="utf-8")
 
 
-def _pair_table(before: Sequence[PairScores], after: Sequence[PairScores]) -> str:
-    metrics = list(after[0].values())
+def _pair_table(scores: Sequence[PairScores], initial: Mapping[str, PairScores], task: Task) -> str:
+    metrics = list(scores[0].values())
     head = "".join(f"<th>{HEADINGS[metric]}<br>before → after</th>" for metric in metrics)
-    lines = [f"<tr><th>pair</th>{head}</tr>"]
-    for old, new in zip(before, after, strict=True):
+    lines = [f"<tr><th>pair</th>{head}<th>flags</th></tr>"]
+    for new in scores:
+        old = initial[new.pair]
         cells = [
             _cell(metric, old.values().get(metric), value) for metric, value in new.values().items()
         ]
+        warnings = html.escape("; ".join(flags(new, old, task.labels)))
+        cells.append(f"<td class='flags'>{warnings}</td>")
         lines.append(f"<tr><td>{html.escape(new.pair)}</td>{''.join(cells)}</tr>")
     return f"<table>{''.join(lines)}</table>"
 
 
 def _cell(metric: str, old: float | None, new: float) -> str:
-    factor = 100 if metric == "folds" else 1
     if old is None or metric not in _COMPARED:
-        return f"<td>{factor * new:.4f}</td>"
-    improved = new > old if metric in _HIGH_IS_GOOD else new < old
+        return f"<td>{number(metric, new)}</td>"
+    improved = new > old if metric in HIGH_IS_GOOD else new < old
     kind = "better" if improved else "worse" if new != old else ""
-    return f"<td class='{kind}'>{old:.3f} → {new:.3f}</td>"
+    return f"<td class='{kind}'>{number(metric, old)} → {number(metric, new)}</td>"
+
+
+def _preformatted(text: str) -> str:
+    return f"<pre>{html.escape(text)}</pre>"
 
 
 def _embedded(figure: Figure) -> str:

@@ -1,18 +1,22 @@
 """Zip a task's fields as the organisers want them, and open such a zip again as they do."""
 
+import csv
+import re
 import zipfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
+from l2reg.data.cases import Pair
 from l2reg.files import written_whole
 from l2reg.problems import InputError, Problem
-from l2reg.shapes import Shape3
-from l2reg.submission.fields import HalfField, file_name, read_field
+from l2reg.submission.fields import file_name
 
 TOP = "submission"
+TIMINGS = "timings.csv"
 DUMMY = "dummy.txt"  # without a second entry at the top, the platform strips one folder too many
 _EPOCH = (1980, 1, 1, 0, 0, 0)  # the same fields give the same bytes
+_FIELD = re.compile(r"disp_(\d{4})(?:_\d{4})?_(\d{4})(?:_\d{4})?(\.npz|\.nii\.gz)")
 
 
 def write_bundle(submission: Path, task_folder: str, zip_path: Path) -> None:
@@ -40,37 +44,64 @@ class Submission:
 
     Attributes:
         path: The zip or folder.
-        members: Path inside of it of every field, by file name.
+        members: Path inside of it of every field, by ids: ``0438_0439``.
     """
 
     path: Path
     members: dict[str, str]
 
-    def missing(self, pair_names: Iterable[str]) -> list[str]:
-        """Return the file names that are not there."""
-        return [name for name in map(file_name, pair_names) if name not in self.members]
+    def member(self, pair: Pair) -> str | None:
+        """Return the path of a pair's field, named by the ids of its layout or by those of 2021."""
+        return self.members.get(pair.name_in_layout, self.members.get(pair.name))
 
-    def read(self, pair_name: str, shape: Shape3) -> HalfField:
-        """Return one field; raises ``InputError`` as ``fields.read_field`` does."""
-        member = self.members[file_name(pair_name)]
+    def missing(self, pairs: Iterable[Pair]) -> list[str]:
+        """Return the names of the pairs whose fields are not there."""
+        return [pair.name for pair in pairs if self.member(pair) is None]
+
+    def content(self, pair: Pair) -> bytes:
+        """Return the bytes of a pair's field, which is there."""
+        member = str(self.member(pair))
         if self.path.is_dir():
-            content = (self.path / member).read_bytes()
-        else:
-            with zipfile.ZipFile(self.path) as archive:
-                content = archive.read(member)
-        return read_field(content, f"{self.path}: {member}", shape)
+            return (self.path / member).read_bytes()
+        with zipfile.ZipFile(self.path) as archive:
+            return archive.read(member)
+
+    def seconds(self) -> dict[str, float]:
+        """Return the runtime of each pair by name, if ``timings.csv`` lies in or beside it."""
+        for folder in (self.path, self.path.parent):
+            path = folder / TIMINGS
+            if path.is_file():
+                with path.open(newline="", encoding="utf-8") as file:
+                    return {row["pair"]: float(row["seconds"]) for row in csv.DictReader(file)}
+        return {}
 
 
-def open_submission(path: Path, task_folder: str) -> Submission:
-    """Open a zip, or a folder that holds ``task_0T`` somewhere, or that folder itself.
+def write_timings(folder: Path, seconds: Mapping[str, float]) -> None:
+    """Write the runtime of each pair beside a submission, where ``Submission.seconds`` finds it."""
+    path = folder / TIMINGS
+    with written_whole(path) as draft, draft.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(["pair", "seconds"])
+        writer.writerows((pair, f"{value:.4f}") for pair, value in seconds.items())
+
+
+def open_submission(path: Path, task_folder: str, *, full_resolution: bool = False) -> Submission:
+    """Open a zip, or a folder that holds the fields somewhere.
+
+    Args:
+        path: The zip or folder.
+        task_folder: Where fields of half resolution lie: ``task_02``; or ``path`` is that folder.
+        full_resolution: Whether it follows the current rules: ``disp_FFFF_MMMM.nii.gz`` or the
+            long ``disp_FFFF_ffff_MMMM_mmmm.nii.gz`` in any folder; ``.npz`` wins over both.
 
     Raises:
-        InputError: If there is no such file, it is no zip, or it holds no field of the task.
+        InputError: If there is no such file, it is no zip, or it holds no field.
     """
-    expected = f"a zip or folder with {task_folder}/disp_FFFF_MMMM.npz inside"
+    ending = "disp_FFFF_MMMM.nii.gz" if full_resolution else f"{task_folder}/disp_FFFF_MMMM.npz"
+    expected = f"a zip or folder with {ending} inside"
     remedy = "name the task_0T.zip or the submission folder that predict.py wrote"
     if path.is_dir():
-        names = [found.relative_to(path).as_posix() for found in sorted(path.rglob("disp_*.npz"))]
+        names = [found.relative_to(path).as_posix() for found in sorted(path.rglob("disp_*"))]
     else:
         try:
             with zipfile.ZipFile(path) as archive:
@@ -79,16 +110,36 @@ def open_submission(path: Path, task_folder: str) -> Submission:
             found = "no such file" if not path.exists() else f"not a zip: {error}"
             problem = Problem(str(path), "cannot be opened", expected, found, remedy)
             raise InputError(problem) from error
-    members = {
-        PurePosixPath(name).name: name
-        for name in names
-        if _is_field_of(task_folder, (path.name, *PurePosixPath(name).parts))
-    }
+    members = _fields(path.name, names, None if full_resolution else task_folder)
     if not members:
-        found = f"{len(names)} files, none of them a field of {task_folder}"
+        what = "field of full resolution" if full_resolution else f"field of {task_folder}"
+        found = f"{len(names)} files, none of them a {what}"
         raise InputError(Problem(str(path), "holds no field", expected, found, remedy))
     return Submission(path, members)
 
 
-def _is_field_of(task_folder: str, parts: tuple[str, ...]) -> bool:
-    return parts[-2] == task_folder and parts[-1].startswith("disp_") and parts[-1][-4:] == ".npz"
+def missing_fields(submission: Submission, pairs: Sequence[Pair]) -> Problem:
+    """Return the organisers' refusal of a submission that lacks fields; all are named."""
+    missing = submission.missing(pairs)
+    return Problem(
+        where=str(submission.path),
+        what="lacks fields; the organisers refuse it as a whole",
+        expected=f"{len(pairs)} fields",
+        found=f"{len(missing)} missing: {', '.join(map(file_name, missing))}",
+        remedy="predict the missing pairs, score another list with data.pairs=FILE, or score the "
+        "rest with allow_missing=true",
+    )
+
+
+def _fields(top: str, names: Sequence[str], task_folder: str | None) -> dict[str, str]:
+    """Return the fields among ``names`` by their ids; npz come last and win."""
+    members = {}
+    for name in sorted(names, key=lambda name: name.endswith(".npz")):
+        *folders, file = (top, *PurePosixPath(name).parts)
+        match = _FIELD.fullmatch(file)
+        if match is None:
+            continue
+        fixed, moving, suffix = match.groups()
+        if task_folder is None or (folders[-1] == task_folder and suffix == ".npz"):
+            members[f"{fixed}_{moving}"] = name
+    return members

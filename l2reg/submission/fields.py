@@ -5,12 +5,17 @@ half the size and holds voxels of the full grid, float16, component first. Axis 
 direction are those of ``geometry.warp``, so there is nothing else to convert.
 """
 
+import gzip
 import io
 import zipfile
+import zlib
 from pathlib import Path
 
+import nibabel as nib
 import numpy as np
-from jaxtyping import Float16
+from jaxtyping import Float, Float16
+from nibabel.filebasedimages import ImageFileError
+from nibabel.wrapstruct import WrapStructError
 
 from l2reg.files import written_whole
 from l2reg.geometry.resize import resample, resize_field
@@ -18,6 +23,7 @@ from l2reg.problems import InputError, Problem
 from l2reg.shapes import Field, Shape3
 
 HalfField = Float16[np.ndarray, "3 half_i half_j half_k"]
+FullField = Float[np.ndarray, "3 i j k"]
 
 
 def half_shape(shape: Shape3) -> Shape3:
@@ -84,23 +90,64 @@ def read_field(content: bytes, where: str, shape: Shape3) -> HalfField:
     """
     expected_shape = (3, *half_shape(shape))
     expected = f"one array, float16, of shape {expected_shape}"
+    field: HalfField = _only_array(content, where, expected)
+    if field.dtype != np.float16 or field.shape != expected_shape:
+        found = f"{field.dtype}, shape {field.shape}"
+        raise _refused(where, "has the wrong form", expected, found)
+    _check_finite(field, where)
+    return field
+
+
+def read_full_field(content: bytes, where: str, shape: Shape3) -> FullField:
+    """Return a field submitted under the current rules: full grid, component last.
+
+    Args:
+        content: The bytes of a ``.nii.gz`` file, or of an npz file of one array.
+        where: Its name, for messages.
+        shape: The task's full grid.
+
+    Returns:
+        Component first; float64 from NIfTI and float32 from npz, as the organisers compute.
+
+    Raises:
+        InputError: If it is not of shape (i, j, k, 3), or has values that are not finite.
+    """
+    expected = f"one array of shape {(*shape, 3)}"
+    if where.endswith(".npz"):
+        field = _only_array(content, where, expected).astype(np.float32)
+    else:
+        field = _nifti_array(content, where, expected)
+    if field.shape != (*shape, 3):
+        raise _refused(where, "has the wrong form", expected, f"shape {field.shape}")
+    _check_finite(field, where)
+    return np.ascontiguousarray(np.moveaxis(field, 3, 0))
+
+
+def _nifti_array(content: bytes, where: str, expected: str) -> np.ndarray:
+    try:
+        array: np.ndarray = nib.Nifti1Image.from_bytes(gzip.decompress(content)).get_fdata()
+    except (OSError, EOFError, zlib.error, ImageFileError, WrapStructError, ValueError) as error:
+        found = str(error) or type(error).__name__
+        raise _refused(where, "cannot be read as .nii.gz", expected, found) from error
+    return array
+
+
+def _only_array(content: bytes, where: str, expected: str) -> np.ndarray:
     try:
         with zipfile.ZipFile(io.BytesIO(content)), np.load(io.BytesIO(content)) as archive:
-            arrays = [archive[name] for name in archive.files]
+            arrays: list[np.ndarray] = [archive[name] for name in archive.files]
     except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
         found = str(error) or type(error).__name__
         raise _refused(where, "cannot be read as npz", expected, found) from error
     if len(arrays) != 1:
-        names = f"{len(arrays)} arrays"
-        raise _refused(where, "does not hold one array", expected, names)
-    field: HalfField = arrays[0]
-    if field.dtype != np.float16 or field.shape != expected_shape:
-        found = f"{field.dtype}, shape {field.shape}"
-        raise _refused(where, "has the wrong form", expected, found)
+        raise _refused(where, "does not hold one array", expected, f"{len(arrays)} arrays")
+    return arrays[0]
+
+
+def _check_finite(field: np.ndarray, where: str) -> None:
     if not np.isfinite(field).all():
         found = f"{int((~np.isfinite(field)).sum())} values that are NaN or infinite"
         raise _refused(where, "has values that are not numbers", "finite displacements", found)
-    return field
 
 
 def _refused(where: str, what: str, expected: str, found: str) -> InputError:

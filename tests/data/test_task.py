@@ -28,9 +28,9 @@ def test_the_tasks_are_those_of_the_challenge(
         assert (len(layout.val), len(layout.test)) == (n_val, n_test)
 
 
-def test_only_the_lung_is_masked_by_the_2021_rules() -> None:
-    masked = {n: build(read_node("task", n)).sdlogj_in_mask for n in ("abdomen", "lung", "oasis")}
-    assert masked == {"abdomen": False, "lung": True, "oasis": False}
+def test_the_lung_is_masked_by_both_rules_and_the_abdomen_by_the_current() -> None:
+    masked = {n: build(read_node("task", n)).sdlogj_masked for n in ("abdomen", "lung", "oasis")}
+    assert masked == {"abdomen": ["current"], "lung": ["2021", "current"], "oasis": []}
 
 
 @pytest.mark.parametrize(

@@ -3,19 +3,26 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import surface_distance
 from scipy.ndimage import gaussian_filter
 from surface_distance import lookup_tables
 
 from l2reg.evaluation.surface_distance import (
     CORNERS,
     SurfaceDistances,
+    assd,
     element_areas,
-    hd95,
+    hausdorff,
     surface_distances,
 )
 from l2reg.shapes import Spacing
 
+ONES = (1.0, 1.0, 1.0)
 SPACINGS = [(1.0, 1.0, 1.0), (1.75, 1.25, 1.75), (1.0, 1.0, 5.0), (0.3, 2.0, 7.0)]
+
+
+def hd95(first: np.ndarray, second: np.ndarray, spacing: Spacing = ONES) -> float:
+    return hausdorff(*surface_distances(first, second, spacing), 95)
 
 
 @pytest.mark.parametrize("spacing", SPACINGS)
@@ -72,6 +79,44 @@ def test_a_naive_loop_over_all_elements_agrees(
         assert hd95(first, second, spacing) == pytest.approx(naive(first, second, spacing))
 
 
+def balls(random: np.random.Generator, apart: float) -> tuple[np.ndarray, np.ndarray]:
+    grid = np.indices((28, 30, 32))
+    centre = np.array([14, 15, 16]).reshape(3, 1, 1, 1)
+    first = ((grid - centre) ** 2).sum(axis=0) < 25
+    second = ((grid - centre - apart) ** 2).sum(axis=0) < 25
+    return first ^ (random.random(first.shape) > 0.999), second
+
+
+@pytest.mark.filterwarnings("ignore:Please import:DeprecationWarning")  # theirs
+@pytest.mark.parametrize("spacing", SPACINGS)
+@pytest.mark.parametrize("apart", [0.0, 1.0, 6.0])
+def test_near_and_far_surfaces_measure_as_the_organisers_library_does(
+    spacing: Spacing, apart: float, random: np.random.Generator
+) -> None:
+    first, second = balls(random, apart)
+    official = surface_distance.compute_surface_distances(first, second, spacing)
+    there, back = surface_distances(first, second, spacing)
+    for percent in (50, 95, 100):
+        expected = surface_distance.compute_robust_hausdorff(official, percent)
+        assert hausdorff(there, back, percent) == pytest.approx(expected, abs=1e-9)
+    means = surface_distance.compute_average_surface_distance(official)
+    assert (there.mean(), back.mean()) == pytest.approx(means, abs=1e-8)
+    areas = there.area.sum(), back.area.sum()
+    expected = (means[0] * areas[0] + means[1] * areas[1]) / sum(areas)
+    assert assd(there, back) == pytest.approx(expected, abs=1e-8)
+
+
+def test_flips_padding_and_the_order_of_the_masks_do_not_matter(
+    random: np.random.Generator,
+) -> None:
+    first, second = balls(random, 1.0)
+    expected = hd95(first, second)
+    assert hd95(second, first) == expected
+    assert hd95(np.pad(first, 3), np.pad(second, 3)) == expected
+    for axis in range(3):
+        assert hd95(np.flip(first, axis), np.flip(second, axis)) == expected
+
+
 def test_equal_masks_are_0_apart_and_shifted_ones_by_the_shift() -> None:
     mask = np.zeros((20, 21, 22), bool)
     mask[3:9, 4:12, 5:13] = True
@@ -98,8 +143,9 @@ def test_a_mask_that_vanished_is_infinitely_far_away(first_empty: bool) -> None:
 
 def test_two_empty_masks_have_no_surface() -> None:
     empty = np.zeros((5, 6, 7), bool)
-    distances, _ = surface_distances(empty, empty, (1.0, 1.0, 1.0))
+    distances, other = surface_distances(empty, empty, ONES)
     assert isinstance(distances, SurfaceDistances)
+    assert np.isnan(assd(distances, other))
     assert np.isnan(distances.mean())
     assert distances.percentile(95) == np.inf
 
@@ -117,8 +163,8 @@ def test_the_official_values_of_hard_masks(golden: Path) -> None:
             i, j, k = (float(size) for size in spacing.split("x"))
             there, back = surface_distances(first, second, (i, j, k))
             ours = {
-                "hd95": max(there.percentile(95), back.percentile(95)),
-                "hd100": max(there.percentile(100), back.percentile(100)),
+                "hd95": hausdorff(there, back, 95),
+                "hd100": hausdorff(there, back, 100),
                 "asd_gt_to_pred": there.mean(),
                 "asd_pred_to_gt": back.mean(),
             }

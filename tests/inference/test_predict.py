@@ -1,5 +1,4 @@
 import csv
-import json
 import math
 import zipfile
 from collections.abc import Callable
@@ -11,6 +10,8 @@ import torch
 
 from l2reg.data.dataset import Dataset
 from l2reg.data.phantom import phantom_task
+from l2reg.evaluation.score_files import read_scores
+from l2reg.evaluation.scoring import SubmissionScores
 from l2reg.inference.predict import predict_split
 from l2reg.inference.predictor import Predictor
 from l2reg.models.prediction import Prediction
@@ -31,14 +32,14 @@ class Shift(torch.nn.Module):
 
 def predicted(
     data: Dataset, model: torch.nn.Module, out: Path
-) -> tuple[dict[str, object], np.ndarray]:
+) -> tuple[dict[str, SubmissionScores], np.ndarray]:
     predictor = Predictor(model, data.reader("half"), CPU, "float32")
     pairs = data.listed("val")
     result = predict_split(predictor, pairs, out, [])
     folder = data.release.task.folder
     assert result.zip_path == out / f"{folder}.zip"
     field = np.load(out / f"submission/{folder}/disp_{pairs[0].name}.npz")["arr_0"]
-    return json.loads((out / "scores.json").read_text()), field
+    return result.scores, field
 
 
 @pytest.mark.parametrize("flavour", ["lung", "abdomen", "oasis"])
@@ -50,7 +51,10 @@ def test_the_zero_model_makes_the_exemplary_submission_and_its_scores(
     scores, field = predicted(data, Zero("half"), tmp_path / "out")
     assert (field == 0).all()
     assert field.dtype == np.float16
-    assert scores["submission"] == scores["zero field"] == scores["full resolution"]
+    shown = {name: [pair.values() for pair in row.pairs] for name, row in scores.items()}
+    assert shown["submission"] == shown["zero field"] == shown["full resolution"]
+    _, stored = read_scores(tmp_path / "out/scores.json")
+    assert list(stored) == ["zero field", "full resolution", "submission"]
     with zipfile.ZipFile(tmp_path / f"out/{data.release.task.folder}.zip") as archive:
         assert archive.namelist()[0] == "submission/dummy.txt"
     assert "zero field" in capsys.readouterr().out
@@ -58,6 +62,7 @@ def test_the_zero_model_makes_the_exemplary_submission_and_its_scores(
         rows = list(csv.DictReader(file))
     assert [row["pair"] for row in rows] == [pair.name for pair in data.listed("val")]
     assert all(float(row["seconds"]) > 0 for row in rows)
+    assert set(stored["submission"].seconds) == {row["pair"] for row in rows}
 
 
 def test_a_known_field_is_submitted_in_full_voxels_and_scored_as_the_organisers_will(
@@ -67,8 +72,7 @@ def test_a_known_field_is_submitted_in_full_voxels_and_scored_as_the_organisers_
     scores, field = predicted(data, Shift(), tmp_path / "out")
     expected = np.array([71 / 35, 63 / 31, 79 / 39])
     np.testing.assert_allclose(field[:, 3, 4, 5], expected, rtol=1e-3)
-    tre = {name: scores[name]["aggregates"]["tre_mm"]["mean"] for name in
-           ("zero field", "full resolution", "submission")}  # fmt: skip
+    tre = {name: row.pairs[0].values()["tre_mm"] for name, row in scores.items()}
     assert math.isclose(tre["full resolution"], tre["submission"], abs_tol=0.01)
     assert abs(tre["zero field"] - tre["submission"]) > 0.1
 
@@ -80,5 +84,6 @@ def test_without_anything_to_score_with_the_zip_is_still_checked(
     (lung_2021 / "task_02/training/lms/case_001.txt").unlink()
     data = open_data(tiny_task("lung"), lung_2021)
     scores, _ = predicted(data, Zero("half"), tmp_path / "out")
-    assert set(scores) == {"task", "seconds"}
+    assert scores == {}
+    assert not (tmp_path / "out/scores.json").exists()
     assert "nothing is scored" in capsys.readouterr().out

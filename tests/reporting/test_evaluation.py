@@ -1,5 +1,6 @@
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -7,14 +8,26 @@ import pytest
 
 from l2reg.data.dataset import Dataset
 from l2reg.data.phantom import phantom_task
+from l2reg.evaluation.rules import RULES
+from l2reg.evaluation.score_files import read_scores
+from l2reg.evaluation.scoring import ZERO_FIELD
 from l2reg.problems import InputError
-from l2reg.reporting.evaluation import evaluate_submissions
+from l2reg.reporting.evaluation import Evaluation, evaluate_submissions, named, slug
 from l2reg.submission.fields import write_field
 
 
 @pytest.fixture
-def data(phantoms: dict[str, Path], open_data: Callable[..., Dataset]) -> Dataset:
-    return open_data(phantom_task("lung", "small", 0, 3, root=phantoms["lung"]))
+def how(phantoms: dict[str, Path], open_data: Callable[..., Dataset], tmp_path: Path) -> Evaluation:
+    return Evaluation(
+        data=open_data(phantom_task("lung", "small", 0, 3, root=phantoms["lung"])),
+        split="val",
+        rules=RULES["2021"],
+        out=tmp_path / "out",
+        show=[],
+        report=False,
+        allow_missing=False,
+        workers=1,
+    )
 
 
 @pytest.fixture
@@ -23,26 +36,70 @@ def zero(tmp_path: Path) -> Path:
     return tmp_path / "zero"
 
 
+def names(paths: Sequence[Path]) -> list[str]:
+    return [path.name for path in paths]
+
+
 def test_submissions_are_scored_beside_the_zero_field(
-    data: Dataset, zero: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    how: Evaluation, zero: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    paths = evaluate_submissions(data, "val", [zero], tmp_path / "out", report=True)
-    assert [path.name for path in paths] == ["scores.json", "report.html"]
-    scores = json.loads(paths[0].read_text())
-    ours, none = scores[str(zero)]["aggregates"], scores["zero field"]["aggregates"]
-    assert ours["tre_mm"] == none["tre_mm"]
-    table = capsys.readouterr().out
-    assert "zero field" in table
-    assert str(zero) in table
-    assert paths[1].stat().st_size > 50_000
+    paths = evaluate_submissions({"a": zero, "b/c": zero}, replace(how, report=True))
+    assert names(paths) == ["scores.json", "cases.csv", "official_a.json", "official_b_c.json",
+                            "report.html"]  # fmt: skip
+    content, scored = read_scores(paths[0])
+    assert content["task"] == "phantom"
+    assert scored["a"].pairs == scored[ZERO_FIELD].pairs
+    official = json.loads(paths[2].read_text())["task_02"]["aggregates"]["TRE"]["mean"]
+    assert official == scored["a"].pairs[0].values()["tre_mm"]
+    table = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in table] == ["TRE", "zero", "a", "b/c"]
+    assert paths[-1].stat().st_size > 50_000
 
 
-def test_the_same_submission_twice_is_refused(data: Dataset, zero: Path, tmp_path: Path) -> None:
+def test_further_tables_are_shown_on_request(
+    how: Evaluation, zero: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    evaluate_submissions({"a": zero}, replace(how, show=["cases", "labels", "statistics"]))
+    said = capsys.readouterr().out
+    for words in ("95 % interval", "p (Wilcoxon, Holm)", "det min", "0001_0001"):
+        assert words in said
+    with pytest.raises(InputError, match=r"show=label: is unknown"):
+        evaluate_submissions({"a": zero}, replace(how, show=["label"]))
+
+
+def test_missing_pairs_are_refused_or_said_under_every_table(
+    how: Evaluation, phantoms: dict[str, Path], open_data: Callable[..., Dataset],
+    tmp_path: Path, capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    task = phantom_task("oasis", "small", 0, 3, root=phantoms["oasis"])
+    (pair,) = open_data(task).listed("val")
+    one, two = pair.fixed.id, pair.moving.id
+    (tmp_path / "pairs.csv").write_text(f"fixed,moving\n{one},{two}\n{two},{one}\n")
+    both = replace(how, data=open_data(task, pairs=tmp_path / "pairs.csv"), show=["labels"])
+    lacking = tmp_path / "lacking"
+    half = tuple(size // 2 for size in task.grid)
+    write_field(lacking / "task_03", pair.name, np.zeros((3, *half), np.float16))
+    with pytest.raises(InputError, match=f"1 missing: disp_{two:04}_{one:04}"):
+        evaluate_submissions({"a": lacking}, both)
+    assert not how.out.exists()
+    evaluate_submissions({"a": lacking}, replace(both, allow_missing=True))
+    assert capsys.readouterr().out.count("INCOMPLETE") == 2
+
+
+def test_without_a_submission_the_zero_field_alone_is_scored(how: Evaluation) -> None:
+    assert names(evaluate_submissions({}, replace(how, report=True))) == [
+        "scores.json",
+        "cases.csv",
+    ]
+
+
+def test_submissions_are_named_by_their_path_unless_told_otherwise() -> None:
+    assert named(["a.zip", "b"]) == {"a.zip": Path("a.zip"), "b": Path("b")}
+    assert named({"ours": "a.zip"}) == {"ours": Path("a.zip")}
+    assert slug("../a team: x.zip") == "a_team_x.zip"
+
+
+@pytest.mark.parametrize("given", [["a", "a"], {ZERO_FIELD: "a"}])
+def test_two_submissions_of_one_name_are_refused(given: list[str] | dict[str, str]) -> None:
     with pytest.raises(InputError, match="names one twice"):
-        evaluate_submissions(data, "val", [zero, zero], tmp_path / "out", report=False)
-    assert not (tmp_path / "out").exists()
-
-
-def test_without_a_submission_the_zero_field_alone_is_scored(data: Dataset, tmp_path: Path) -> None:
-    paths = evaluate_submissions(data, "val", [], tmp_path / "out", report=True)
-    assert [path.name for path in paths] == ["scores.json"]
+        named(given)

@@ -1,9 +1,14 @@
+import math
+from collections.abc import Callable
 from html.parser import HTMLParser
 from pathlib import Path
 
 import numpy as np
 
-from l2reg.evaluation.evaluate import PairScores
+from l2reg.data.task import Task
+from l2reg.evaluation.pair_scores import PairScores
+from l2reg.evaluation.rules import RULES
+from l2reg.evaluation.scoring import ZERO_FIELD, SubmissionScores
 from l2reg.reporting.figures import determinant_figure
 from l2reg.reporting.report import write_report
 
@@ -29,19 +34,46 @@ class Page(HTMLParser):
         self.text += data
 
 
-def scores(tre: float) -> list[PairScores]:
-    return [PairScores("0001_0001", {}, {}, [tre], 0.05, 0.0, (0.9, 1.1))]
+Make = Callable[..., PairScores]
 
 
-def test_the_page_stands_alone_with_scores_before_and_after_and_pictures(tmp_path: Path) -> None:
+def written(tmp_path: Path, task: Task, scored: dict[str, SubmissionScores]) -> Page:
     figure = determinant_figure(np.zeros((3, 6, 7, 8), np.float32))
-    rows = {"zero field": scores(6.0), "ours <b>": scores(2.0), "worse": scores(9.0)}
-    write_report(tmp_path / "report.html", "Task lung", rows, [("Pair 0001_0001", [figure])])
-    page = Page((tmp_path / "report.html").read_text())
-    assert len(page.images) == 1
+    path = tmp_path / "report.html"
+    write_report(path, "Task lung", scored, [("0001_0001", [figure])], task, RULES["2021"])
+    return Page(path.read_text())
+
+
+def test_the_page_stands_alone_with_scores_before_and_after_charts_and_pictures(
+    tmp_path: Path, tiny_task: Callable[..., Task], pair_scores: Make
+) -> None:
+    scored = {
+        name: SubmissionScores([pair_scores(tre_mm=[error], folds=folds)])
+        for name, error, folds in ((ZERO_FIELD, 6.0, 0), ("ours <b>", 2.0, 0.5), ("worse", 9.0, 0))
+    }
+    page = written(tmp_path, tiny_task("lung"), scored)
+    assert len(page.images) == 2
     assert page.images[0].startswith("data:image/png;base64,")
     assert page.links == []
-    for words in ("Task lung", "6.000 → 2.000", "6.000 → 9.000", "ours <b>", "TRE mm"):
+    for words in ("Task lung", "6.000 → 2.000", "6.000 → 9.000", "ours <b>", "TRE mm",
+                  "Pair 0001_0001", "folds: 50.0000 %", "worse than the zero field",
+                  "Pictures of worse"):  # fmt: skip
         assert words in page.text
+    assert "Statistics" not in page.text  # of one pair
     assert page.classes.count("better") == 1
     assert page.classes.count("worse") == 1
+
+
+def test_labels_get_a_map_and_missing_pairs_a_warning(
+    tmp_path: Path, tiny_task: Callable[..., Task], pair_scores: Make
+) -> None:
+    scores = [
+        pair_scores(name, dsc={1: 0.5}, hd95_voxels={1: math.inf}, tre_mm=[])
+        for name in ("0001_0001", "0002_0002")
+    ]
+    scored = {ZERO_FIELD: SubmissionScores(scores), "ours": SubmissionScores(scores, ["0009_0009"])}
+    page = written(tmp_path, tiny_task("abdomen"), scored)
+    assert len(page.images) == 3
+    assert "ours lacks 0009_0009" in page.text
+    assert "vanished when warped: liver" in page.text
+    assert "DSC: first - second" in page.text

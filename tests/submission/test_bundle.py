@@ -1,18 +1,31 @@
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from l2reg.data.cases import Pair, Scan
 from l2reg.problems import InputError
-from l2reg.submission.bundle import open_submission, write_bundle
-from l2reg.submission.fields import write_field
+from l2reg.submission.bundle import (
+    missing_fields,
+    open_submission,
+    write_bundle,
+    write_timings,
+)
+from l2reg.submission.fields import read_field, write_field
 
 SHAPE = (8, 6, 10)
 
 
 def field(value: float) -> np.ndarray:
     return np.full((3, 4, 3, 5), value, np.float16)
+
+
+def pair(number: int) -> Pair:
+    scan = Scan(id=number, official_id=number, modality="CT", image=Path("x"), labels=None,
+                mask=None)  # fmt: skip
+    return Pair(fixed=scan, moving=scan)
 
 
 @pytest.fixture
@@ -48,8 +61,9 @@ def test_a_zip_and_any_folder_around_the_fields_can_be_opened(
 ) -> None:
     write_bundle(submission, "task_02", tmp_path / "task_02.zip")
     opened = open_submission(tmp_path / where, "task_02")
-    assert opened.missing(["0001_0001", "0002_0002", "0003_0003"]) == ["disp_0003_0003.npz"]
-    np.testing.assert_array_equal(opened.read("0002_0002", SHAPE), field(2))
+    assert set(opened.members) == {"0001_0001", "0002_0002"}
+    assert opened.missing([pair(1), pair(2), pair(3)]) == ["0003_0003"]
+    np.testing.assert_array_equal(read_field(opened.content(pair(2)), "x", SHAPE), field(2))
 
 
 @pytest.mark.parametrize(
@@ -68,12 +82,51 @@ def test_what_holds_no_field_of_the_task_is_refused(
     assert "remedy" in str(error.value)
 
 
-def test_a_spoilt_field_is_named_with_its_zip(submission: Path, tmp_path: Path) -> None:
-    write_field(submission / "task_02", "0001_0001", field(np.inf))
-    write_bundle(submission, "task_02", tmp_path / "task_02.zip")
-    opened = open_submission(tmp_path / "task_02.zip", "task_02")
-    with pytest.raises(InputError, match=r"task_02\.zip: submission/task_02/disp_0001_0001\.npz"):
-        opened.read("0001_0001", SHAPE)
+def test_a_field_is_found_by_the_ids_of_its_release_or_those_of_2021(tmp_path: Path) -> None:
+    renumbered = replace(pair(438), fixed=replace(pair(438).fixed, id=395))
+    renumbered = replace(renumbered, moving=replace(pair(439).moving, id=396))
+    assert (renumbered.name, renumbered.name_in_layout) == ("0438_0439", "0395_0396")
+    for folder, name in (("old", renumbered.name), ("new", renumbered.name_in_layout)):
+        write_field(tmp_path / folder / "task_03", name, field(1))
+        opened = open_submission(tmp_path / folder, "task_03")
+        assert opened.member(renumbered) == f"task_03/disp_{name}.npz"
+        assert opened.missing([renumbered]) == []
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["disp_0001_0001.nii.gz", "LungCT/disp_0001_0000_0001_0001.nii.gz", "disp_0001_0001.npz"],
+)
+def test_full_fields_may_lie_anywhere_under_short_and_long_names(tmp_path: Path, name: str) -> None:
+    (tmp_path / "a" / name).parent.mkdir(parents=True)
+    (tmp_path / "a" / name).write_bytes(b"x")
+    opened = open_submission(tmp_path / "a", "task_02", full_resolution=True)
+    assert opened.members == {"0001_0001": name}
+
+
+def test_of_two_forms_of_one_full_field_npz_wins(tmp_path: Path) -> None:
+    for name in ("disp_0001_0001.npz", "disp_0001_0001.nii.gz"):
+        (tmp_path / name).write_bytes(b"x")
+    opened = open_submission(tmp_path, "task_02", full_resolution=True)
+    assert opened.members == {"0001_0001": "disp_0001_0001.npz"}
+    with pytest.raises(InputError, match="none of them a field of task_02"):
+        open_submission(tmp_path, "task_02")
+
+
+def test_all_missing_fields_are_named_with_what_to_do(submission: Path) -> None:
+    problem = missing_fields(open_submission(submission, "task_02"), [pair(1), pair(3), pair(4)])
+    assert problem.found == "2 missing: disp_0003_0003.npz, disp_0004_0004.npz"
+    assert problem.expected == "3 fields"
+    assert "allow_missing=true" in problem.remedy
+
+
+def test_runtimes_lie_in_or_beside_a_submission(submission: Path, tmp_path: Path) -> None:
+    opened = open_submission(submission, "task_02")
+    assert opened.seconds() == {}
+    write_timings(submission.parent, {"0001_0001": 1.25})
+    assert opened.seconds() == {"0001_0001": 1.25}
+    write_timings(submission, {"0001_0001": 2.5})
+    assert opened.seconds() == {"0001_0001": 2.5}
 
 
 @pytest.mark.parametrize("what", ["zip", "field"])

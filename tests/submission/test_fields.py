@@ -1,6 +1,8 @@
+import gzip
 import io
 from pathlib import Path
 
+import nibabel as nib
 import numpy as np
 import pytest
 import torch
@@ -8,7 +10,13 @@ from scipy.ndimage import gaussian_filter, zoom
 
 from l2reg.geometry.resize import resize_field
 from l2reg.problems import InputError
-from l2reg.submission.fields import half_shape, read_field, to_submission, write_field
+from l2reg.submission.fields import (
+    half_shape,
+    read_field,
+    read_full_field,
+    to_submission,
+    write_field,
+)
 
 SHAPE = (40, 36, 44)
 HALF = (20, 18, 22)
@@ -136,3 +144,38 @@ def test_a_file_that_is_no_npz_is_refused(content: bytes | str) -> None:
         file.seek(0)
     with pytest.raises(InputError, match="cannot be read as npz"):
         read_field(file.getvalue(), "x.npz", SHAPE)
+
+
+def nifti(field: np.ndarray) -> bytes:
+    return gzip.compress(nib.Nifti1Image(field, np.eye(4)).to_bytes())
+
+
+def test_full_fields_are_read_component_first_in_the_precision_of_the_organisers(
+    random: np.random.Generator,
+) -> None:
+    field = random.normal(size=(*SHAPE, 3)).astype(np.float32)
+    read = read_full_field(nifti(field), "disp.nii.gz", SHAPE)
+    assert read.dtype == np.float64
+    np.testing.assert_array_equal(read, np.moveaxis(field, 3, 0))
+    file = io.BytesIO()
+    np.savez(file, field.astype(np.float64))
+    read = read_full_field(file.getvalue(), "disp.npz", SHAPE)
+    assert read.dtype == np.float32
+    np.testing.assert_array_equal(read, np.moveaxis(field, 3, 0))
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"", "cannot be read as .nii.gz"),
+        (b"no gzip", "cannot be read as .nii.gz"),
+        (gzip.compress(b"no nifti"), "cannot be read as .nii.gz"),
+        (nifti(np.zeros(SHAPE, np.float32)), r"expected  one array of shape \(40, 36, 44, 3\)"),
+        (nifti(np.full((*SHAPE, 3), np.inf, np.float32)), "values that are not numbers"),
+    ],
+)
+def test_full_fields_that_the_organisers_would_refuse_are_refused(
+    content: bytes, words: str
+) -> None:
+    with pytest.raises(InputError, match=words):
+        read_full_field(content, "disp_0001_0001.nii.gz", SHAPE)

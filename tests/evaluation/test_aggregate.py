@@ -1,0 +1,85 @@
+import math
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import pytest
+
+from l2reg.evaluation.aggregate import aggregate, hardest, hardest_per_row, quantile, thirty
+from l2reg.evaluation.pair_scores import PairScores
+from l2reg.evaluation.rules import RULES
+
+Make = Callable[..., PairScores]
+
+
+def with_errors(make: Make, rows: Sequence[Sequence[float]]) -> list[PairScores]:
+    return [make(str(n), tre_mm=list(row)) for n, row in enumerate(rows)]
+
+
+def test_both_rules_sum_up_in_their_own_way(pair_scores: Make) -> None:
+    errors = [1.0, 2.0, 6.0]
+    three = with_errors(pair_scores, [[value] for value in errors])
+    old, new = (aggregate(three, RULES[name])["tre_mm"] for name in ("2021", "current"))
+    assert old["mean"] == new["mean"] == 3.0
+    assert old["std"] == pytest.approx(np.std(errors, ddof=1))
+    assert new["std"] == pytest.approx(np.std(errors))
+    assert old["30"] == pytest.approx(np.quantile(errors, 0.3))
+    assert new["30"] == pytest.approx(np.quantile(errors, 0.7))
+    assert "30" not in aggregate(three, RULES["2021"])["folds"]
+
+
+def test_one_pair_has_no_spread_in_2021_and_none_at_all_now(pair_scores: Make) -> None:
+    one = [pair_scores()]
+    assert math.isnan(aggregate(one, RULES["2021"])["tre_mm"]["std"])
+    assert aggregate(one, RULES["current"])["tre_mm"]["std"] == 0
+
+
+def test_a_vanished_label_makes_means_infinite_but_not_the_better_tail(pair_scores: Make) -> None:
+    distances = [1.0, 2.0, 3.0, math.inf]
+    pairs = [pair_scores(str(n), dsc={1: 0.5}, hd95_voxels={1: d}) for n, d in enumerate(distances)]
+    found = aggregate(pairs, RULES["2021"])["hd95_voxels"]
+    assert found["mean"] == math.inf
+    assert math.isnan(found["std"])
+    assert found["30"] == pytest.approx(1.9)
+
+
+def test_the_four_meanings_of_30(pair_scores: Make) -> None:
+    """Ten landmarks and two pairs: 3 of each pair, 6 of all, 1 of the pairs."""
+    before = np.stack([np.arange(10.0), np.arange(10.0) + 100])
+    after = np.stack([np.linspace(0, 0.9, 10), np.linspace(5, 5.9, 10)])
+    found = thirty(with_errors(pair_scores, after), with_errors(pair_scores, before), RULES["2021"])
+    means = after.mean(axis=1)
+    assert found == {
+        "tre30_leaderboard": pytest.approx(np.quantile(means, 0.3)),
+        "tre30_hardest_per_pair": pytest.approx(np.mean([after[0, 7:], after[1, 7:]])),
+        "tre30_hardest_pooled": pytest.approx(after[1, 4:].mean()),
+        "tre30_worst_pairs": pytest.approx(means[1]),
+    }
+
+
+def test_labels_that_are_absent_are_not_among_the_hardest(pair_scores: Make) -> None:
+    before = [pair_scores(dsc={1: math.nan, 2: 0.1, 3: 0.5, 4: 0.9}, tre_mm=[])]
+    after = [pair_scores(dsc={1: math.nan, 2: 0.6, 3: 0.7, 4: 0.8}, tre_mm=[])]
+    found = thirty(after, before, RULES["2021"])
+    assert found["dsc30_hardest_pooled"] == found["dsc30_hardest_per_pair"] == 0.6
+    assert found["dsc30_worst_pairs"] == pytest.approx(0.7)
+    assert not any(name.startswith("tre") for name in found)
+
+
+def test_pairs_may_have_different_numbers_of_landmarks(pair_scores: Make) -> None:
+    before = with_errors(pair_scores, [[9.0, 1.0, 1.0], [5.0]])
+    after = with_errors(pair_scores, [[4.0, 1.0, 1.0], [2.0]])
+    found = thirty(after, before, RULES["2021"])
+    assert found["tre30_hardest_per_pair"] == 3.0
+    assert found["tre30_hardest_pooled"] == 4.0
+
+
+def test_thirty_percent_are_at_least_one_entry() -> None:
+    assert hardest(np.array([3.0, 1.0])).tolist() == [False, True]
+    rows = hardest_per_row(np.array([[3.0, 1.0], [1.0, np.nan]]))
+    assert rows.tolist() == [[False, True], [True, False]]
+
+
+@pytest.mark.parametrize("q", [0.0, 0.3, 0.5, 1.0])
+def test_finite_quantiles_are_numpys(q: float, random: np.random.Generator) -> None:
+    values = random.normal(size=7)
+    assert quantile(values, q) == pytest.approx(np.quantile(values, q), abs=1e-15)

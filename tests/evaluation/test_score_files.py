@@ -1,0 +1,132 @@
+import csv
+import json
+import math
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from l2reg.data.cases import Pair, Scan
+from l2reg.data.task import Task
+from l2reg.evaluation.pair_scores import PairScores
+from l2reg.evaluation.rules import RULES
+from l2reg.evaluation.score_files import (
+    read_scores,
+    write_official,
+    write_scores,
+    write_tables,
+)
+from l2reg.evaluation.scoring import ZERO_FIELD, SubmissionScores
+from l2reg.problems import InputError
+
+Make = Callable[..., PairScores]
+OLD, NEW = RULES["2021"], RULES["current"]
+
+
+@pytest.fixture
+def scored(pair_scores: Make) -> dict[str, SubmissionScores]:
+    def pairs(*errors: float) -> list[PairScores]:
+        return [pair_scores(f"{n:04}_{n:04}", tre_mm=[e, e]) for n, e in enumerate(errors, 1)]
+
+    return {
+        ZERO_FIELD: SubmissionScores(pairs(4.0, 6.0), []),
+        "ours": SubmissionScores(pairs(1.0), ["0002_0002"], {"0001_0001": 0.5}),
+    }
+
+
+def test_scores_are_read_as_they_were_written(
+    tmp_path: Path, tiny_task: Callable[..., Task], scored: dict[str, SubmissionScores]
+) -> None:
+    path = tmp_path / "out/scores.json"
+    write_scores(path, tiny_task("lung"), OLD, scored)
+    content, back = read_scores(path)
+    assert (content["task"], content["number"], content["rules"]) == ("lung", 2, "2021")
+    assert back == scored
+    ours = content["submissions"]["ours"]
+    assert ours["aggregates"]["tre_mm"]["mean"] == 1.0
+    assert ours["thirty"]["tre30_worst_pairs"] == 1.0
+    assert ours["pairs"]["0001_0001"]["means"]["tre_mm"] == 1.0
+
+
+@pytest.mark.parametrize("content", [None, "no json", "[]", '{"format": 1}', '{"format": 2}'])
+def test_what_is_no_file_of_scores_is_refused(tmp_path: Path, content: str | None) -> None:
+    path = tmp_path / "scores.json"
+    if content is not None:
+        path.write_text(content)
+    with pytest.raises(InputError, match="cannot be read as scores") as error:
+        read_scores(path)
+    assert "evaluate.py task=" in str(error.value)
+
+
+@pytest.fixture
+def pairs() -> list[Pair]:
+    def scan(number: int, path: str) -> Scan:
+        return Scan(
+            id=number, official_id=number, modality="CT", image=Path(path), labels=None, mask=None
+        )
+
+    return [
+        Pair(
+            fixed=scan(n, f"LungCT_{n:04}_0000.nii.gz"),
+            moving=scan(n, f"LungCT_{n:04}_0001.nii.gz"),
+        )
+        for n in (1, 2)
+    ]
+
+
+def test_the_json_of_2021_has_the_organisers_names(
+    tmp_path: Path, tiny_task: Callable[..., Task], pairs: list[Pair],
+    scored: dict[str, SubmissionScores],
+) -> None:  # fmt: skip
+    write_official(tmp_path / "a.json", tiny_task("lung"), pairs, scored[ZERO_FIELD], OLD)
+    content = json.loads((tmp_path / "a.json").read_text())
+    assert content["task_02"]["case"] == {
+        "TRE": {"0": 4.0, "1": 6.0},
+        "LogJacDetStd": {"0": 0.1, "1": 0.1},
+    }
+    assert content["task_02"]["aggregates"]["TRE"] == pytest.approx(
+        {"mean": 5.0, "std": np.sqrt(2), "30": 4.6}
+    )
+    assert set(content["task_02"]["aggregates"]) == {"TRE", "LogJacDetStd"}
+
+
+def test_the_current_json_has_the_organisers_names(
+    tmp_path: Path, tiny_task: Callable[..., Task], pairs: list[Pair], pair_scores: Make
+) -> None:
+    scores = SubmissionScores([
+        pair_scores(f"{n:04}_{n:04}", dsc={1: 0.5, 2: math.nan}, hd95_voxels={1: math.inf},
+                    tre_mm=[1.0, 3.0], tre_keypoints_mm=[4.0]) for n in (1, 2)
+    ])  # fmt: skip
+    write_official(tmp_path / "a.json", tiny_task("lung"), pairs, scores, NEW)
+    content = json.loads((tmp_path / "a.json").read_text())
+    assert (content["name"], content["eval_version"]) == ("LungCT", "2.0")
+    assert list(content["cases"]) == ["0001_0000<--0001_0001", "0002_0000<--0002_0001"]
+    case = content["cases"]["0001_0000<--0001_0001"]
+    assert case["TRE_lm"] == {"mean": 2.0, "detailed": [1.0, 3.0]}
+    assert case["TRE_kp"] == {"mean": 4.0, "detailed": [4.0]}
+    assert case["LogJacDetStd"] == {"mean": 0.1, "detailed": 0.1}
+    assert case["HD95"] == {"mean": math.inf, "detailed": [math.inf]}
+    assert case["DSC"]["mean"] == 0.5
+    assert math.isnan(case["DSC"]["detailed"][1])
+    assert content["aggregates"]["TRE_lm"] == {"mean": 2.0, "std": 0.0, "30": 2.0}
+
+
+def test_the_tables_have_a_row_for_each_case_and_label(
+    tmp_path: Path, pair_scores: Make, scored: dict[str, SubmissionScores]
+) -> None:
+    (path,) = write_tables(tmp_path, scored)
+    with path.open() as file:
+        rows = list(csv.DictReader(file))
+    assert [(row["submission"], row["pair"]) for row in rows] == [
+        (ZERO_FIELD, "0001_0001"), (ZERO_FIELD, "0002_0002"), ("ours", "0001_0001")
+    ]  # fmt: skip
+    assert rows[2]["tre_mm"] == "1.0"
+    assert (rows[0]["seconds"], rows[2]["seconds"]) == ("", "0.5")
+    labelled = [pair_scores(dsc={3: 0.5, 4: 0.25}, hd95_voxels={3: 1.0, 4: math.inf})]
+    _, path = write_tables(tmp_path, {"ours": SubmissionScores(labelled)})
+    with path.open() as file:
+        assert list(csv.DictReader(file))[1] == {
+            "submission": "ours", "pair": "0001_0001", "label": "4", "dsc": "0.25",
+            "hd95_voxels": "inf",
+        }  # fmt: skip
