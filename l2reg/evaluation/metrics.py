@@ -125,9 +125,14 @@ def joint_histogram(
     labels = list(labels)
     rank[labels] = np.arange(1, len(labels) + 1)
     n = len(labels) + 1
-    codes = rank[fixed.ravel()] * n
-    codes += rank[warped.ravel()]
-    return np.bincount(codes, minlength=n * n).reshape(n, n)
+
+    def count(slab: slice) -> np.ndarray:
+        codes = rank[fixed[slab]] * n
+        codes += rank[warped[slab]]
+        return np.bincount(codes.ravel(), minlength=n * n)
+
+    counts: np.ndarray = np.sum(over_slabs(count, fixed.shape), axis=0)
+    return counts.reshape(n, n)
 
 
 def tre_mm(

@@ -22,7 +22,7 @@ Corner = tuple[int, int, int]
 
 CORNERS: list[Corner] = [(i, j, k) for i, j, k in product((0, 1), repeat=3)]
 
-_REACH = 3  # voxels looked around an element before a tree is built
+_REACH = 5  # voxels looked around an element before a tree is built
 
 
 @dataclass(frozen=True)
@@ -109,9 +109,9 @@ def _distances(
         if waiting.size == 0 or others.size == 0:
             break
         positions = elements[waiting]
-        found = is_other[positions + steps[begin]]
+        found = is_other.take(positions + steps[begin])
         for step in steps[begin + 1 : end]:
-            found |= is_other[positions + step]
+            found |= is_other.take(positions + step)
         nearest[waiting[found]] = shell
         waiting = waiting[~found]
     if waiting.size:
