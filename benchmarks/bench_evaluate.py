@@ -98,8 +98,7 @@ def _reference_hd95(fixed: np.ndarray, warped: np.ndarray) -> float:
 
 
 def _reference_sdlogj(disp: FullField) -> float:
-    kernel = np.array([-0.5, 0, 0.5])
-    along = [kernel.reshape(shape) for shape in ((3, 1, 1), (1, 3, 1), (1, 1, 3))]
+    along = [np.reshape([-0.5, 0, 0.5], shape) for shape in ((3, 1, 1), (1, 3, 1), (1, 1, 3))]
     gradients = [[correlate(c, k, mode="constant", cval=0.0) for c in disp] for k in along]
     jacobian = np.array(gradients) + np.eye(3).reshape(3, 3, 1, 1, 1)
     (a, b, c), (d, e, f), (g, h, i) = jacobian[:, :, 2:-2, 2:-2, 2:-2]

@@ -3,9 +3,11 @@
 import argparse
 import json
 import os
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from l2reg.allocator import keep_freed_memory
 from l2reg.config import build, read_node
 from l2reg.data.check import check_dataset
 from l2reg.data.dataset import Dataset
@@ -14,6 +16,7 @@ from l2reg.data.task import Task
 from l2reg.evaluation.rank_files import read_tasks
 from l2reg.evaluation.rank_table import ranking_text
 from l2reg.evaluation.ranking import METHODS, rank
+from l2reg.inference.register import PRESETS, register_files
 from l2reg.problems import InputError, Problem, raise_if_any, told_plainly
 
 TASKS = ("abdomen", "lung", "oasis")
@@ -50,6 +53,19 @@ def _parser() -> argparse.ArgumentParser:
     phantom.add_argument("--size", choices=SIZES, default="small", help="full: the official grid")
     phantom.add_argument("--seed", type=int, default=0, help="other patients")
     phantom.set_defaults(run=_phantom)
+
+    register = commands.add_parser("register", help="bring one scan onto another; any two files")
+    register.add_argument("fixed", type=Path, help="NIfTI volume")
+    register.add_argument("moving", type=Path, help="NIfTI volume to be moved")
+    register.add_argument("--out", type=Path, required=True, help="folder to write to")
+    register.add_argument(
+        "--like",
+        choices=PRESETS,
+        default="abdomen",
+        help="abdomen: any two scans (default); lung: two CT; oasis: two MR of one sequence",
+    )
+    register.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
+    register.set_defaults(run=_register)
 
     ranked = commands.add_parser("rank", help="rank teams as the challenge does")
     ranked.add_argument(
@@ -122,6 +138,17 @@ def _phantom(options: argparse.Namespace) -> None:
         seed=options.seed,
     )
     print(f"{options.out}: check it with: l2reg check {options.out}")
+
+
+def _register(options: argparse.Namespace) -> None:
+    keep_freed_memory()
+    begin = time.perf_counter()
+    written = register_files(
+        options.fixed, options.moving, options.out, preset=options.like, device=options.device
+    )
+    for path in (written.warped, written.transform, written.picture):
+        print(path)
+    print(f"{time.perf_counter() - begin:.1f} s")
 
 
 def _rank(options: argparse.Namespace) -> None:

@@ -7,8 +7,8 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 LAYERS = ["problems", "allocator", "shapes", "files", "config", "geometry", "data", "models",
-          "losses", "submission", "evaluation", "reporting", "interop", "inference", "engine",
-          "cli"]  # fmt: skip
+          "losses", "optimise", "submission", "evaluation", "reporting", "interop", "inference",
+          "engine", "cli"]  # fmt: skip
 MODULES = sorted((ROOT / "l2reg").rglob("*.py"))
 IDS = [str(path.relative_to(ROOT)) for path in MODULES]
 

@@ -14,6 +14,7 @@ from omegaconf import OmegaConf
 from l2reg.config import build, locate
 from l2reg.data.task import Task
 from l2reg.engine.trainer import Settings
+from l2reg.optimise.refine import Refine
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 FILES = sorted(CONFIGS.rglob("*.yaml"))
@@ -66,6 +67,16 @@ def test_every_task_and_model_compose_and_build(task: str, model: str) -> None:
         assert isinstance(build(config["task"]), Task)
 
 
+@pytest.mark.parametrize("task", names("task"))
+def test_convex_brings_a_refinement_made_for_the_task_which_can_be_left_out(task: str) -> None:
+    refine = build(composed("predict", f"task={task}", "model=convex")["refine"])
+    assert isinstance(refine, Refine)
+    assert not composed("predict", f"task={task}", "model=convex", "refine=none").get("refine")
+    assert not composed("predict", f"task={task}", "model=zero").get("refine")
+    asked = composed("predict", f"task={task}", "model=zero", "refine=gauss_newton")
+    assert build(asked["refine"]).levels == refine.levels
+
+
 @pytest.mark.parametrize("experiment", names("experiment"))
 def test_every_experiment_composes(experiment: str) -> None:
     assert composed("train", f"experiment={experiment}")["task"]
@@ -82,7 +93,7 @@ def test_a_task_brings_its_loss_and_the_command_line_wins_over_it() -> None:
 
 
 def test_later_groups_win_and_the_command_line_wins_over_all(tmp_path: Path) -> None:
-    """Model, loss, ..., task, task_model, experiment, command line."""
+    """Refine, model, loss, ..., task, task_model, task_refine, experiment, command line."""
     copy = tmp_path / "configs"
     for path in FILES:
         target = copy / path.relative_to(CONFIGS)

@@ -16,7 +16,7 @@ from l2reg.engine.rebuild import rebuild
 from l2reg.files import fresh_folder, written_whole
 from l2reg.inference.device import pick_device
 from l2reg.inference.extras import check_extras
-from l2reg.inference.predictor import Predictor
+from l2reg.inference.predictor import Predictor, Refinement
 from l2reg.models.prediction import grid_of
 from l2reg.problems import InputError, Problem, raise_if_any
 
@@ -69,14 +69,34 @@ def prepare_prediction(config: Mapping[str, Any], overridden: Sequence[str]) -> 
     data: Dataset = build(base["data"], task=build(base["task"]))
     pairs = data.listed(split)
     raise_if_any(check_pairs(pairs, data.release.task, data.volumes, prealign=data.prealign))
+    timed = replace(data, cache=None)  # from the file on
+    refinement = _refinement(config, timed)
     fresh_folder(out, marker=CONFIG, overwrite=config["overwrite"])
     shown = {key: config[key] for key in OWN_KEYS} | {k: base[k] for k in ("task", "model", "data")}
+    shown["refine"] = config.get("refine") or "none"
     with written_whole(out / CONFIG) as draft:
         draft.write_text(yaml.safe_dump(shown, sort_keys=False), encoding="utf-8")
-    reader = replace(data, cache=None).reader(grid_of(model))  # timed from the file on
-    predictor = Predictor(model.to(device), reader, device, config["precision"])
+    reader = timed.reader(grid_of(model))
+    predictor = Predictor(model.to(device), reader, device, config["precision"], refinement)
     notes = rebuilt.notes(pairs) if config["ckpt"] is not None else []
     return Job(predictor, pairs, out, notes)
+
+
+def _refinement(config: Mapping[str, Any], data: Dataset) -> Refinement | None:
+    if not config.get("refine"):
+        return None
+    if config.get("task") is None:
+        raise InputError(
+            Problem(
+                where="refine=...",
+                what="depends on the task",
+                expected="task=..., the task of the checkpoint",
+                found="no task",
+                remedy=f"add task={data.release.task.name}",
+            )
+        )
+    refine = build(config["refine"])
+    return Refinement(refine, data.reader(refine.grid))
 
 
 def _laid_over(config: Mapping[str, Any], overridden: Sequence[str]) -> dict[str, Any]:
@@ -88,12 +108,12 @@ def _laid_over(config: Mapping[str, Any], overridden: Sequence[str]) -> dict[str
             for part in key.split("."):
                 node = node[part]
             values[key] = node
-        elif key not in (*OWN_KEYS, "task"):
+        elif key not in (*OWN_KEYS, "task", "refine") and not key.startswith("refine."):
             raise InputError(
                 Problem(
                     where=f"{key}=...",
                     what="cannot be changed together with ckpt=",
-                    expected=f"data.*, task.* or one of {', '.join(OWN_KEYS)}",
+                    expected=f"data.*, task.*, refine.* or one of {', '.join(OWN_KEYS)}",
                     found=key,
                     remedy="leave it out: the checkpoint knows its model and its losses",
                 )

@@ -50,7 +50,22 @@ def warp(
     """
     moving, disp = _full_precision(moving, disp)
     grid = _to_torch_grid(disp + voxel_grid(disp), moving.shape[2:])
-    return F.grid_sample(moving, grid, interpolation, padding, align_corners=True)
+    parts = _parts(moving, grid)
+    if parts > 1:
+        moving = moving.expand(parts, -1, -1, -1, -1)
+        grid = grid.reshape(parts, -1, *grid.shape[2:])
+    warped = F.grid_sample(moving, grid, interpolation, padding, align_corners=True)
+    return warped if parts == 1 else warped.transpose(0, 1).reshape(1, -1, *disp.shape[2:])
+
+
+def _parts(moving: Tensor, grid: Tensor) -> int:
+    """Return into how many batch entries a single pair is cut: torch's CPU threads share those.
+
+    An image that needs a gradient stays whole, as every part would have its own to be summed up.
+    """
+    n_threads = torch.get_num_threads()
+    alone = len(moving) == len(grid) == 1 and moving.device.type == "cpu"
+    return n_threads if alone and not moving.requires_grad and grid.shape[1] % n_threads == 0 else 1
 
 
 def sample_at_points(

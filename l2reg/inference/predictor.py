@@ -1,5 +1,7 @@
 """One pair in, one field out."""
 
+from dataclasses import dataclass
+
 import torch
 from torch import nn
 
@@ -7,9 +9,19 @@ from l2reg.data.batches import to_device
 from l2reg.data.cases import Pair
 from l2reg.data.reader import PairReader
 from l2reg.geometry.affine import affine_after_field
+from l2reg.geometry.resize import resize_field
 from l2reg.inference.device import autocast
 from l2reg.models.prediction import Prediction
+from l2reg.optimise.refine import Refine
 from l2reg.shapes import Batch, Field
+
+
+@dataclass(frozen=True)
+class Refinement:
+    """An optimisation of every pair's field, and what reads pairs onto its grid."""
+
+    refine: Refine
+    reader: PairReader
 
 
 class Predictor:
@@ -20,15 +32,22 @@ class Predictor:
         reader: Reads pairs onto the model's working grid.
         device: Where the model is.
         precision: ``bf16`` runs the network's convolutions in bfloat16.
+        refinement: What makes the model's field better, if anything does.
     """
 
     def __init__(
-        self, model: nn.Module, reader: PairReader, device: torch.device, precision: str
+        self,
+        model: nn.Module,
+        reader: PairReader,
+        device: torch.device,
+        precision: str,
+        refinement: Refinement | None = None,
     ) -> None:
         self.model = model
         self.reader = reader
         self.device = device
         self.precision = precision
+        self.refinement = refinement
 
     def warm_up(self) -> None:
         """Run once on an empty pair, so that the first real one is not slower than the others."""
@@ -36,9 +55,18 @@ class Predictor:
         self.predict({"fixed": blank, "moving": blank, "fixed_mask": blank, "moving_mask": blank})
 
     def register(self, pair: Pair) -> Field:
-        """Return the field of a pair on the working grid, in its voxels, prealignment included."""
+        """Return the field of a pair, in voxels of the grid it is on, prealignment included.
+
+        The grid is the working grid, or that of the refinement.
+        """
         batch = self.batch(pair)
-        return affine_after_field(batch["prealign"], self.predict(batch).disp)
+        disp = self.predict(batch).disp
+        if self.refinement is not None:
+            reader = self.refinement.reader
+            if reader.shape != self.reader.shape:
+                batch = to_device(reader.read(pair), self.device)
+            disp = self.refinement.refine(batch, resize_field(disp, reader.shape))
+        return affine_after_field(batch["prealign"], disp)
 
     def batch(self, pair: Pair) -> Batch:
         """Return a pair as the model sees it."""

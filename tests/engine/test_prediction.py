@@ -66,6 +66,18 @@ def test_data_keys_act_on_a_checkpoint(composed: TinyRun, tmp_path: Path) -> Non
     assert job.notes == ["2 of 2 pairs were trained on: their scores are an overfit check"]
 
 
+@pytest.mark.usefixtures("run")
+def test_a_checkpoint_is_refined_as_its_task_asks(composed: TinyRun) -> None:
+    with pytest.raises(InputError, match=r"(?s)depends on the task.*add task=phantom"):
+        prepared(composed, "ckpt=run", "refine=gauss_newton")
+    given = ["ckpt=run", "task=phantom", "refine=gauss_newton", "refine.elastic=0.5"]
+    job = prepared(composed, *given)
+    assert job.predictor.refinement.refine.stiffness.elastic == 0.5
+    assert job.predictor.refinement.reader.shape == (72, 64, 80)
+    assert yaml.safe_load((job.out / "config.yaml").read_text())["refine"]["elastic"] == 0.5
+    assert prepared(composed, "ckpt=run", "out=plain").predictor.refinement is None
+
+
 def test_zero_needs_no_checkpoint(composed: TinyRun) -> None:
     job = prepared(composed, "model=zero", "task=phantom")
     assert job.out == Path("out/zero_phantom_val")

@@ -1,3 +1,5 @@
+from collections.abc import Callable, Iterator
+
 import numpy as np
 import pytest
 import torch
@@ -110,6 +112,68 @@ def test_gradient_reaches_image_and_field(rng: torch.Generator) -> None:
     moving = torch.rand(1, 2, 3, 4, 5, generator=rng, dtype=torch.float64, requires_grad=True)
     disp = 0.3 + 0.2 * torch.rand(1, 3, 3, 4, 5, generator=rng, dtype=torch.float64)
     assert torch.autograd.gradcheck(warp, (moving, disp.requires_grad_()))
+
+
+@pytest.fixture
+def threads() -> Iterator[Callable[[int], None]]:
+    """Set the number of torch's threads for a test."""
+    before = torch.get_num_threads()
+    yield torch.set_num_threads
+    torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize("n_threads", [2, 3, 4, 12])  # of 12 planes, or of 13
+@pytest.mark.parametrize("shape", [(12, 6, 7), (13, 6, 7)])
+@pytest.mark.parametrize(
+    ("channels", "moving_shape", "dtype"),
+    [
+        (1, None, torch.float32),
+        (3, None, torch.float32),
+        (3, (4, 9, 8), torch.float32),
+        (2, (15, 5, 6), torch.float64),
+    ],
+)
+def test_the_number_of_threads_changes_nothing(
+    n_threads: int,
+    shape: tuple[int, int, int],
+    channels: int,
+    moving_shape: tuple[int, int, int] | None,
+    dtype: torch.dtype,
+    threads: Callable[[int], None],
+    rng: torch.Generator,
+) -> None:
+    moving = torch.rand(1, channels, *(moving_shape or shape), generator=rng, dtype=dtype)
+    disp = 2 * torch.randn(1, 3, *shape, generator=rng, dtype=dtype)
+    for how in ({}, {"padding": "zeros"}, {"interpolation": "nearest"}):
+        threads(1)
+        alone = warp(moving, disp, **how)
+        threads(n_threads)
+        shared = warp(moving, disp, **how)
+        assert shared.shape == (1, channels, *shape)
+        assert shared.dtype == dtype
+        assert torch.equal(shared, alone)
+
+
+@pytest.mark.parametrize("n_threads", [1, 2, 3])
+@pytest.mark.parametrize("moving_needs_one_too", [False, True])
+def test_threads_share_the_gradient_of_the_field(
+    n_threads: int,
+    moving_needs_one_too: bool,
+    threads: Callable[[int], None],
+    rng: torch.Generator,
+) -> None:
+    moving = torch.rand(1, 2, 3, 4, 5, generator=rng, dtype=torch.float64)
+    disp = 0.3 + 0.2 * torch.rand(1, 3, 4, 3, 5, generator=rng, dtype=torch.float64)
+    disp.requires_grad_()
+    upstream = torch.randn(1, 2, 4, 3, 5, generator=rng, dtype=torch.float64)
+    threads(1)
+    (expected,) = torch.autograd.grad(warp(moving, disp), disp, upstream)
+    threads(n_threads)
+    moving.requires_grad_(moving_needs_one_too)
+    warped = warp(moving, disp)
+    (gradient,) = torch.autograd.grad(warped, disp, upstream)
+    torch.testing.assert_close(gradient, expected)
+    assert torch.autograd.gradcheck(warp, (moving, disp))
 
 
 def test_points_are_sampled_where_they_lie(rng: torch.Generator) -> None:

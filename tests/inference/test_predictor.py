@@ -7,10 +7,15 @@ from torch import nn
 
 from l2reg.data.dataset import Dataset
 from l2reg.data.phantom import phantom_task
+from l2reg.evaluation.evaluate import load_truth, score_field
+from l2reg.evaluation.rules import RULES
 from l2reg.geometry.affine import affine_field
-from l2reg.inference.predictor import Predictor
+from l2reg.geometry.resize import resize_field
+from l2reg.inference.predictor import Predictor, Refinement
 from l2reg.models.unet import UNet
 from l2reg.models.zero import Zero
+from l2reg.optimise.features import LocalContrast
+from l2reg.optimise.refine import Refine
 
 CPU = torch.device("cpu")
 
@@ -70,3 +75,55 @@ def test_bf16_stays_close(lung: Dataset) -> None:
     )
     assert rough.dtype == torch.float32
     assert (exact - rough).abs().max() < 0.05 * exact.abs().max()
+
+
+def refinement(data: Dataset, grid: str, n_steps: int = 3) -> Refinement:
+    levels = [[4, 1, n_steps], [2, 1, n_steps], [1, 2, n_steps]]
+    refine = Refine(grid, LocalContrast(1), levels, 0.03, 0.1, 1, 0.01, 12)
+    return Refinement(refine, data.reader(grid))
+
+
+@pytest.mark.parametrize("grid", ["half", "full"])
+@pytest.mark.parametrize("model", [Zero("half"), network()])
+def test_refining_brings_landmarks_closer_whatever_the_model(
+    lung: Dataset, grid: str, model: nn.Module
+) -> None:
+    pair, task = lung.listed("val")[0], lung.release.task
+    truth = load_truth(pair, task, RULES["2021"])
+
+    def error(predictor: Predictor) -> float:
+        full = resize_field(predictor.register(pair), task.grid)[0].numpy()
+        return score_field(pair.name, full, truth, task, thorough=False).values()["tre_mm"]
+
+    reader = lung.reader("half")
+    refined = Predictor(model, reader, CPU, "float32", refinement(lung, grid))
+    assert error(refined) < 0.6 * error(Predictor(model, reader, CPU, "float32"))
+
+
+def test_refining_one_pair_leaves_no_trace_for_the_next(lung: Dataset) -> None:
+    a, b = lung.training_set.listed
+    model = network()
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    predictor = Predictor(model, lung.reader("half"), CPU, "float32", refinement(lung, "half", 2))
+    predictor.register(a)
+    after = predictor.register(b)
+    assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
+    fresh = Predictor(model, lung.reader("half"), CPU, "float32", refinement(lung, "half", 2))
+    assert torch.equal(after, fresh.register(b))
+
+
+def test_the_prealignment_is_part_of_a_refined_field_too(
+    phantoms: dict[str, Path], open_data: Callable[..., Dataset]
+) -> None:
+    task = phantom_task("abdomen", "small", 0, 3, root=phantoms["abdomen"])
+    data = open_data(task, prealign="mask_centre")
+    pair = data.listed("val")[0]
+    stiff = Refine("full", LocalContrast(1), [[2, 4, 1]], 1e6, 1e6, 1, 0.01, 12)
+    reader = data.reader("full")
+    predictor = Predictor(
+        Zero("half"), data.reader("half"), CPU, "float32", Refinement(stiff, reader)
+    )
+    matrix = reader.read(pair)["prealign"]
+    field = predictor.register(pair)
+    assert field.shape[2:] == task.grid
+    assert (field - affine_field(matrix, task.grid)).abs().mean() < 0.5

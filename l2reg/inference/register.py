@@ -1,0 +1,160 @@
+"""Register two files that belong to no data set: any grids, any headers, nothing trained."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import torch
+
+from l2reg.config import build, read_node
+from l2reg.data.intensity import Intensity, Percentiles
+from l2reg.data.volumes import read_affine, read_image
+from l2reg.files import written_whole
+from l2reg.geometry.affine import affine_after_field, affine_field
+from l2reg.geometry.resize import resize_field, resize_image, voxel_ratio
+from l2reg.geometry.warp import warp
+from l2reg.inference.device import pick_device
+from l2reg.interop.itk import write_warp
+from l2reg.problems import InputError, Problem
+from l2reg.reporting.figures import RegisteredPair, pair_figure
+from l2reg.shapes import Affine, Batch, Field, Shape3
+
+PRESETS = ("abdomen", "lung", "oasis")
+
+_MOST_VOXELS = 8_000_000  # of the grid that is optimised on; larger scans are sampled down to it
+_LEAST_OVERLAP = 0.1
+_ANY_SCAN = Percentiles(low=0.5, high=99.5)
+
+
+@dataclass(frozen=True)
+class Written:
+    """The files of a registration."""
+
+    warped: Path
+    transform: Path
+    picture: Path
+
+
+def register_files(fixed: Path, moving: Path, out: Path, *, preset: str, device: str) -> Written:
+    """Bring ``moving`` onto ``fixed`` and write the result.
+
+    The headers say how the scans lie to each other; what is left is found by ``model=convex`` and
+    ``refine=gauss_newton`` with the settings of a task. Nothing but the two images is read.
+
+    Args:
+        fixed: A NIfTI volume.
+        moving: Another one; its grid may differ.
+        out: Folder for ``warped.nii.gz`` (the moving scan in its own intensities on the fixed
+            grid), ``transform.nii.gz`` (as ITK and ANTs read it) and ``picture.png``.
+        preset: Task whose settings fit: ``abdomen`` for two modalities, ``lung`` for two CT,
+            ``oasis`` for two MR of one sequence.
+        device: As ``pick_device`` takes it.
+
+    Raises:
+        InputError: If a file is unreadable, or the headers put the scans apart.
+    """
+    affines = read_affine(fixed), read_affine(moving)
+    images = [read_image(path) for path in (fixed, moving)]
+    between = torch.from_numpy(np.linalg.inv(affines[1]) @ affines[0])[None, :3].float()
+    raw = [torch.from_numpy(image)[None, None] for image in images]
+    _check_overlap(between, raw, fixed, moving)
+    batch = _batch(raw, between, affines[0], preset)
+    where = pick_device(device)
+    disp = _registered({name: value.to(where) for name, value in batch.items()}, preset).cpu()
+    i, j, k = images[0].shape
+    total = affine_after_field(between, resize_field(disp, (i, j, k)))
+    warped = warp(raw[1], total)[0, 0].numpy()
+    written = Written(out / "warped.nii.gz", out / "transform.nii.gz", out / "picture.png")
+    with written_whole(written.warped) as draft:
+        nib.save(nib.Nifti1Image(warped, affines[0]), draft)
+    write_warp(written.transform, total[0].numpy(), *affines)
+    _draw(written.picture, batch, disp)
+    return written
+
+
+def _check_overlap(between: Affine, raw: list[torch.Tensor], fixed: Path, moving: Path) -> None:
+    i, j, k = raw[0].shape[2:]
+    lookup = affine_field(between, (i, j, k))
+    inside = float(warp(torch.ones_like(raw[1]), lookup, padding="zeros").mean())
+    if inside < _LEAST_OVERLAP:
+        raise InputError(
+            Problem(
+                where=str(moving),
+                what=f"lies elsewhere than {fixed}",
+                expected="headers that put both scans at the same place",
+                found=f"{100 * inside:.0f} % of the fixed volume lies within the moving one",
+                remedy="correct the origin or orientation in a header, or align the scans roughly",
+            )
+        )
+
+
+def _batch(
+    raw: list[torch.Tensor], between: Affine, affine: np.ndarray, preset: str
+) -> dict[str, torch.Tensor]:
+    """Return the pair as a model sees it, the moving scan moved as the headers say."""
+    intensity = _intensity(preset)
+    fixed, moving = (torch.from_numpy(intensity(x[0, 0].numpy()))[None, None] for x in raw)
+    i, j, k = fixed.shape[2:]
+    aligned = warp(moving, affine_field(between, (i, j, k)), padding="zeros")
+    shape = _working_shape((i, j, k))
+    spacing = torch.from_numpy(np.linalg.norm(affine[:3, :3], axis=0))[None].float()
+    ones = torch.ones(1, 1, *shape)
+    return {
+        "fixed": resize_image(fixed, shape),
+        "moving": resize_image(aligned, shape),
+        "fixed_mask": ones,
+        "moving_mask": ones,
+        "spacing_mm": spacing * spacing.new_tensor(voxel_ratio(shape, (i, j, k))),
+    }
+
+
+def _intensity(preset: str) -> Intensity:
+    if preset != "lung":
+        return _ANY_SCAN
+    window: Intensity = build(read_node("task", preset)["intensity"]["CT"])
+    return window
+
+
+def _working_shape(shape: Shape3) -> Shape3:
+    factor = max(1.0, (float(np.prod(shape)) / _MOST_VOXELS) ** (1 / 3))
+    i, j, k = (max(2, round(size / factor)) for size in shape)
+    return (i, j, k)
+
+
+def _registered(batch: Batch, preset: str) -> Field:
+    """Return the field on the grid of ``batch``: searched on its half grid, refined on either."""
+    i, j, k = batch["fixed"].shape[2:]
+    half = _resized(batch, ((i + 1) // 2, (j + 1) // 2, (k + 1) // 2))
+    disp = build(read_node("model", "convex"))(half).disp
+    settings = read_node("task_refine", f"{preset}_gauss_newton")["refine"]
+    refine = build({**read_node("refine", "gauss_newton"), **settings})
+    working = half if refine.grid == "half" else batch
+    disp = refine(working, resize_field(disp, _shape(working)))
+    return resize_field(disp, (i, j, k))
+
+
+def _resized(batch: Batch, shape: Shape3) -> dict[str, torch.Tensor]:
+    ratio = batch["spacing_mm"].new_tensor(voxel_ratio(shape, _shape(batch)))
+    images = {n: resize_image(batch[n], shape) for n in ("fixed", "moving")}
+    masks = {n: batch["fixed"].new_ones(1, 1, *shape) for n in ("fixed_mask", "moving_mask")}
+    return {**images, **masks, "spacing_mm": batch["spacing_mm"] * ratio}
+
+
+def _shape(batch: Batch) -> Shape3:
+    i, j, k = batch["fixed"].shape[2:]
+    return (i, j, k)
+
+
+def _draw(path: Path, batch: Batch, disp: Field) -> None:
+    nothing = np.zeros(disp.shape[2:], dtype=np.int16)
+    shown = RegisteredPair(
+        fixed=batch["fixed"][0, 0].numpy(),
+        moving=batch["moving"][0, 0].numpy(),
+        warped=warp(batch["moving"], disp)[0, 0].numpy(),
+        disp=disp[0].numpy(),
+        fixed_labels=nothing,
+        warped_labels=nothing,
+    )
+    with written_whole(path) as draft:
+        pair_figure(shown, path.parent.name).savefig(draft, format="png", dpi=70)

@@ -1,0 +1,176 @@
+"""Discrete search for a smooth deformation, without training (Siebert et al. 2021, ConvexAdam).
+
+Every voxel of a coarse grid tries all offsets of a cube; a coupled convex optimisation (Heinrich,
+Papiez, Schnabel and Handels 2014) picks one for each, so that neighbours agree. No start is needed,
+and large motion is no harder than small.
+"""
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from l2reg.data.reader import Grid
+from l2reg.geometry.compose import compose
+from l2reg.geometry.resize import resample, resize_field, resize_image
+from l2reg.losses.local_ncc import box_mean
+from l2reg.models.prediction import Prediction
+from l2reg.optimise.features import Features
+from l2reg.shapes import Batch, Field, Image, Mask, Shape3
+
+COUPLINGS = (0.003, 0.01, 0.03, 0.1, 0.3, 1.0)  # weaker to stronger, of ConvexAdam
+
+_CONSISTENCY_ROUNDS = 15
+
+Costs = Float[Tensor, "b offsets i j k"]
+Choice = Int[Tensor, "b 1 i j k"]
+
+
+class Convex(nn.Module):
+    """Registers a pair by search; it has nothing to learn.
+
+    Args:
+        grid: Working grid.
+        features: What is compared.
+        stride: Working voxels between search voxels.
+        radius: Offsets go this far each way, in search voxels: the capture range is ``stride *
+            radius`` working voxels.
+        smoothing: Box means of the costs over three search voxels.
+        consistent: Whether both directions are searched and brought together.
+    """
+
+    def __init__(
+        self,
+        grid: Grid | Sequence[int],
+        features: Features,
+        stride: int,
+        radius: int,
+        smoothing: int,
+        consistent: bool,
+    ) -> None:
+        super().__init__()
+        if stride < 1 or radius < 1:
+            raise ValueError(f"stride and radius must be 1 or more, got {stride}, {radius}")
+        self.grid = grid if isinstance(grid, str) else list(grid)
+        self.features = features
+        self.stride = stride
+        self.radius = radius
+        self.smoothing = smoothing
+        self.consistent = consistent
+
+    @torch.no_grad()
+    def forward(self, batch: Batch) -> Prediction:
+        """Return the field of each pair on the working grid."""
+        i, j, k = batch["fixed"].shape[2:]
+        shape = _coarser((i, j, k), self.stride)
+        with torch.autocast(batch["fixed"].device.type, enabled=False):
+            maps = self.features(batch["fixed"].float(), batch["moving"].float())
+            fixed, moving = (resize_image(image, shape) for image in maps)
+            masks = [resample(batch[n].float(), shape) for n in ("fixed_mask", "moving_mask")]
+            disp = self._search(fixed, moving, masks[0])
+            if self.consistent:
+                disp = _agreed(disp, self._search(moving, fixed, masks[1]))
+            return Prediction(resize_field(disp, (i, j, k)))
+
+    def _search(self, fixed: Image, moving: Image, mask: Mask) -> Field:
+        costs = matching_costs(fixed, moving, mask, self.radius)
+        for _ in range(self.smoothing):
+            costs = box_mean(costs, 3)
+        return coupled_convex(costs, self.radius)
+
+
+def matching_costs(fixed: Image, moving: Image, mask: Mask, radius: int) -> Costs:
+    """Return how badly every voxel fits the moving voxel at every offset.
+
+    The squared difference summed over channels, in units of its mean over the volume. Beyond the
+    border the moving map keeps its last value; voxels outside the mask cost nothing anywhere.
+
+    Args:
+        fixed: Map of the fixed scan.
+        moving: Map of the moving scan, same grid.
+        mask: Of the fixed scan.
+        radius: Largest offset along each axis.
+
+    Returns:
+        Offsets in the order of ``offsets(radius)``.
+    """
+    padded = F.pad(moving, [radius] * 6, mode="replicate")
+    i, j, k = fixed.shape[2:]
+    costs = fixed.new_empty((len(fixed), (2 * radius + 1) ** 3, i, j, k))
+    for n, (di, dj, dk) in enumerate((offsets(radius).int() + radius).tolist()):
+        there = padded[:, :, di : di + i, dj : dj + j, dk : dk + k]
+        torch.sum((there - fixed).square_(), dim=1, out=costs[:, n])
+    costs *= mask
+    return costs / costs.mean().clamp(min=1e-12)
+
+
+def offsets(radius: int) -> Float[Tensor, "offsets 3"]:
+    """Return all offsets of the cube, the last axis fastest."""
+    steps = torch.arange(-radius, radius + 1, dtype=torch.float32)
+    return torch.cartesian_prod(steps, steps, steps)
+
+
+def coupled_convex(costs: Costs, radius: int) -> Field:
+    """Return the smooth field that best follows the costs, in voxels.
+
+    Alternates between the best offset of each voxel, given that it should be near a smooth field,
+    and smoothing, ever more tightly coupled. It starts at zero, so that voxels that fit equally
+    well everywhere do not move of their own. Choices are refined below a voxel by a parabola along
+    each axis.
+    """
+    tried = offsets(radius).to(costs.device)
+    field = costs.new_zeros(len(costs), 3, *costs.shape[2:])
+    for coupling in COUPLINGS:
+        bound = _coupled(costs, field, tried, coupling)
+        choice = bound.argmin(dim=1, keepdim=True)
+        field = _smoothed(_chosen(choice, tried) + _parabola(bound, choice, radius))
+    return field
+
+
+def _coupled(costs: Costs, field: Field, tried: Tensor, coupling: float) -> Costs:
+    """Return the costs and the squared distance of every offset from the field."""
+    along = field.square().sum(dim=1, keepdim=True)
+    product = torch.einsum("nc,bcijk->bnijk", tried, field)
+    own = tried.square().sum(dim=1).view(1, -1, 1, 1, 1)
+    return costs + coupling * (own - 2 * product + along)
+
+
+def _chosen(choice: Choice, tried: Float[Tensor, "offsets 3"]) -> Field:
+    return tried[choice[:, 0]].movedim(-1, 1)
+
+
+def _parabola(costs: Costs, choice: Choice, radius: int) -> Field:
+    """Return where the parabola through the chosen offset's neighbours is lowest, per axis."""
+    size = 2 * radius + 1
+    here = costs.gather(1, choice)[:, 0]
+    parts = []
+    for stride in (size * size, size, 1):
+        position = choice // stride % size
+        inside = (position > 0) & (position < size - 1)
+        step = stride * inside
+        below, above = (costs.gather(1, choice + sign * step)[:, 0] for sign in (-1, 1))
+        curvature = below - 2 * here + above
+        shift = (below - above) / (2 * curvature.clamp(min=1e-6))
+        parts.append(shift.clamp(-0.5, 0.5) * inside[:, 0])
+    return torch.stack(parts, dim=1)
+
+
+def _smoothed(field: Field) -> Field:
+    return F.avg_pool3d(F.pad(field, [1] * 6, mode="replicate"), 3, stride=1)
+
+
+def _agreed(there: Field, back: Field) -> Field:
+    """Return ``there``, brought together with the inverse of ``back``."""
+    for _ in range(_CONSISTENCY_ROUNDS):
+        there, back = (
+            (there - (compose(back, there) - there)) / 2,
+            (back - (compose(there, back) - back)) / 2,
+        )
+    return there
+
+
+def _coarser(shape: Shape3, stride: int) -> Shape3:
+    i, j, k = (max(2, -(-(size - 1) // stride) + 1) for size in shape)
+    return (i, j, k)

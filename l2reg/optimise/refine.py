@@ -1,0 +1,83 @@
+"""Refine the field of a pair by optimisation, whatever model it comes from."""
+
+from collections.abc import Sequence
+
+import torch
+
+from l2reg.data.reader import Grid
+from l2reg.geometry.resize import resample, resize_field, resize_image, voxel_ratio
+from l2reg.optimise.features import Features
+from l2reg.optimise.gauss_newton import Steps, Stiffness, gauss_newton
+from l2reg.shapes import Batch, Field, Shape3
+
+
+class Refine:
+    """Gauss-Newton steps from coarse to fine (``optimise.gauss_newton``).
+
+    It knows nothing but the pair: no network is touched, no pair leaves a trace for the next.
+    Voxels outside the fixed mask are not compared; labels and points are not read.
+
+    Args:
+        grid: Which grid the finest level works on, as of a model.
+        features: What is compared.
+        levels: Rows ``(factor, control, steps)``, coarsest first: how many voxels of the grid one
+            of the level's spans, how many of the level's lie between control points, and how many
+            steps are taken at most.
+        elastic: See ``gauss_newton.Stiffness``.
+        viscous: Likewise.
+        smoothing: Likewise.
+        tolerance: See ``gauss_newton.Steps``.
+        solver: Likewise.
+    """
+
+    def __init__(
+        self,
+        grid: Grid | Sequence[int],
+        features: Features,
+        levels: Sequence[Sequence[int]],
+        elastic: float,
+        viscous: float,
+        smoothing: int,
+        tolerance: float,
+        solver: int,
+    ) -> None:
+        for level in levels:
+            if len(level) != 3 or min(level) < 1:
+                raise ValueError(f"levels must be rows of factor, control, steps; got {level}")
+        if elastic < 0 or viscous < 0 or elastic + viscous == 0:
+            raise ValueError(f"elastic and viscous must not both be 0, got {elastic}, {viscous}")
+        self.grid = grid if isinstance(grid, str) else list(grid)
+        self.features = features
+        self.levels = levels
+        self.stiffness = Stiffness(elastic, viscous, smoothing)
+        self.tolerance = tolerance
+        self.solver = solver
+
+    @torch.no_grad()
+    def __call__(self, batch: Batch, disp: Field) -> Field:
+        """Return the refined field.
+
+        Args:
+            batch: The pair on the grid.
+            disp: Where to start, in voxels of the grid.
+        """
+        i, j, k = batch["fixed"].shape[2:]
+        for factor, control, most in self.levels:
+            shape = _coarser((i, j, k), factor)
+            fixed, moving = (resize_image(batch[n], shape) for n in ("fixed", "moving"))
+            ratio = disp.new_tensor(voxel_ratio(shape, (i, j, k)))
+            disp = gauss_newton(
+                self.features(fixed, moving),
+                resample(batch["fixed_mask"], shape),
+                resize_field(disp, shape),
+                batch["spacing_mm"] * ratio,
+                self.stiffness,
+                Steps(control, most, self.tolerance, self.solver),
+            )
+        return resize_field(disp, (i, j, k))
+
+
+def _coarser(shape: Shape3, factor: int) -> Shape3:
+    """Return the shape of a grid whose voxels span ``factor`` old ones; eight voxels at least."""
+    i, j, k = (size if factor == 1 else min(size, max(8, round(size / factor))) for size in shape)
+    return (i, j, k)

@@ -1,0 +1,95 @@
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+import SimpleITK as sitk  # noqa: N813
+import torch
+
+from l2reg.cli import main
+from l2reg.geometry.resize import resize_image
+from l2reg.inference.register import register_files
+from l2reg.problems import InputError
+
+
+@pytest.fixture
+def scans(phantoms: dict[str, Path]) -> tuple[Path, Path]:
+    folder = phantoms["lung"] / "task_02/training/scans"
+    return folder / "case_001_exp.nii.gz", folder / "case_001_insp.nii.gz"
+
+
+def intensities(path: Path) -> np.ndarray:
+    array: np.ndarray = nib.load(path).get_fdata()
+    return array
+
+
+def inner(difference: np.ndarray) -> float:
+    return float(np.abs(difference[10:-10, 10:-10, 10:-10]).mean())
+
+
+@pytest.mark.parametrize("preset", ["lung", "abdomen"])
+def test_two_files_are_brought_together_without_any_data_set(
+    scans: tuple[Path, Path], tmp_path: Path, preset: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fixed, moving = scans
+    out = tmp_path / "out"
+    main(["register", str(fixed), str(moving), "--out", str(out), "--like", preset,
+          "--device", "cpu"])  # fmt: skip
+    said = capsys.readouterr().out.splitlines()
+    assert said[:3] == [
+        str(out / name) for name in ("warped.nii.gz", "transform.nii.gz", "picture.png")
+    ]
+    target = intensities(fixed)
+    before = inner(target - intensities(moving))
+    assert inner(target - intensities(out / "warped.nii.gz")) < 0.6 * before
+    assert (out / "picture.png").stat().st_size > 50_000
+
+
+def test_grids_may_differ_and_itk_applies_the_transform_to_the_original_scan(
+    scans: tuple[Path, Path], tmp_path: Path
+) -> None:
+    """The moving scan is cropped, sampled on another grid and stored back to front."""
+    fixed, moving = scans
+    image = nib.load(moving)
+    cropped = image.get_fdata()[4:-2, :, 3:].astype(np.float32)
+    shape = (54, 64, 66)
+    coarse = resize_image(torch.from_numpy(cropped)[None, None], shape)[0, 0].numpy()
+    scale = [(old - 1) / (new - 1) for old, new in zip(cropped.shape, shape, strict=True)]
+    there = image.affine @ np.array(
+        [[1, 0, 0, 4], [0, 1, 0, 0], [0, 0, 1, 3], [0, 0, 0, 1]]
+    ) @ np.diag([*scale, 1.0])  # fmt: skip
+    mirror = np.diag([-1.0, 1, 1, 1])
+    mirror[0, 3] = shape[0] - 1
+    other = tmp_path / "other.nii.gz"
+    nib.save(nib.Nifti1Image(coarse[::-1].copy(), there @ mirror), other)
+    written = register_files(fixed, other, tmp_path / "out", preset="lung", device="cpu")
+    warped, target = intensities(written.warped), intensities(fixed)
+    assert warped.shape == target.shape
+    assert inner(target - warped) < 0.6 * inner(target - intensities(moving))
+    transform = sitk.DisplacementFieldTransform(
+        sitk.Cast(sitk.ReadImage(str(written.transform)), sitk.sitkVectorFloat64)
+    )
+    resampled = sitk.Resample(
+        sitk.ReadImage(str(other)), sitk.ReadImage(str(fixed), sitk.sitkFloat32), transform
+    )
+    by_itk = sitk.GetArrayFromImage(resampled).transpose(2, 1, 0)
+    assert inner(by_itk - warped) < 1.0
+
+
+def test_scans_that_lie_elsewhere_are_refused_with_what_to_do(
+    scans: tuple[Path, Path], tmp_path: Path
+) -> None:
+    fixed, moving = scans
+    image = nib.load(moving)
+    away = image.affine.copy()
+    away[0, 3] += 1000
+    nib.save(nib.Nifti1Image(np.asarray(image.dataobj), away), tmp_path / "away.nii.gz")
+    with pytest.raises(InputError, match=r"(?s)lies elsewhere.*0 % of the fixed.*origin"):
+        register_files(fixed, tmp_path / "away.nii.gz", tmp_path / "out", preset="lung",
+                       device="cpu")  # fmt: skip
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_missing_file_is_named(tmp_path: Path, scans: tuple[Path, Path]) -> None:
+    with pytest.raises(SystemExit, match=r"nothing\.nii\.gz: is missing"):
+        main(["register", str(scans[0]), str(tmp_path / "nothing.nii.gz"), "--out", "x"])
