@@ -50,7 +50,9 @@ class Predictor:
         self.refinement = refinement
 
     def warm_up(self) -> None:
-        """Run once on an empty pair, so that the first real one is not slower than the others."""
+        """Run a network once on an empty pair: its first call is slower than the others."""
+        if not any(True for _ in self.model.parameters()):
+            return
         blank = torch.zeros(1, 1, *self.reader.shape, device=self.device)
         self.predict({"fixed": blank, "moving": blank, "fixed_mask": blank, "moving_mask": blank})
 

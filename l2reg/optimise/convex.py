@@ -103,7 +103,8 @@ def matching_costs(fixed: Image, moving: Image, mask: Mask, radius: int) -> Cost
         there = padded[:, :, di : di + i, dj : dj + j, dk : dk + k]
         torch.sum((there - fixed).square_(), dim=1, out=costs[:, n])
     costs *= mask
-    return costs / costs.mean().clamp(min=1e-12)
+    costs /= costs.mean().clamp(min=1e-12)
+    return costs
 
 
 def offsets(radius: int) -> Float[Tensor, "offsets 3"]:
@@ -130,11 +131,14 @@ def coupled_convex(costs: Costs, radius: int) -> Field:
 
 
 def _coupled(costs: Costs, field: Field, tried: Tensor, coupling: float) -> Costs:
-    """Return the costs and the squared distance of every offset from the field."""
-    along = field.square().sum(dim=1, keepdim=True)
-    product = torch.einsum("nc,bcijk->bnijk", tried, field)
-    own = tried.square().sum(dim=1).view(1, -1, 1, 1, 1)
-    return costs + coupling * (own - 2 * product + along)
+    """Return the costs and the squared distance of every offset from the field.
+
+    What is the same for all offsets of a voxel is left out.
+    """
+    bound = torch.einsum("nc,bcijk->bnijk", -2 * coupling * tried, field)
+    bound += coupling * tried.square().sum(dim=1).view(1, -1, 1, 1, 1)
+    bound += costs
+    return bound
 
 
 def _chosen(choice: Choice, tried: Float[Tensor, "offsets 3"]) -> Field:

@@ -12,10 +12,12 @@ from l2reg.evaluation.rules import RULES
 from l2reg.geometry.affine import affine_field
 from l2reg.geometry.resize import resize_field
 from l2reg.inference.predictor import Predictor, Refinement
+from l2reg.models.prediction import Prediction
 from l2reg.models.unet import UNet
 from l2reg.models.zero import Zero
 from l2reg.optimise.features import LocalContrast
 from l2reg.optimise.refine import Refine
+from l2reg.shapes import Batch
 
 CPU = torch.device("cpu")
 
@@ -127,3 +129,19 @@ def test_the_prealignment_is_part_of_a_refined_field_too(
     field = predictor.register(pair)
     assert field.shape[2:] == task.grid
     assert (field - affine_field(matrix, task.grid)).abs().mean() < 0.5
+
+
+def test_only_networks_are_warmed_up(lung: Dataset) -> None:
+    calls = []
+
+    class Counting(Zero):
+        def forward(self, batch: Batch) -> Prediction:
+            calls.append(batch)
+            return super().forward(batch)
+
+    Predictor(Counting("half"), lung.reader("half"), CPU, "float32").warm_up()
+    assert not calls
+    weighted = Counting("half")
+    weighted.scale = nn.Parameter(torch.ones(1))
+    Predictor(weighted, lung.reader("half"), CPU, "float32").warm_up()
+    assert len(calls) == 1
