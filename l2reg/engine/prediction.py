@@ -14,7 +14,7 @@ from l2reg.data.check import check_pairs
 from l2reg.data.dataset import Dataset
 from l2reg.engine.rebuild import rebuild
 from l2reg.files import fresh_folder, written_whole
-from l2reg.inference.device import pick_device
+from l2reg.inference.device import autocast, pick_device
 from l2reg.inference.extras import check_extras
 from l2reg.inference.predictor import Predictor, Refinement
 from l2reg.models.prediction import grid_of
@@ -54,6 +54,7 @@ def prepare_prediction(config: Mapping[str, Any], overridden: Sequence[str]) -> 
     """
     check_extras(config["save"])
     device = pick_device(config["device"])
+    autocast(device, config["precision"])  # refuses an unknown one
     split = config["split"]
     if config["ckpt"] is not None:
         named = Path(config["ckpt"])
