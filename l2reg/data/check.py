@@ -54,14 +54,18 @@ def check_pairs(
         pairs: What to read; landmarks are checked, not handed on.
         task: What they must be like.
         cache: See ``check_scans``.
-        prealign: A method that needs masks asks for them.
+        prealign: ``mask_centre`` needs masks; a search takes both of a pair or none.
     """
     scans = [scan for pair in pairs for scan in (pair.fixed, pair.moving)]
     problems = check_scans(scans, task, cache)
     for pair in pairs:
         problems += check_points(pair.keypoints, task) + check_points(pair.landmarks, task)
     if prealign != "none":
-        problems += [_lacks_mask(scan, prealign) for scan in scans if scan.mask is None]
+        needed = prealign == "mask_centre"  # a search does without, unless one of two has a mask
+        for pair in pairs:
+            without = [scan for scan in (pair.fixed, pair.moving) if scan.mask is None]
+            if needed or len(without) == 1:
+                problems += [_lacks_mask(scan, prealign) for scan in without]
     return list(dict.fromkeys(problems))
 
 
@@ -197,7 +201,7 @@ def _lacks_mask(scan: Scan, prealign: str) -> Problem:
     return Problem(
         where=str(scan.image),
         what="has no mask",
-        expected=f"a mask file, from which data.prealign={prealign} takes the centre",
+        expected=f"a mask file, at whose centre data.prealign={prealign} starts",
         found="none beside the scan",
         remedy="download the region-of-interest masks, or data.prealign=none",
     )

@@ -15,7 +15,7 @@ from l2reg.data.cache import Cache
 from l2reg.data.cases import Pair, Scan
 from l2reg.data.layouts import Release, open_release
 from l2reg.data.pairs import RandomPairs, Sampling
-from l2reg.data.prealign import Prealign
+from l2reg.data.prealign import Prealign, Search
 from l2reg.data.reader import Grid, PairReader
 from l2reg.data.task import Task
 from l2reg.files import content_digest
@@ -53,7 +53,8 @@ class Dataset:
         layout: Name of the release's layout, or ``auto``.
         pairs: CSV file of pairs that replaces the official list of the split asked for.
         exclude: Ids or file stems that are left out.
-        prealign: How the moving scan is brought into view first.
+        prealign: How the moving scan is brought into view first; see ``data.prealign``.
+        prealign_search: What finds the map where that takes a search.
         cache: Folder of preprocessed volumes, or ``None``.
         sampling: How training pairs are chosen.
         augment: Random transform of training pairs, or ``None``.
@@ -64,7 +65,8 @@ class Dataset:
     layout: str
     pairs: str | Path | None
     exclude: Sequence[int | str]
-    prealign: Prealign
+    prealign: str
+    prealign_search: Search
     cache: str | Path | None
     sampling: Sampling
     augment: Augment | None
@@ -143,7 +145,8 @@ class Dataset:
 
     def reader(self, grid: Grid | Sequence[int]) -> PairReader:
         """Return a reader of pairs onto a working grid."""
-        return PairReader(self.release.task, grid, self.prealign, self.volumes)
+        how = Prealign(self.prealign, self.prealign_search)
+        return PairReader(self.release.task, grid, how, self.volumes)
 
     def batches(
         self, grid: Grid | Sequence[int], *, batch_size: int, seed: int, device: torch.device

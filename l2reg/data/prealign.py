@@ -1,30 +1,63 @@
-"""Move a far-off image into view before anything else looks at it."""
+"""Move a far-off scan into view before anything else looks at it."""
 
-from typing import Literal
+from dataclasses import dataclass
+from typing import Literal, Protocol, cast, get_args, runtime_checkable
 
 from jaxtyping import Float
 from torch import Tensor
 
 from l2reg.geometry.affine import identity_affine
 from l2reg.geometry.warp import voxel_grid
-from l2reg.shapes import Affine, Mask
+from l2reg.shapes import Affine, Batch, Mask
 
-Prealign = Literal["none", "mask_centre"]
+Motion = Literal["translation", "rigid", "affine"]
+
+METHODS = ("none", "mask_centre", *get_args(Motion))
 
 
-def prealign_matrix(method: Prealign, fixed_mask: Mask, moving_mask: Mask) -> Affine:
-    """Return the map from fixed to moving voxels that aligns a pair roughly.
+@runtime_checkable
+class Search(Protocol):
+    """Finds a map that brings the images of one pair together."""
 
-    Args:
-        method: ``none``, or ``mask_centre`` for the translation that brings the centres of mass
-            of the two masks together (the abdomen's scans are far apart).
-        fixed_mask: Region of interest of the fixed scan.
-        moving_mask: That of the moving scan.
+    def __call__(self, batch: Batch, motion: Motion, start: Affine) -> Affine:
+        """Return the map from fixed to moving voxels."""
+
+
+@dataclass(frozen=True)
+class Prealign:
+    """How the moving scan is moved first.
+
+    Attributes:
+        method: ``none``; ``mask_centre``, the translation that brings the centres of mass of the
+            two masks together (the abdomen's scans are far apart); or what the search, started
+            there, may find: a ``translation``, a ``rigid`` or an ``affine`` map.
+        search: What looks for it.
     """
-    matrix = identity_affine(len(fixed_mask))
-    if method == "mask_centre":
-        matrix[:, :, 3] = _centre(moving_mask) - _centre(fixed_mask)
-    return matrix
+
+    method: str
+    search: Search
+
+    def __post_init__(self) -> None:
+        if self.method not in METHODS:
+            raise ValueError(f"prealign must be one of {', '.join(METHODS)}, got {self.method!r}")
+
+    @property
+    def searches(self) -> bool:
+        """Whether the images have to be looked at."""
+        return self.method in get_args(Motion)
+
+    def matrix(self, batch: Batch) -> Affine:
+        """Return the map from fixed to moving voxels that aligns a pair roughly.
+
+        Args:
+            batch: One pair as ``reader.PairReader.read`` returns it, before any move.
+        """
+        matrix = identity_affine(1)
+        if self.method != "none":
+            matrix[:, :, 3] = _centre(batch["moving_mask"]) - _centre(batch["fixed_mask"])
+        if self.searches:
+            matrix = self.search(batch, cast(Motion, self.method), matrix)
+        return matrix
 
 
 def _centre(mask: Mask) -> Float[Tensor, "b 3"]:

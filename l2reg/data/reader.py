@@ -10,13 +10,19 @@ from torch import Tensor
 
 from l2reg.data.cache import Cache
 from l2reg.data.cases import Pair, Scan
-from l2reg.data.prealign import Prealign, prealign_matrix
+from l2reg.data.prealign import Prealign
 from l2reg.data.task import Task
 from l2reg.data.volumes import read_image, read_labels, read_mask, read_points
-from l2reg.geometry.affine import affine_field, apply_affine, invert_affine
+from l2reg.files import content_digest
+from l2reg.geometry.affine import (
+    affine_field,
+    apply_affine,
+    identity_affine,
+    invert_affine,
+)
 from l2reg.geometry.resize import resize_image, resize_labels, resize_points, voxel_ratio
 from l2reg.geometry.warp import warp
-from l2reg.shapes import Shape3
+from l2reg.shapes import Affine, Shape3
 
 Grid = Literal["half", "full"]
 
@@ -55,8 +61,12 @@ class PairReader:
         ratio = voxel_ratio(self.shape, task.grid)
         self.spacing_mm = [mm * r for mm, r in zip(task.voxel_mm, ratio, strict=True)]
 
-    def read(self, pair: Pair) -> dict[str, Tensor]:
+    def read(self, pair: Pair, prealign: Affine | None = None) -> dict[str, Tensor]:
         """Return one pair as a batch of one.
+
+        Args:
+            pair: What to read.
+            prealign: Map from fixed to moving working voxels, where it is known already.
 
         Names and shapes, all on the working grid; ``moving*`` after the prealignment:
 
@@ -81,7 +91,7 @@ class PairReader:
             **self._labels(pair),
             **self._keypoints(pair),
         }
-        matrix = prealign_matrix(self.prealign, sample["fixed_mask"], sample["moving_mask"])
+        matrix = self._prealignment(pair, sample) if prealign is None else prealign
         return {**self._moved(sample, matrix), "prealign": matrix}
 
     def image(self, scan: Scan) -> Tensor:
@@ -127,9 +137,24 @@ class PairReader:
             "point_weights": torch.ones(fixed.shape[:2]),
         }
 
+    def _prealignment(self, pair: Pair, sample: dict[str, Tensor]) -> Affine:
+        if not self.prealign.searches:
+            return self.prealign.matrix(sample)
+
+        def compute() -> np.ndarray:
+            return self.prealign.matrix(sample).numpy()
+
+        files = (pair.moving.image, pair.fixed.mask, pair.moving.mask)
+        settings = {
+            "kind": repr(self.prealign),
+            "of": [content_digest(path) for path in files if path is not None],
+            "shape": self.shape,
+        }
+        return torch.from_numpy(self.cache.get(pair.fixed.image, settings, compute))
+
     def _moved(self, sample: dict[str, Tensor], matrix: Tensor) -> dict[str, Tensor]:
         """Apply the prealignment: what lies outside is background."""
-        if self.prealign == "none":
+        if torch.equal(matrix, identity_affine(1)):
             return sample
         disp = affine_field(matrix, self.shape)
         labels = warp(

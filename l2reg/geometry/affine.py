@@ -42,6 +42,12 @@ def invert_affine(matrix: Affine) -> Affine:
     return torch.cat([linear, -linear @ matrix[:, :, 3:]], dim=2)
 
 
+def compose_affine(outer: Affine, inner: Affine) -> Affine:
+    """Return the map of ``p -> outer(inner(p))``."""
+    linear = outer[:, :, :3] @ inner
+    return torch.cat([linear[:, :, :3], linear[:, :, 3:] + outer[:, :, 3:]], dim=2)
+
+
 def resize_affine(matrix: Affine, old: Sequence[int], new: Sequence[int]) -> Affine:
     """Return ``matrix``, in voxels of grids of shape ``old``, in voxels of grids of ``new``."""
     ratio = matrix.new_tensor(voxel_ratio(old, new))

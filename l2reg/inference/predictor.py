@@ -8,8 +8,7 @@ from torch import nn
 from l2reg.data.batches import to_device
 from l2reg.data.cases import Pair
 from l2reg.data.reader import PairReader
-from l2reg.geometry.affine import affine_after_field
-from l2reg.geometry.resize import resize_field
+from l2reg.geometry.affine import affine_after_field, resize_affine
 from l2reg.inference.device import autocast
 from l2reg.models.prediction import Prediction
 from l2reg.optimise.refine import Refine
@@ -66,8 +65,11 @@ class Predictor:
         if self.refinement is not None:
             reader = self.refinement.reader
             if reader.shape != self.reader.shape:
-                batch = to_device(reader.read(pair), self.device)
-            disp = self.refinement.refine(batch, resize_field(disp, reader.shape))
+                matrix = resize_affine(batch["prealign"].cpu(), self.reader.shape, reader.shape)
+                batch = to_device(reader.read(pair, matrix), self.device)
+            disp = self.refinement.refine(batch, disp)
+            own = resize_affine(batch["prealign"], reader.shape, disp.shape[2:])
+            return affine_after_field(own, disp)
         return affine_after_field(batch["prealign"], disp)
 
     def batch(self, pair: Pair) -> Batch:

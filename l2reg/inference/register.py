@@ -130,8 +130,7 @@ def _registered(batch: Batch, preset: str) -> Field:
     settings = read_node("task_refine", f"{preset}_gauss_newton")["refine"]
     refine = build({**read_node("refine", "gauss_newton"), **settings})
     working = half if refine.grid == "half" else batch
-    disp = refine(working, resize_field(disp, _shape(working)))
-    return resize_field(disp, (i, j, k))
+    return resize_field(refine(working, disp), (i, j, k))
 
 
 def _resized(batch: Batch, shape: Shape3) -> dict[str, torch.Tensor]:

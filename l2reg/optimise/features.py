@@ -4,6 +4,7 @@ A class of features is called with the fixed and the moving image and returns a 
 the same grids, whose squared difference says how badly the scans fit.
 """
 
+from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
 import torch
@@ -25,19 +26,23 @@ class Features(Protocol):
         """Return the maps of the fixed and the moving image."""
 
 
+@dataclass(frozen=True)
 class Mind:
     """Self-similarity: for scans of different modalities (``losses.mind.mind_ssc``).
 
-    Args:
+    Attributes:
         radius: Of the patches, in voxels of the grid at hand.
         dilation: Their distance, likewise.
     """
 
-    def __init__(self, radius: int, dilation: int) -> None:
-        if radius < 1 or dilation < 1:
-            raise ValueError(f"radius and dilation must be 1 or more, got {radius}, {dilation}")
-        self.radius = radius
-        self.dilation = dilation
+    radius: int
+    dilation: int
+
+    def __post_init__(self) -> None:
+        if self.radius < 1 or self.dilation < 1:
+            raise ValueError(
+                f"radius and dilation must be 1 or more, got {self.radius}, {self.dilation}"
+            )
 
     def __call__(self, fixed: Image, moving: Image) -> tuple[Maps, Maps]:
         """Return twelve channels of each."""
@@ -47,22 +52,24 @@ class Mind:
         return first, second
 
 
+@dataclass(frozen=True)
 class LocalContrast:
     """Intensities less their local mean, by their local standard deviation: blind to local gain.
 
     Their mean squared difference is twice one minus the local correlation, so that least squares
     optimise the local NCC.
 
-    Args:
+    Attributes:
         radius: Of the cube around a voxel, in voxels.
         flat: Variance well below which a cube counts as flat.
     """
 
-    def __init__(self, radius: int, flat: float = 1e-4) -> None:
-        if radius < 1:
-            raise ValueError(f"radius must be 1 or more, got {radius}")
-        self.radius = radius
-        self.flat = flat
+    radius: int
+    flat: float = 1e-4
+
+    def __post_init__(self) -> None:
+        if self.radius < 1:
+            raise ValueError(f"radius must be 1 or more, got {self.radius}")
 
     def __call__(self, fixed: Image, moving: Image) -> tuple[Maps, Maps]:
         """Return one channel of each."""
@@ -75,6 +82,7 @@ class LocalContrast:
         return (image - mean) / (variance + self.flat).sqrt()
 
 
+@dataclass(frozen=True)
 class MatchedIntensity:
     """Intensities, those of the moving scan mapped so that both scans have the same histogram.
 
@@ -82,14 +90,13 @@ class MatchedIntensity:
     differs between tissues is kept, which local contrast would lose. Background (0) is left out
     and left as it is.
 
-    Args:
+    Attributes:
         quantiles: Points of the mapping.
         samples: Voxels that the quantiles are taken of, at most.
     """
 
-    def __init__(self, quantiles: int = 256, samples: int = 100_000) -> None:
-        self.quantiles = quantiles
-        self.samples = samples
+    quantiles: int = 256
+    samples: int = 100_000
 
     def __call__(self, fixed: Image, moving: Image) -> tuple[Maps, Maps]:
         """Return one channel of each."""

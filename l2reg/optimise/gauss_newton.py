@@ -25,7 +25,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from l2reg.geometry.compose import compose
-from l2reg.geometry.resize import resample, voxel_ratio
+from l2reg.geometry.resize import resample, resize_field, voxel_ratio
 from l2reg.geometry.warp import warp
 from l2reg.shapes import Field, Image, Mask, Shape3
 
@@ -36,6 +36,7 @@ _CG_TOLERANCE = 0.03
 
 Blocks = Float[Tensor, "b 6 ci cj ck"]  # 3x3 symmetric: ii, ij, ik, jj, jk, kk
 Control = Float[Tensor, "b 3 ci cj ck"]
+Start = Float[Tensor, "b 3 _i _j _k"]  # on a grid of its own
 _ROWS = ((0, 1, 2), (1, 3, 4), (2, 4, 5))  # where the entries of a row lie in Blocks
 
 
@@ -75,27 +76,30 @@ class Steps:
 def gauss_newton(
     features: tuple[Image, Image],
     weight: Mask,
-    disp: Field,
+    disp: Start,
     spacing_mm: Float[Tensor, "b 3"],
     stiffness: Stiffness,
     steps: Steps,
-) -> Field:
+) -> Control:
     """Return ``disp`` improved so that the moving features fit the fixed ones.
 
     Args:
         features: Of the fixed and the moving scan, on the same grid.
         weight: Of every fixed voxel, 0 where nothing is to be compared.
-        disp: Where to start, in voxels.
-        spacing_mm: Voxel size.
+        disp: Where to start, in voxels of its own grid, which may be any.
+        spacing_mm: Voxel size of the scans' grid.
         stiffness: How smooth it must be.
         steps: How long to go on.
+
+    Returns:
+        The field on the control grid, in voxels of that grid.
     """
-    i, j, k = disp.shape[2:]
+    i, j, k = weight.shape[2:]
     shape = (i, j, k)
-    control = _control_shape(shape, steps.control)
+    control = control_shape(shape, steps.control)
     ratio = disp.new_tensor(voxel_ratio(control, shape)).view(3, 1, 1, 1)
     bending = _bending(spacing_mm, ratio)
-    current = resample(disp, control)  # in voxels of the fine grid, as everything below
+    current = resize_field(disp, control) * ratio  # in voxels of the scans, as everything below
     for _ in range(steps.most):
         blocks, gradient = _normal_equations(*features, weight, resample(current, shape), control)
         pull = _smoothed(gradient, stiffness.smoothing)
@@ -106,11 +110,12 @@ def gauss_newton(
         current = compose(current / ratio, step / ratio) * ratio
         if float(step.abs().mean()) < steps.tolerance:
             break
-    return resample(current, shape)
+    return current / ratio
 
 
-def _control_shape(shape: Shape3, spacing: int) -> Shape3:
-    i, j, k = (max(2, -(-(size - 1) // spacing) + 1) if size > 1 else 1 for size in shape)
+def control_shape(shape: Shape3, spacing: int) -> Shape3:
+    """Return the grid of control points: that of a submission if every second voxel has one."""
+    i, j, k = (max(2, -(-size // spacing)) if size > 1 else 1 for size in shape)
     return (i, j, k)
 
 

@@ -1,23 +1,28 @@
 """Refine the field of a pair by optimisation, whatever model it comes from."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 
 from l2reg.data.reader import Grid
-from l2reg.geometry.resize import resample, resize_field, resize_image, voxel_ratio
+from l2reg.geometry.resize import resample, resize_image, voxel_ratio
+from l2reg.geometry.unfold import unfolded
 from l2reg.optimise.features import Features
-from l2reg.optimise.gauss_newton import Steps, Stiffness, gauss_newton
-from l2reg.shapes import Batch, Field, Shape3
+from l2reg.optimise.gauss_newton import Control, Start, Steps, Stiffness, gauss_newton
+from l2reg.shapes import Batch, Shape3
+
+_LEAST_VOLUME = 0.15  # of a cell between control points; the challenge's spline overshoots a little
 
 
+@dataclass(frozen=True, kw_only=True)
 class Refine:
     """Gauss-Newton steps from coarse to fine (``optimise.gauss_newton``).
 
     It knows nothing but the pair: no network is touched, no pair leaves a trace for the next.
     Voxels outside the fixed mask are not compared; labels and points are not read.
 
-    Args:
+    Attributes:
         grid: Which grid the finest level works on, as of a model.
         features: What is compared.
         levels: Rows ``(factor, control, steps)``, coarsest first: how many voxels of the grid one
@@ -28,38 +33,35 @@ class Refine:
         smoothing: Likewise.
         tolerance: See ``gauss_newton.Steps``.
         solver: Likewise.
+        diffeomorphic: Whether what folds in the end is smoothed until it does not.
     """
 
-    def __init__(
-        self,
-        grid: Grid | Sequence[int],
-        features: Features,
-        levels: Sequence[Sequence[int]],
-        elastic: float,
-        viscous: float,
-        smoothing: int,
-        tolerance: float,
-        solver: int,
-    ) -> None:
-        for level in levels:
+    grid: Grid | Sequence[int]
+    features: Features
+    levels: Sequence[Sequence[int]]
+    elastic: float
+    viscous: float
+    smoothing: int
+    tolerance: float
+    solver: int
+    diffeomorphic: bool
+
+    def __post_init__(self) -> None:
+        for level in self.levels:
             if len(level) != 3 or min(level) < 1:
                 raise ValueError(f"levels must be rows of factor, control, steps; got {level}")
-        if elastic < 0 or viscous < 0 or elastic + viscous == 0:
-            raise ValueError(f"elastic and viscous must not both be 0, got {elastic}, {viscous}")
-        self.grid = grid if isinstance(grid, str) else list(grid)
-        self.features = features
-        self.levels = levels
-        self.stiffness = Stiffness(elastic, viscous, smoothing)
-        self.tolerance = tolerance
-        self.solver = solver
+        if self.elastic < 0 or self.viscous < 0 or self.elastic + self.viscous == 0:
+            raise ValueError(
+                f"elastic and viscous must not both be 0, got {self.elastic}, {self.viscous}"
+            )
 
     @torch.no_grad()
-    def __call__(self, batch: Batch, disp: Field) -> Field:
-        """Return the refined field.
+    def __call__(self, batch: Batch, disp: Start) -> Control:
+        """Return the refined field on the control grid of the last level, in its voxels.
 
         Args:
             batch: The pair on the grid.
-            disp: Where to start, in voxels of the grid.
+            disp: Where to start, in voxels of its own grid, which may be any.
         """
         i, j, k = batch["fixed"].shape[2:]
         for factor, control, most in self.levels:
@@ -69,12 +71,12 @@ class Refine:
             disp = gauss_newton(
                 self.features(fixed, moving),
                 resample(batch["fixed_mask"], shape),
-                resize_field(disp, shape),
+                disp,
                 batch["spacing_mm"] * ratio,
-                self.stiffness,
+                Stiffness(self.elastic, self.viscous, self.smoothing),
                 Steps(control, most, self.tolerance, self.solver),
             )
-        return resize_field(disp, (i, j, k))
+        return unfolded(disp, least=_LEAST_VOLUME) if self.diffeomorphic else disp
 
 
 def _coarser(shape: Shape3, factor: int) -> Shape3:

@@ -124,8 +124,13 @@ def test_prealignment_by_masks_asks_for_them(lung_2021: Path, lung: Callable[[],
     data = lung()
     pairs = data.listed("val")
     assert check_pairs(pairs, data.release.task, Cache(None)) == []
-    (problem,) = check_pairs(pairs, data.release.task, Cache(None), prealign="mask_centre")
-    assert "has no mask" in problem.what
+    for method in ("mask_centre", "affine"):
+        (problem,) = check_pairs(pairs, data.release.task, Cache(None), prealign=method)
+        assert "has no mask" in problem.what
+    (training(lung_2021) / "lungMasks/case_001_insp.nii.gz").unlink()
+    pairs = lung().listed("val")
+    assert len(check_pairs(pairs, data.release.task, Cache(None), prealign="mask_centre")) == 2
+    assert check_pairs(pairs, data.release.task, Cache(None), prealign="affine") == []
 
 
 def test_a_pair_without_labels_or_landmarks_cannot_be_scored(

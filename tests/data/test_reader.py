@@ -1,4 +1,5 @@
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -8,11 +9,13 @@ import torch
 from l2reg.data.cache import Cache
 from l2reg.data.dataset import Dataset
 from l2reg.data.phantom import phantom_task
+from l2reg.data.prealign import Motion, Prealign
 from l2reg.data.reader import PairReader, working_shape
 from l2reg.data.task import Task
 from l2reg.data.volumes import read_image, read_points
-from l2reg.geometry.affine import affine_after_field
+from l2reg.geometry.affine import affine_after_field, identity_affine
 from l2reg.geometry.warp import warp
+from l2reg.shapes import Affine, Batch
 
 TINY = (12, 10, 14)
 
@@ -72,11 +75,46 @@ def test_the_cache_changes_nothing(
     data = open_data(tiny_task("lung"), lung_2021)
     pair = data.training_set.listed[0]
     plain = data.reader("half").read(pair)
-    cached = PairReader(data.release.task, "half", "none", Cache(Path("cache")))
+    still = Prealign("none", data.prealign_search)
+    cached = PairReader(data.release.task, "half", still, Cache(Path("cache")))
     for _ in range(2):
         sample = cached.read(pair)
         assert sample.keys() == plain.keys()
         assert all(torch.equal(sample[name], plain[name]) for name in plain)
+
+
+def test_a_searched_prealignment_is_kept_for_the_pair_and_not_for_another(
+    lung_2021: Path, tiny_task: Callable[..., Task], open_data: Callable[..., Dataset]
+) -> None:
+    calls = []
+
+    @dataclass(frozen=True)
+    class Counting:
+        def __call__(self, batch: Batch, motion: Motion, start: Affine) -> Affine:
+            calls.append(motion)
+            return start + len(calls)
+
+    data = open_data(tiny_task("lung"), lung_2021)
+    pair = data.listed("val")[0]
+    reader = PairReader(
+        data.release.task, "half", Prealign("rigid", Counting()), Cache(Path("cache"))
+    )
+    first, again, other = (reader.read(p)["prealign"] for p in (pair, pair, pair.swapped()))
+    assert torch.equal(first, again)
+    assert not torch.equal(first, other)
+    assert calls == ["rigid", "rigid"]
+
+
+def test_a_known_prealignment_is_taken_as_it_is(
+    lung_2021: Path, tiny_task: Callable[..., Task], open_data: Callable[..., Dataset]
+) -> None:
+    data = open_data(tiny_task("lung"), lung_2021)
+    matrix = identity_affine(1)
+    matrix[0, 0, 3] = 2.0
+    sample = data.reader("half").read(data.listed("val")[0], matrix)
+    plain = data.reader("half").read(data.listed("val")[0])
+    assert torch.equal(sample["prealign"], matrix)
+    torch.testing.assert_close(sample["moving"][..., :-2, :, :], plain["moving"][..., 2:, :, :])
 
 
 def test_prealignment_moves_image_mask_labels_and_points_together(

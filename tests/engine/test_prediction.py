@@ -72,7 +72,7 @@ def test_a_checkpoint_is_refined_as_its_task_asks(composed: TinyRun) -> None:
         prepared(composed, "ckpt=run", "refine=gauss_newton")
     given = ["ckpt=run", "task=phantom", "refine=gauss_newton", "refine.elastic=0.5"]
     job = prepared(composed, *given)
-    assert job.predictor.refinement.refine.stiffness.elastic == 0.5
+    assert job.predictor.refinement.refine.elastic == 0.5
     assert job.predictor.refinement.reader.shape == (72, 64, 80)
     assert yaml.safe_load((job.out / "config.yaml").read_text())["refine"]["elastic"] == 0.5
     assert prepared(composed, "ckpt=run", "out=plain").predictor.refinement is None

@@ -6,6 +6,7 @@ from l2reg.geometry.affine import (
     affine_after_field,
     affine_field,
     apply_affine,
+    compose_affine,
     identity_affine,
     invert_affine,
     resize_affine,
@@ -43,6 +44,15 @@ def test_the_inverse_undoes_the_map(rng: torch.Generator) -> None:
     points = torch.rand(1, 5, 3, generator=rng, dtype=torch.float64)
     back = apply_affine(invert_affine(MATRIX), apply_affine(MATRIX, points))
     torch.testing.assert_close(back, points)
+
+
+def test_maps_compose_from_the_inside_out(rng: torch.Generator) -> None:
+    points = torch.rand(1, 5, 3, generator=rng, dtype=torch.float64)
+    other = torch.rand(1, 3, 4, generator=rng, dtype=torch.float64)
+    torch.testing.assert_close(
+        apply_affine(compose_affine(MATRIX, other), points),
+        apply_affine(MATRIX, apply_affine(other, points)),
+    )
 
 
 def test_affine_after_field_is_their_exact_composition(rng: torch.Generator) -> None:

@@ -4,7 +4,8 @@ from typing import Any
 import pytest
 import torch
 
-from l2reg.geometry.resize import resample
+from l2reg.geometry.resize import resample, resize_field
+from l2reg.geometry.unfold import smallest_determinant
 from l2reg.geometry.warp import voxel_grid, warp
 from l2reg.optimise import refine as module
 from l2reg.optimise.features import Features, LocalContrast, MatchedIntensity, Mind
@@ -20,8 +21,12 @@ COARSE_TO_FINE = [(4, 2, 8), (2, 2, 8), (1, 3, 6)]
 def refiner(
     features: Features | None = None, levels: Any = COARSE_TO_FINE, **changes: Any
 ) -> Refine:
-    settings = {"elastic": 0.0, "viscous": 0.05, "smoothing": 1, "tolerance": 0.01, "solver": 15}
-    return Refine("half", features or LocalContrast(3), levels, **{**settings, **changes})
+    settings: dict[str, Any] = {
+        "grid": "half", "elastic": 0.0, "viscous": 0.05, "smoothing": 1, "tolerance": 0.01,
+        "solver": 15, "diffeomorphic": True,
+    }  # fmt: skip
+    features = features or LocalContrast(3)
+    return Refine(features=features, levels=levels, **{**settings, **changes})
 
 
 def pair(
@@ -52,7 +57,9 @@ def wave(shape: Sequence[int], most: float) -> torch.Tensor:
 
 
 def error(found: torch.Tensor, disp: torch.Tensor, margin: int = 3) -> float:
-    """Return the mean distance inside, in voxels."""
+    """Return the mean distance inside, in voxels of ``disp``."""
+    i, j, k = disp.shape[2:]
+    found = resize_field(found, (i, j, k))
     inner = (..., *[slice(margin, size - margin) for size in disp.shape[2:]])
     return float((found - disp)[inner].norm(dim=1).mean())
 
@@ -86,10 +93,9 @@ def test_every_kind_of_features_finds_a_deformation(
     assert error(found, disp) < 0.3
 
 
-def test_a_coarse_level_alone_answers_in_voxels_of_the_grid(rng: torch.Generator) -> None:
+def test_a_coarse_level_alone_finds_a_smooth_field(rng: torch.Generator) -> None:
     disp = wave(SHAPE, 2.0)
     found = refiner(LocalContrast(2), levels=[(2, 2, 12)])(pair(rng, disp), torch.zeros_like(disp))
-    assert found.shape == disp.shape
     assert error(found, disp) < 0.7 < 0.3 * error(torch.zeros_like(disp), disp)
 
 
@@ -144,7 +150,7 @@ def test_any_size_works(
 ) -> None:
     batch = pair(rng, torch.zeros(1, 3, *shape))
     found = refiner(features, levels=[(3, 2, 3), (1, 2, 3)])(batch, wave(shape, 0.3))
-    assert error(found, torch.zeros_like(found), margin=2) < 0.3
+    assert error(found, torch.zeros(1, 3, *shape), margin=2) < 0.3
 
 
 def test_what_lies_outside_the_mask_has_no_say(rng: torch.Generator) -> None:
@@ -178,23 +184,31 @@ def test_every_level_spans_the_whole_volume_in_millimetres(
     levels = [(4, 2, 3), (2, 3, 2), (1, 4, 1)]
     refiner(levels=levels, elastic=0.1)(batch, torch.zeros(1, 3, *shape))
 
-    grids = [tuple(disp.shape[2:]) for _, _, disp, *_ in seen]
+    grids = [tuple(weight.shape[2:]) for _, weight, *_ in seen]
     assert grids == [(8, 8, 8), (16, 8, 8), shape]  # eight voxels at least, if there are so many
     edge_mm = batch["spacing_mm"] * (torch.tensor(shape) - 1)
-    for (features, weight, disp, spacing_mm, stiffness, steps), level in zip(
+    for (features, weight, _, spacing_mm, stiffness, steps), level in zip(
         seen, levels, strict=True
     ):
-        grid = disp.shape[2:]
-        assert [v.shape[2:] for v in (*features, weight)] == [grid] * 3
+        grid = weight.shape[2:]
+        assert [v.shape[2:] for v in features] == [grid] * 2
         torch.testing.assert_close(spacing_mm * (torch.tensor(grid) - 1), edge_mm)
         assert stiffness == Stiffness(elastic=0.1, viscous=0.05, smoothing=1)
         assert steps == Steps(control=level[1], most=level[2], tolerance=0.01, solver=15)
 
 
-@pytest.mark.parametrize("grid", ["half", "full", (10, 12, 14)])
-def test_the_grid_is_kept_for_the_reader(grid: Any) -> None:
-    kept = Refine(grid, Mind(1, 1), FINE, 0.1, 0.0, 1, 0.01, 5).grid
-    assert kept == (grid if isinstance(grid, str) else list(grid))
+def test_the_field_comes_back_on_the_control_points(rng: torch.Generator) -> None:
+    disp = wave(SMALL, 1.0)
+    found = refiner(levels=[(1, 2, 3)])(pair(rng, disp), torch.zeros_like(disp))
+    assert found.shape[2:] == (8, 9, 10)
+
+
+def test_a_field_that_folds_is_repaired_unless_told_not_to(rng: torch.Generator) -> None:
+    batch = pair(rng, torch.zeros(1, 3, *SMALL))
+    folded = 6 * (torch.rand(1, 3, *SMALL, generator=rng) - 0.5)
+    left = refiner(levels=[], diffeomorphic=False)(batch, folded)
+    assert torch.equal(left, folded)
+    assert float(smallest_determinant(refiner(levels=[])(batch, folded)).min()) > 0
 
 
 @pytest.mark.parametrize("level", [(2, 4), (2, 4, 5, 6), (0, 4, 5), (2, 0, 5), (2, 4, 0)])
