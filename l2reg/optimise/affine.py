@@ -5,6 +5,7 @@ partner, and the map that most of them agree on is fitted by trimmed least squar
 again on the moved scan, until nothing changes.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -26,27 +27,41 @@ Positions = Float[Tensor, "n 3"]  # mm
 Map = Float[Tensor, "3 4"]
 
 
+@dataclass(frozen=True)
+class _Level:
+    """A pair on a coarse grid of cubes."""
+
+    fixed: Image
+    moving: Image
+    mask: Mask
+    spacing_mm: Float[Tensor, "3"]
+    shape: Shape3
+
+
 @dataclass(frozen=True, kw_only=True)
 class BlockMatching:
     """Finds the map of a pair; it has nothing to learn.
 
     Attributes:
         features: What is compared.
-        longest: Voxels of the coarse grid along the scans' longest side; its voxels are cubes.
-        radius: Offsets that are tried each way, in coarse voxels.
+        levels: Rows ``(longest, radius, rounds)``, coarsest first: voxels of the level's grid along
+            the scans' longest side (they are cubes), offsets that are tried each way, and rounds
+            at most.
         structured: Share of the fixed mask that looks for a partner: where there is most structure.
         agreeing: Share of the matches that the fit trusts.
-        rounds: At most.
     """
 
     features: Features
-    longest: int
-    radius: int
+    levels: Sequence[Sequence[int]]
     structured: float
     agreeing: float
-    rounds: int
 
     def __post_init__(self) -> None:
+        for level in self.levels:
+            if len(level) != 3 or min(level) < 1 or level[0] < 8:
+                raise ValueError(
+                    f"levels must be rows of longest (8 or more), radius, rounds; got {level}"
+                )
         if not (0 < self.structured <= 1 and 0 < self.agreeing <= 1):
             raise ValueError(
                 f"structured and agreeing must be in (0, 1], got {self.structured}, {self.agreeing}"
@@ -62,39 +77,34 @@ class BlockMatching:
             start: Where to start, in voxels of the pair's grid.
         """
         i, j, k = batch["fixed"].shape[2:]
-        spacing_mm = batch["spacing_mm"][0]
-        shape = self._coarse((i, j, k), spacing_mm)
-        spacing_mm = spacing_mm * spacing_mm.new_tensor(voxel_ratio(shape, (i, j, k)))
-        fixed, moving = (resize_image(batch[name], shape) for name in ("fixed", "moving"))
-        mask = resample(batch["fixed_mask"], shape)
-        first = resize_affine(start, (i, j, k), shape)
+        matrix = start
+        for longest, radius, rounds in self.levels:
+            level = _level(batch, longest)
+            first = resize_affine(matrix, (i, j, k), level.shape)
+            found = self._searched(level, radius, rounds, motion, first)
+            matrix = resize_affine(found, level.shape, (i, j, k))
+        return matrix
+
+    def _searched(
+        self, level: _Level, radius: int, rounds: int, motion: Motion, first: Affine
+    ) -> Affine:
         matrix = first
-        for _ in range(self.rounds):
-            disp = self._matches(fixed, _moved(moving, matrix), mask)
-            chosen = _most_structured(fixed, mask, self.structured)
-            here = voxel_grid(disp)[0].movedim(0, -1)[chosen] * spacing_mm
-            there = here + disp[0].movedim(0, -1)[chosen] * spacing_mm
-            step = _in_voxels(trimmed_fit(here, there, motion, self.agreeing), spacing_mm)[None]
+        chosen = _most_structured(level.fixed, level.mask, self.structured)
+        here = voxel_grid(level.fixed)[0].movedim(0, -1)[chosen] * level.spacing_mm
+        for _ in range(rounds):
+            maps = self.features(level.fixed, _moved(level.moving, matrix))
+            disp = coupled_convex(matching_costs(*maps, level.mask, radius), radius)
+            there = here + disp[0].movedim(0, -1)[chosen] * level.spacing_mm
+            fit = trimmed_fit(here, there, motion, self.agreeing)
+            step = _in_voxels(fit, level.spacing_mm)[None]
             matrix = compose_affine(matrix, step)
-            if float(affine_field(step, shape).abs().max()) < _SETTLED:
+            if float(affine_field(step, level.shape).abs().max()) < _SETTLED:
                 break
-        if self._misfit(fixed, moving, mask, matrix) > self._misfit(fixed, moving, mask, first):
-            matrix = first
-        return resize_affine(matrix, shape, (i, j, k))
+        return matrix if self._misfit(level, matrix) < self._misfit(level, first) else first
 
-    def _coarse(self, shape: Shape3, spacing_mm: Float[Tensor, "3"]) -> Shape3:
-        extent = (spacing_mm.new_tensor(shape) - 1) * spacing_mm
-        step = float(extent.max()) / (self.longest - 1)
-        i, j, k = (max(2, round(float(length) / step) + 1) for length in extent)
-        return (i, j, k)
-
-    def _matches(self, fixed: Image, moving: Image, mask: Mask) -> Float[Tensor, "1 3 i j k"]:
-        costs = matching_costs(*self.features(fixed, moving), mask, self.radius)
-        return coupled_convex(costs, self.radius)
-
-    def _misfit(self, fixed: Image, moving: Image, mask: Mask, matrix: Affine) -> Scalar:
-        here, there = self.features(fixed, _moved(moving, matrix))
-        return ((here - there).square() * mask).mean()
+    def _misfit(self, level: _Level, matrix: Affine) -> Scalar:
+        here, there = self.features(level.fixed, _moved(level.moving, matrix))
+        return ((here - there).square() * level.mask).mean()
 
 
 def trimmed_fit(here: Positions, there: Positions, motion: Motion, agreeing: float) -> Map:
@@ -116,6 +126,22 @@ def trimmed_fit(here: Positions, there: Positions, motion: Motion, agreeing: flo
         trusted = distance.topk(min(n_trusted, len(here)), largest=False).indices
         matrix = fit(here[trusted], there[trusted])
     return matrix
+
+
+def _level(batch: Batch, longest: int) -> _Level:
+    fine = batch["fixed"].shape[2:]
+    spacing_mm = batch["spacing_mm"][0]
+    extent = (spacing_mm.new_tensor(fine) - 1) * spacing_mm
+    step = float(extent.max()) / (longest - 1)
+    i, j, k = (max(2, round(float(length) / step) + 1) for length in extent)
+    shape = (i, j, k)
+    return _Level(
+        fixed=resize_image(batch["fixed"], shape),
+        moving=resize_image(batch["moving"], shape),
+        mask=resample(batch["fixed_mask"], shape),
+        spacing_mm=spacing_mm * spacing_mm.new_tensor(voxel_ratio(shape, fine)),
+        shape=shape,
+    )
 
 
 def _translation(here: Positions, there: Positions) -> Map:

@@ -15,7 +15,7 @@ SHAPE = (48, 40, 44)
 SPACING_MM = torch.tensor([[2.0, 3.0, 2.5]])
 SEARCH = BlockMatching(
     features=Mind(radius=1, dilation=2),
-    longest=32, radius=4, structured=0.5, agreeing=0.6, rounds=8,
+    levels=[(20, 4, 4), (32, 3, 4)], structured=0.5, agreeing=0.6,
 )  # fmt: skip
 MOTIONS: tuple[Motion, ...] = ("translation", "rigid", "affine")
 
@@ -76,17 +76,6 @@ def test_a_start_is_used() -> None:
     torch.testing.assert_close(found, truth, atol=0.2, rtol=0)
 
 
-def test_scans_that_have_nothing_in_common_stay_where_they_are() -> None:
-    fixed, moving = blobs(0), blobs(1)
-    search = BlockMatching(
-        features=Mind(radius=1, dilation=2),
-        longest=32, radius=4, structured=0.5, agreeing=0.6, rounds=0,
-    )  # fmt: skip
-    assert torch.allclose(
-        search(batch_of(fixed, moving), "affine", identity_affine(1)), identity_affine(1)
-    )
-
-
 def test_the_result_never_fits_worse_than_the_start() -> None:
     fixed, moving = blobs(0), blobs(1)
     start = identity_affine(1)
@@ -132,6 +121,10 @@ def test_a_mirror_image_is_no_rigid_motion() -> None:
 
 def test_shares_that_mean_nothing_are_refused() -> None:
     with pytest.raises(ValueError, match=r"must be in \(0, 1\], got 0, 0\.6"):
-        BlockMatching(
-            features=Mind(1, 2), longest=32, radius=4, structured=0, agreeing=0.6, rounds=1
-        )
+        BlockMatching(features=Mind(1, 2), levels=[(32, 4, 1)], structured=0, agreeing=0.6)
+
+
+@pytest.mark.parametrize("level", [(32, 4), (7, 4, 1), (32, 0, 1)])
+def test_rows_that_are_no_levels_are_refused(level: tuple[int, ...]) -> None:
+    with pytest.raises(ValueError, match=r"longest \(8 or more\), radius, rounds; got \("):
+        BlockMatching(features=Mind(1, 2), levels=[level], structured=0.5, agreeing=0.6)
