@@ -13,9 +13,10 @@ from typing import TypeVar
 import numpy as np
 import torch
 from jaxtyping import Bool, Float, Float32, Float64, Shaped
-from scipy.ndimage import spline_filter1d, zoom
+from scipy.ndimage import spline_filter1d
 
 from l2reg.submission.fields import FullField, HalfField
+from l2reg.submission.half_grid import zoom_matrix
 
 Labels = Shaped[np.ndarray, "i j k"]
 MaskArray = Bool[np.ndarray, "i j k"]
@@ -33,7 +34,7 @@ def upsample(field: HalfField) -> Float32[np.ndarray, "3 i j k"]:
     order=2)`` in float32. It is linear and works axis by axis, so it is three matrix products:
     large ones, as BLAS's threads get in each other's way over many small ones.
     """
-    along_i, along_j, along_k = (_zoom_matrix(size) for size in field.shape[1:])
+    along_i, along_j, along_k = (zoom_matrix(size) for size in field.shape[1:])
     full = np.empty((3, *(2 * size for size in field.shape[1:])), dtype=np.float32)
     for component, half in zip(full, field, strict=True):
         i, j, k = half.shape
@@ -42,12 +43,6 @@ def upsample(field: HalfField) -> Float32[np.ndarray, "3 i j k"]:
         planes = planes.reshape(2 * j, i, -1).transpose(1, 0, 2)
         component[:] = (along_i @ planes.reshape(i, -1)).reshape(component.shape)
     return full
-
-
-@lru_cache(maxsize=16)
-def _zoom_matrix(size: int) -> Float64[np.ndarray, "full half"]:
-    """Return SciPy's zoom by two of ``size`` samples, as a matrix."""
-    return np.stack([zoom(row, 2, order=2) for row in np.eye(size)], axis=1)
 
 
 def warp_labels(moving: Labels, disp: FullField) -> Labels:

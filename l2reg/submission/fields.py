@@ -1,8 +1,8 @@
-"""Displacement fields as the Learn2Reg 2021 evaluation reads them.
+"""Displacement fields as the Learn2Reg evaluations read them, of 2021 and later.
 
-A submitted field has **fewer samples, not smaller values**: it lies on a corner-aligned grid of
-half the size and holds voxels of the full grid, float16, component first. Axis order, unit and
-direction are those of ``geometry.warp``, so there is nothing else to convert.
+In 2021 a submitted field has **fewer samples, not smaller values**: it lies on a corner-aligned
+grid of half the size and holds voxels of the full grid, float16, component first. Axis order, unit
+and direction are those of ``geometry.warp``, so there is nothing else to convert.
 """
 
 import gzip
@@ -17,10 +17,13 @@ from jaxtyping import Float, Float16
 from nibabel.filebasedimages import ImageFileError
 from nibabel.wrapstruct import WrapStructError
 
+from l2reg.data.cases import Pair
+from l2reg.data.task import Task
 from l2reg.files import written_whole
-from l2reg.geometry.resize import resample, resize_field
+from l2reg.geometry.resize import resize_field
 from l2reg.problems import InputError, Problem
 from l2reg.shapes import Field, Shape3
+from l2reg.submission.half_grid import best_samples
 
 HalfField = Float16[np.ndarray, "3 half_i half_j half_k"]
 FullField = Float[np.ndarray, "3 i j k"]
@@ -50,22 +53,48 @@ def to_submission(disp: Field, shape: Shape3) -> list[HalfField]:
     """Return the fields of a batch in the challenge's form.
 
     Args:
-        disp: In voxels of its own grid, which may be the half, the full or any other grid.
+        disp: In voxels of its own grid. On the half grid its values are the samples; from any
+            other they are chosen so that the official up-sampling restores it best.
         shape: The task's full grid.
     """
-    own_i, own_j, own_k = disp.shape[2:]
     half = half_shape(shape)
-    if (own_i, own_j, own_k) != half:  # bring the values to the full grid's voxels, then sample
-        disp = resample(resize_field(disp, shape) if disp.shape[2:] != shape else disp, half)
-    else:
+    if disp.shape[2:] == half:
         ratio = [(n - 1) / (m - 1) for n, m in zip(shape, half, strict=True)]
         disp = disp * disp.new_tensor(ratio).view(3, 1, 1, 1)
+    else:
+        disp = best_samples(resize_field(disp, shape) if disp.shape[2:] != shape else disp)
     return list(disp.detach().cpu().numpy().astype(np.float16))
 
 
 def file_name(pair_name: str) -> str:
     """Return the name of a pair's field: ``disp_0438_0439.npz``."""
     return f"disp_{pair_name}.npz"
+
+
+def full_file_name(pair: Pair, task: Task) -> str:
+    """Return the name of a pair's field under the current rules, whose ids are the release's.
+
+    Their evaluation takes the short ``disp_0001_0001.nii.gz`` for a fixed modality 0 and a moving
+    modality 1; scans of one modality need the long ``disp_0395_0000_0396_0000.nii.gz``.
+    """
+    if task.intra_patient:
+        return f"disp_{pair.name_in_layout}.nii.gz"
+    return f"disp_{pair.fixed.id:04}_0000_{pair.moving.id:04}_0000.nii.gz"
+
+
+def write_full_field(folder: Path, name: str, full: Float[np.ndarray, "3 i j k"]) -> Path:
+    """Write one field as the current rules want it, and return its path.
+
+    Args:
+        folder: Where to.
+        name: See ``full_file_name``.
+        full: In voxels of the full grid.
+    """
+    path = folder / name
+    voxels = np.moveaxis(full.astype(np.float32), 0, 3)
+    with written_whole(path) as draft:
+        nib.save(nib.Nifti1Image(voxels, np.eye(4)), draft)
+    return path
 
 
 def write_field(folder: Path, pair_name: str, field: HalfField) -> Path:
@@ -90,11 +119,11 @@ def read_field(content: bytes, where: str, shape: Shape3) -> HalfField:
     """
     expected_shape = (3, *half_shape(shape))
     expected = f"one array, float16, of shape {expected_shape}"
-    field: HalfField = _only_array(content, where, expected)
+    field: HalfField = only_array(content, where, expected)
     if field.dtype != np.float16 or field.shape != expected_shape:
         found = f"{field.dtype}, shape {field.shape}"
         raise _refused(where, "has the wrong form", expected, found)
-    _check_finite(field, where)
+    check_finite(field, where)
     return field
 
 
@@ -114,16 +143,17 @@ def read_full_field(content: bytes, where: str, shape: Shape3) -> FullField:
     """
     expected = f"one array of shape {(*shape, 3)}"
     if where.endswith(".npz"):
-        field = _only_array(content, where, expected).astype(np.float32)
+        field = only_array(content, where, expected).astype(np.float32)
     else:
-        field = _nifti_array(content, where, expected)
+        field = nifti_array(content, where, expected)
     if field.shape != (*shape, 3):
         raise _refused(where, "has the wrong form", expected, f"shape {field.shape}")
-    _check_finite(field, where)
+    check_finite(field, where)
     return np.ascontiguousarray(np.moveaxis(field, 3, 0))
 
 
-def _nifti_array(content: bytes, where: str, expected: str) -> np.ndarray:
+def nifti_array(content: bytes, where: str, expected: str) -> np.ndarray:
+    """Return the voxels of a ``.nii.gz`` file; raise ``InputError`` if it is none."""
     try:
         array: np.ndarray = nib.Nifti1Image.from_bytes(gzip.decompress(content)).get_fdata()
     except (OSError, EOFError, zlib.error, ImageFileError, WrapStructError, ValueError) as error:
@@ -132,7 +162,8 @@ def _nifti_array(content: bytes, where: str, expected: str) -> np.ndarray:
     return array
 
 
-def _only_array(content: bytes, where: str, expected: str) -> np.ndarray:
+def only_array(content: bytes, where: str, expected: str) -> np.ndarray:
+    """Return the only array of an npz file; raise ``InputError`` if there is none, or more."""
     try:
         with zipfile.ZipFile(io.BytesIO(content)), np.load(io.BytesIO(content)) as archive:
             arrays: list[np.ndarray] = [archive[name] for name in archive.files]
@@ -144,7 +175,8 @@ def _only_array(content: bytes, where: str, expected: str) -> np.ndarray:
     return arrays[0]
 
 
-def _check_finite(field: np.ndarray, where: str) -> None:
+def check_finite(field: np.ndarray, where: str) -> None:
+    """Raise ``InputError`` if a value is NaN or infinite."""
     if not np.isfinite(field).all():
         found = f"{int((~np.isfinite(field)).sum())} values that are NaN or infinite"
         raise _refused(where, "has values that are not numbers", "finite displacements", found)
