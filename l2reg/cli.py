@@ -5,6 +5,7 @@ import json
 import os
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from l2reg.allocator import keep_freed_memory
@@ -16,8 +17,12 @@ from l2reg.data.task import Task
 from l2reg.evaluation.rank_files import read_tasks
 from l2reg.evaluation.rank_table import ranking_text
 from l2reg.evaluation.ranking import METHODS, rank
+from l2reg.evaluation.readings import doubts
+from l2reg.evaluation.rules import RULES
 from l2reg.inference.register import PRESETS, register_files
 from l2reg.problems import InputError, Problem, raise_if_any, told_plainly
+from l2reg.submission.bundle import join_bundles
+from l2reg.submission.check import check_submission, official_names
 
 TASKS = ("abdomen", "lung", "oasis")
 
@@ -45,6 +50,8 @@ def _parser() -> argparse.ArgumentParser:
     check.add_argument("--layout", default="auto", help="auto, 2021 or current")
     check.add_argument("--pairs", type=Path, help="another list of pairs, as pairs_val.csv is one")
     check.set_defaults(run=_check)
+
+    _add_submission_commands(commands)
 
     phantom = commands.add_parser("phantom", help="write anatomy-like data with a known true field")
     phantom.add_argument("--flavour", choices=FLAVOURS, required=True, help="task it imitates")
@@ -82,6 +89,31 @@ def _parser() -> argparse.ArgumentParser:
     )
     ranked.set_defaults(run=_rank)
     return parser
+
+
+def _add_submission_commands(
+    commands: "argparse._SubParsersAction[argparse.ArgumentParser]",
+) -> None:
+    submitted = commands.add_parser(
+        "check-submission", help="list all that the organisers would refuse a zip for"
+    )
+    submitted.add_argument("zip", type=Path, help="anyone's submission, of one task or of all")
+    submitted.add_argument("--task", choices=TASKS, required=True, help="whose fields to check")
+    submitted.add_argument(
+        "--data",
+        type=Path,
+        help="data root; then the images have a say in whether the values are meant as written",
+    )
+    submitted.add_argument("--split", choices=("val", "test"), default="val")
+    submitted.add_argument(
+        "--rules", choices=RULES, default="2021", help="current: full resolution, .nii.gz"
+    )
+    submitted.set_defaults(run=_check_submission, layout="auto", pairs=None)
+
+    bundle = commands.add_parser("bundle", help="zip the fields of several tasks as one submission")
+    bundle.add_argument("sources", nargs="+", type=Path, help="zips or folders of predict.py")
+    bundle.add_argument("--out", type=Path, required=True, help="the zip to write")
+    bundle.set_defaults(run=_bundle)
 
 
 def _check(options: argparse.Namespace) -> None:
@@ -127,6 +159,33 @@ def _open(task: Task, options: argparse.Namespace) -> Dataset:
     }
     data: Dataset = build(node, task=task)
     return data
+
+
+def _check_submission(options: argparse.Namespace) -> None:
+    """Print warnings, then all faults; exit with 1 if there is any."""
+    full = RULES[options.rules].full_resolution
+    if options.data is None:
+        task: Task = build(read_node("task", options.task))
+        task = replace(task, shape=task.layouts["current"].shape or task.shape) if full else task
+        names = official_names(task, options.split, full_resolution=full)
+    else:
+        data = _open(_tasks_to_check(options)[0], options)
+        task, pairs = data.release.task, data.listed(options.split)
+        names = [pair.name_in_layout if full else pair.name for pair in pairs]
+    checked = check_submission(options.zip, task, names, full_resolution=full)
+    warnings = checked.warnings
+    if options.data is not None and not checked.faults:
+        warnings += doubts(options.zip, pairs, data.reader("half"), full_resolution=full)
+    for warning in warnings:
+        print(f"warning: {warning}")
+    raise_if_any(checked.faults)
+    print(f"{options.zip}: {len(names)} fields of task {task.name}, no format fault")
+
+
+def _bundle(options: argparse.Namespace) -> None:
+    for folder, count in join_bundles(options.sources, options.out).items():
+        print(f"{folder}: {count} fields")
+    print(f"{options.out}: check it with: l2reg check-submission {options.out} --task ...")
 
 
 def _phantom(options: argparse.Namespace) -> None:

@@ -1,7 +1,9 @@
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
 
 from l2reg.cli import main
 from l2reg.data.task import Task
@@ -9,6 +11,8 @@ from l2reg.evaluation.pair_scores import PairScores
 from l2reg.evaluation.rules import RULES
 from l2reg.evaluation.score_files import write_scores
 from l2reg.evaluation.scoring import ZERO_FIELD, SubmissionScores
+from l2reg.submission.bundle import write_bundle
+from l2reg.submission.fields import to_submission, write_field
 
 
 def test_a_phantom_is_written_and_checked(
@@ -70,6 +74,58 @@ def test_the_later_layout_without_images_lists_what_is_missing(real_data: Path) 
     with pytest.raises(SystemExit) as stop:
         main(["check", str(real_data / "l2r_later_layout"), "--task", "lung"])
     assert str(stop.value.code).count(": is missing") == 6
+
+
+def submitted(folder: Path, value: float, names: tuple[str, ...] = ("0001_0001",)) -> Path:
+    """Write a submission of small lung phantoms whose fields are constant."""
+    for name in names:
+        write_field(folder / "task_02", name, np.full((3, 36, 32, 40), value, np.float16))
+    write_bundle(folder, "task_02", folder.parent / "task_02.zip")
+    return folder.parent / "task_02.zip"
+
+
+def test_a_submission_is_checked_against_the_official_pairs_and_form(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = str(submitted(tmp_path / "submission", 0.5))
+    with pytest.raises(SystemExit) as stop:
+        main(["check-submission", path, "--task", "lung"])
+    message = str(stop.value.code)
+    assert "2 missing: 0002_0002, 0003_0003" in message
+    assert "expected  (3, 96, 96, 104)" in message
+    assert message.count("remedy") == 2
+    with pytest.raises(SystemExit) as stop:
+        main(["check-submission", path, "--task", "oasis", "--rules", "current"])
+    assert "19 missing: 0395_0396" in str(stop.value.code)
+
+
+def test_a_submission_is_checked_against_the_pairs_and_images_of_a_data_root(
+    phantoms: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    name = (
+        "0003_0003"
+        if "3, 3" in (phantoms["lung"] / "task_02/pairs_val.csv").read_text()
+        else ("0001_0001")
+    )
+    with np.load(phantoms["lung"] / f"task_02/truth/disp_{name}.npz") as truth:
+        (half,) = to_submission(torch.from_numpy(truth["arr_0"]).float()[None], (72, 64, 80))
+    arguments = ["--task", "lung", "--data", str(phantoms["lung"])]
+    for sign, words in ((1, ["no format fault"]), (-1, ["warning", "wrong sign", "no format"])):
+        folder = tmp_path / f"{sign}/submission"
+        write_field(folder / "task_02", name, sign * half)
+        write_bundle(folder, "task_02", folder.parent / "task_02.zip")
+        main(["check-submission", str(folder.parent / "task_02.zip"), *arguments])
+        said = capsys.readouterr().out
+        assert all(word in said for word in words)
+        assert ("warning" in said) == (sign < 0)
+
+
+def test_tasks_are_bundled(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    submitted(tmp_path / "submission", 0.5)
+    main(["bundle", str(tmp_path / "task_02.zip"), "--out", str(tmp_path / "all.zip")])
+    said = capsys.readouterr().out
+    assert "task_02: 1 fields" in said
+    assert (tmp_path / "all.zip").read_bytes() == (tmp_path / "task_02.zip").read_bytes()
 
 
 @pytest.fixture

@@ -3,7 +3,7 @@
 import csv
 import re
 import zipfile
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
@@ -14,7 +14,10 @@ from l2reg.submission.fields import file_name
 
 TOP = "submission"
 TIMINGS = "timings.csv"
+TASK_FOLDERS = ("task_01", "task_02", "task_03")
 DUMMY = "dummy.txt"  # without a second entry at the top, the platform strips one folder too many
+_DUMMY_TEXT = "dummy file\n"
+_NAME_OURS = "name the task_0T.zip or the submission folder that predict.py wrote"
 _EPOCH = (1980, 1, 1, 0, 0, 0)  # the same fields give the same bytes
 _FIELD = re.compile(r"disp_(\d{4})(?:_\d{4})?_(\d{4})(?:_\d{4})?(\.npz|\.nii\.gz)")
 
@@ -27,15 +30,62 @@ def write_bundle(submission: Path, task_folder: str, zip_path: Path) -> None:
         task_folder: Such as ``task_02``.
         zip_path: Where to write; whole or not at all.
     """
-    (submission / DUMMY).write_text("dummy file\n", encoding="utf-8")
+    (submission / DUMMY).write_text(_DUMMY_TEXT, encoding="utf-8")
     members = [submission / DUMMY, *sorted((submission / task_folder).glob("disp_*.npz"))]
+    _write_zip(
+        zip_path,
+        ((f"{TOP}/{m.relative_to(submission).as_posix()}", m.read_bytes()) for m in members),
+    )
+
+
+def write_full_bundle(submission: Path, zip_path: Path) -> None:
+    """Zip ``submission/disp_*.nii.gz`` as the current rules want them: without any folder."""
+    members = sorted(submission.glob("disp_*.nii.gz"))
+    _write_zip(zip_path, ((member.name, member.read_bytes()) for member in members))
+
+
+def join_bundles(sources: Sequence[Path], zip_path: Path) -> dict[str, int]:
+    """Zip the 2021 fields of several tasks as one submission.
+
+    Args:
+        sources: Zips or folders, of one task or several.
+        zip_path: Where to write; whole or not at all.
+
+    Returns:
+        The number of fields of each task folder.
+
+    Raises:
+        InputError: If a source cannot be opened or holds no field, or two hold the same task.
+    """
+    found: dict[str, Submission] = {}
+    for source in sources:
+        names = _names_in(source, "a zip or folder with task_0T/disp_FFFF_MMMM.npz inside")
+        held = {folder: _fields(source.name, names, folder) for folder in TASK_FOLDERS}
+        held = {folder: members for folder, members in held.items() if members}
+        if not held:
+            raise InputError(_no_field(source, "task_0T", names))
+        if twice := sorted(set(held) & set(found)):
+            raise InputError(_held_twice(source, found[twice[0]].path, twice[0]))
+        found |= {folder: Submission(source, members) for folder, members in held.items()}
+    _write_zip(zip_path, _joined(found))
+    return {folder: len(found[folder].members) for folder in sorted(found)}
+
+
+def _joined(found: Mapping[str, "Submission"]) -> Iterator[tuple[str, bytes]]:
+    yield f"{TOP}/{DUMMY}", _DUMMY_TEXT.encode()
+    for folder, submission in sorted(found.items()):
+        for member in sorted(submission.members.values()):
+            yield f"{TOP}/{folder}/{PurePosixPath(member).name}", submission.read(member)
+
+
+def _write_zip(zip_path: Path, members: Iterable[tuple[str, bytes]]) -> None:
     with written_whole(zip_path) as draft, zipfile.ZipFile(draft, "w") as archive:
-        for path in members:
-            name = f"{TOP}/{path.relative_to(submission).as_posix()}"
+        for name, content in members:
             info = zipfile.ZipInfo(name, date_time=_EPOCH)
-            info.compress_type = zipfile.ZIP_DEFLATED
+            stored = name.endswith(".gz")  # compressed already
+            info.compress_type = zipfile.ZIP_STORED if stored else zipfile.ZIP_DEFLATED
             info.external_attr = 0o644 << 16
-            archive.writestr(info, path.read_bytes())
+            archive.writestr(info, content)
 
 
 @dataclass(frozen=True)
@@ -60,7 +110,10 @@ class Submission:
 
     def content(self, pair: Pair) -> bytes:
         """Return the bytes of a pair's field, which is there."""
-        member = str(self.member(pair))
+        return self.read(str(self.member(pair)))
+
+    def read(self, member: str) -> bytes:
+        """Return the bytes of one of ``members``."""
         if self.path.is_dir():
             return (self.path / member).read_bytes()
         with zipfile.ZipFile(self.path) as archive:
@@ -98,24 +151,28 @@ def open_submission(path: Path, task_folder: str, *, full_resolution: bool = Fal
         InputError: If there is no such file, it is no zip, or it holds no field.
     """
     ending = "disp_FFFF_MMMM.nii.gz" if full_resolution else f"{task_folder}/disp_FFFF_MMMM.npz"
-    expected = f"a zip or folder with {ending} inside"
-    remedy = "name the task_0T.zip or the submission folder that predict.py wrote"
-    if path.is_dir():
-        names = [found.relative_to(path).as_posix() for found in sorted(path.rglob("disp_*"))]
-    else:
-        try:
-            with zipfile.ZipFile(path) as archive:
-                names = archive.namelist()
-        except (OSError, zipfile.BadZipFile) as error:
-            found = "no such file" if not path.exists() else f"not a zip: {error}"
-            problem = Problem(str(path), "cannot be opened", expected, found, remedy)
-            raise InputError(problem) from error
+    names = _names_in(path, f"a zip or folder with {ending} inside")
     members = _fields(path.name, names, None if full_resolution else task_folder)
     if not members:
-        what = "field of full resolution" if full_resolution else f"field of {task_folder}"
-        found = f"{len(names)} files, none of them a {what}"
-        raise InputError(Problem(str(path), "holds no field", expected, found, remedy))
+        raise InputError(_no_field(path, ending if full_resolution else task_folder, names))
     return Submission(path, members)
+
+
+def _names_in(path: Path, expected: str) -> list[str]:
+    """Return what a zip holds, or the fields a folder holds.
+
+    Raises:
+        InputError: If there is no such file, or it is no zip.
+    """
+    if path.is_dir():
+        return [found.relative_to(path).as_posix() for found in sorted(path.rglob("disp_*"))]
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return archive.namelist()
+    except (OSError, zipfile.BadZipFile) as error:
+        found = "no such file" if not path.exists() else f"not a zip: {error}"
+        problem = Problem(str(path), "cannot be opened", expected, found, _NAME_OURS)
+        raise InputError(problem) from error
 
 
 def missing_fields(submission: Submission, pairs: Sequence[Pair]) -> Problem:
@@ -128,6 +185,26 @@ def missing_fields(submission: Submission, pairs: Sequence[Pair]) -> Problem:
         found=f"{len(missing)} missing: {', '.join(map(file_name, missing))}",
         remedy="predict the missing pairs, score another list with data.pairs=FILE, or score the "
         "rest with allow_missing=true",
+    )
+
+
+def _no_field(path: Path, wanted: str, names: Sequence[str]) -> Problem:
+    return Problem(
+        where=str(path),
+        what="holds no field",
+        expected=f"fields of {wanted}",
+        found=f"{len(names)} files, none of them a field of {wanted}",
+        remedy=_NAME_OURS,
+    )
+
+
+def _held_twice(path: Path, other: Path, task_folder: str) -> Problem:
+    return Problem(
+        where=str(path),
+        what=f"holds {task_folder}, which another one holds too",
+        expected="each task once",
+        found=f"{task_folder} in {other} and in {path}",
+        remedy="leave one of them out",
     )
 
 

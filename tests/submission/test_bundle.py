@@ -8,9 +8,11 @@ import pytest
 from l2reg.data.cases import Pair, Scan
 from l2reg.problems import InputError
 from l2reg.submission.bundle import (
+    join_bundles,
     missing_fields,
     open_submission,
     write_bundle,
+    write_full_bundle,
     write_timings,
 )
 from l2reg.submission.fields import read_field, write_field
@@ -26,6 +28,10 @@ def pair(number: int) -> Pair:
     scan = Scan(id=number, official_id=number, modality="CT", image=Path("x"), labels=None,
                 mask=None)  # fmt: skip
     return Pair(fixed=scan, moving=scan)
+
+
+def pair_of(fixed: int, moving: int) -> Pair:
+    return Pair(fixed=pair(fixed).fixed, moving=pair(moving).fixed)
 
 
 @pytest.fixture
@@ -146,3 +152,45 @@ def test_a_full_disk_is_said_as_such_and_leaves_nothing_half(
             write_field(folder, "0009_0009", big)
     assert not zip_path.exists()
     assert not (folder / "disp_0009_0009.npz").exists()
+
+
+def test_the_tasks_of_zips_and_folders_become_one_submission(
+    submission: Path, tmp_path: Path
+) -> None:
+    write_bundle(submission, "task_02", tmp_path / "task_02.zip")
+    write_field(tmp_path / "brains/submission/task_03", "0438_0439", field(3))
+    joined = tmp_path / "submission.zip"
+    counts = join_bundles([tmp_path / "task_02.zip", tmp_path / "brains"], joined)
+    assert counts == {"task_02": 2, "task_03": 1}
+    with zipfile.ZipFile(joined) as archive:
+        assert archive.namelist() == [
+            "submission/dummy.txt",
+            "submission/task_02/disp_0001_0001.npz",
+            "submission/task_02/disp_0002_0002.npz",
+            "submission/task_03/disp_0438_0439.npz",
+        ]
+    opened = open_submission(joined, "task_03")
+    np.testing.assert_array_equal(read_field(opened.content(pair_of(438, 439)), "x", SHAPE),
+                                  field(3))  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("sources", "words"),
+    [(["out", "out/submission"], "which another one holds too"), (["none.zip"], "no such file"),
+     (["empty"], "none of them a field of task_0T")],
+)  # fmt: skip
+def test_a_task_given_twice_or_not_at_all_is_refused(
+    submission: Path, tmp_path: Path, sources: list[str], words: str
+) -> None:
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(InputError, match=words):
+        join_bundles([tmp_path / source for source in sources], tmp_path / "submission.zip")
+    assert not (tmp_path / "submission.zip").exists()
+
+
+def test_full_fields_lie_in_no_folder(tmp_path: Path) -> None:
+    (tmp_path / "s").mkdir()
+    (tmp_path / "s/disp_0001_0001.nii.gz").write_bytes(b"x")
+    write_full_bundle(tmp_path / "s", tmp_path / "LungCT.zip")
+    with zipfile.ZipFile(tmp_path / "LungCT.zip") as archive:
+        assert archive.namelist() == ["disp_0001_0001.nii.gz"]
