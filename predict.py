@@ -20,7 +20,7 @@ def main(cfg: DictConfig) -> None:
     with told_plainly():
         check_keys("predict", config)
         job = prepare_prediction(config, overrides)
-        predicted = predict_split(job.predictor, job.pairs, job.out, config["save"])
+        predicted = predict_split(job.predictor, job.pairs, job.out, config["save"], job.rules)
     for note in job.notes:
         print(f"note: {note}")
     print(f"submission: {predicted.zip_path}")

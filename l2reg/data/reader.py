@@ -41,6 +41,19 @@ def working_shape(shape: Shape3, grid: Grid | Sequence[int]) -> Shape3:
     return (i, j, k)
 
 
+class Opened:
+    """The files of one pair, each read once however many grids the pair is put on."""
+
+    def __init__(self) -> None:
+        self._volumes: dict[tuple[Path, str], np.ndarray] = {}
+
+    def volume(self, path: Path, kind: str, read: Callable[[], np.ndarray]) -> np.ndarray:
+        """Return a file's volume on its own grid: what ``read`` returns the first time."""
+        if (path, kind) not in self._volumes:
+            self._volumes[path, kind] = read()
+        return self._volumes[path, kind]
+
+
 class PairReader:
     """Reads pairs of one task onto one working grid.
 
@@ -61,11 +74,14 @@ class PairReader:
         ratio = voxel_ratio(self.shape, task.grid)
         self.spacing_mm = [mm * r for mm, r in zip(task.voxel_mm, ratio, strict=True)]
 
-    def read(self, pair: Pair, prealign: Affine | None = None) -> dict[str, Tensor]:
+    def read(
+        self, pair: Pair, opened: Opened | None = None, prealign: Affine | None = None
+    ) -> dict[str, Tensor]:
         """Return one pair as a batch of one.
 
         Args:
-            pair: What to read.
+            pair: Its files.
+            opened: What was read of them already; what is read now is added.
             prealign: Map from fixed to moving working voxels, where it is known already.
 
         Names and shapes, all on the working grid; ``moving*`` after the prealignment:
@@ -82,45 +98,48 @@ class PairReader:
         Raises:
             InputError: If a file is unreadable, or a mask is needed and missing.
         """
+        opened = opened or Opened()
         sample = {
-            "fixed": self.image(pair.fixed),
-            "moving": self.image(pair.moving),
-            "fixed_mask": self.mask(pair.fixed),
-            "moving_mask": self.mask(pair.moving),
+            "fixed": self.image(pair.fixed, opened),
+            "moving": self.image(pair.moving, opened),
+            "fixed_mask": self.mask(pair.fixed, opened),
+            "moving_mask": self.mask(pair.moving, opened),
             "spacing_mm": torch.tensor([self.spacing_mm], dtype=torch.float32),
-            **self._labels(pair),
+            **self._labels(pair, opened),
             **self._keypoints(pair),
         }
         matrix = self._prealignment(pair, sample) if prealign is None else prealign
         return {**self._moved(sample, matrix), "prealign": matrix}
 
-    def image(self, scan: Scan) -> Tensor:
+    def image(self, scan: Scan, opened: Opened | None = None) -> Tensor:
         """Return a scan's intensities in [0, 1]."""
         intensity = self.task.intensity[scan.modality]
 
-        def compute() -> np.ndarray:
-            full = torch.from_numpy(intensity(read_image(scan.image)))[None, None]
-            return resize_image(full, self.shape)[0, 0].numpy()
+        def read(path: Path) -> np.ndarray:
+            return intensity(read_image(path))
 
-        return self._cached(scan.image, repr(intensity), compute)
+        def place(full: np.ndarray) -> np.ndarray:
+            return resize_image(torch.from_numpy(full)[None, None], self.shape)[0, 0].numpy()
 
-    def mask(self, scan: Scan) -> Tensor:
+        return self._placed(scan.image, repr(intensity), read, place, opened or Opened())
+
+    def mask(self, scan: Scan, opened: Opened | None = None) -> Tensor:
         """Return a scan's mask, or ones."""
         if scan.mask is None:
             return torch.ones(1, 1, *self.shape)
-        return self._nearest(scan.mask, "mask", read_mask).float()
+        return self._nearest(scan.mask, "mask", read_mask, opened).float()
 
-    def labels(self, scan: Scan) -> Tensor:
+    def labels(self, scan: Scan, opened: Opened | None = None) -> Tensor:
         """Return a scan's labels, or zeros."""
         if scan.labels is None:
             return torch.zeros(1, 1, *self.shape, dtype=torch.int16)
-        return self._nearest(scan.labels, "labels", read_labels)
+        return self._nearest(scan.labels, "labels", read_labels, opened)
 
-    def _labels(self, pair: Pair) -> dict[str, Tensor]:
+    def _labels(self, pair: Pair, opened: Opened) -> dict[str, Tensor]:
         both = pair.fixed.labels is not None and pair.moving.labels is not None
         return {
-            "fixed_labels": self.labels(pair.fixed),
-            "moving_labels": self.labels(pair.moving),
+            "fixed_labels": self.labels(pair.fixed, opened),
+            "moving_labels": self.labels(pair.moving, opened),
             "has_labels": torch.tensor([float(both)]),
         }
 
@@ -170,13 +189,27 @@ class PairReader:
             "moving_points": apply_affine(invert_affine(matrix), sample["moving_points"]),
         }
 
-    def _nearest(self, path: Path, kind: str, read: Callable[[Path], np.ndarray]) -> Tensor:
-        def compute() -> np.ndarray:
-            full = torch.from_numpy(read(path).astype(np.int16))[None, None]
-            return resize_labels(full, self.shape)[0, 0].numpy()
+    def _nearest(
+        self, path: Path, kind: str, read: Callable[[Path], np.ndarray], opened: Opened | None
+    ) -> Tensor:
+        def place(full: np.ndarray) -> np.ndarray:
+            labels = torch.from_numpy(full.astype(np.int16))[None, None]
+            return resize_labels(labels, self.shape)[0, 0].numpy()
 
-        return self._cached(path, kind, compute)
+        return self._placed(path, kind, read, place, opened or Opened())
 
-    def _cached(self, path: Path, kind: str, compute: Callable[[], np.ndarray]) -> Tensor:
+    def _placed(
+        self,
+        path: Path,
+        kind: str,
+        read: Callable[[Path], np.ndarray],
+        place: Callable[[np.ndarray], np.ndarray],
+        opened: Opened,
+    ) -> Tensor:
+        """Return a volume on the working grid, from the cache if it is there."""
         settings = {"kind": kind, "shape": self.shape, "of": self.task.grid}
+
+        def compute() -> np.ndarray:
+            return place(opened.volume(path, kind, lambda: read(path)))
+
         return torch.from_numpy(self.cache.get(path, settings, compute))[None, None]

@@ -42,14 +42,14 @@ RULES = {
 }
 
 
-def rules_named(name: object) -> Rules:
-    """Return the rules of that name; YAML may read 2021 as a number.
+def rules_named(name: object, option: str = "rules") -> Rules:
+    """Return the rules of that name, which ``option`` gave; YAML may read 2021 as a number.
 
     Raises:
         InputError: If there are none.
     """
     if str(name) not in RULES:
         remedy = suggest(str(name), RULES)
-        problem = Problem(f"rules={name}", "are unknown", ", ".join(RULES), str(name), remedy)
+        problem = Problem(f"{option}={name}", "are unknown", ", ".join(RULES), str(name), remedy)
         raise InputError(problem)
     return RULES[str(name)]

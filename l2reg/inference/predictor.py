@@ -1,13 +1,14 @@
 """One pair in, one field out."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from l2reg.data.batches import to_device
 from l2reg.data.cases import Pair
-from l2reg.data.reader import PairReader
+from l2reg.data.reader import Opened, PairReader
 from l2reg.geometry.affine import affine_after_field, resize_affine
 from l2reg.inference.device import autocast
 from l2reg.models.prediction import Prediction
@@ -49,28 +50,48 @@ class Predictor:
         self.refinement = refinement
 
     def warm_up(self) -> None:
-        """Run a network once on an empty pair: its first call is slower than the others."""
-        if not any(True for _ in self.model.parameters()):
-            return
-        blank = torch.zeros(1, 1, *self.reader.shape, device=self.device)
-        self.predict({"fixed": blank, "moving": blank, "fixed_mask": blank, "moving_mask": blank})
+        """Do once, with made-up images, what is slower the first time.
+
+        On a CPU that is a network's forward pass; on a GPU, everything.
+        """
+        if self.device.type != "cpu":
+            readers = [self.reader, *([self.refinement.reader] if self.refinement else [])]
+            self.solve([to_device(_made_up(reader), self.device) for reader in readers])
+        elif any(True for _ in self.model.parameters()):
+            self.predict(_made_up(self.reader))
 
     def register(self, pair: Pair) -> Field:
         """Return the field of a pair, in voxels of the grid it is on, prealignment included.
 
         The grid is the working grid, or that of the refinement.
         """
-        batch = self.batch(pair)
-        disp = self.predict(batch).disp
+        return self.solve(self.read(pair))
+
+    def read(self, pair: Pair) -> list[Batch]:
+        """Return a pair as the model sees it, and as the refinement does if there is one.
+
+        Only images and masks are read.
+        """
+        opened, pair = Opened(), pair.images_only()
+        batches = [to_device(self.reader.read(pair, opened), self.device)]
         if self.refinement is not None:
             reader = self.refinement.reader
-            if reader.shape != self.reader.shape:
-                matrix = resize_affine(batch["prealign"].cpu(), self.reader.shape, reader.shape)
-                batch = to_device(reader.read(pair, matrix), self.device)
+            if reader.shape == self.reader.shape:
+                batches.append(batches[0])
+            else:
+                matrix = batches[0]["prealign"].cpu()
+                matrix = resize_affine(matrix, self.reader.shape, reader.shape)
+                batches.append(to_device(reader.read(pair, opened, matrix), self.device))
+        return batches
+
+    def solve(self, batches: Sequence[Batch]) -> Field:
+        """Return the field of what ``read`` returned."""
+        batch = batches[-1]
+        disp = self.predict(batches[0]).disp
+        if self.refinement is not None:
             disp = self.refinement.refine(batch, disp)
-            own = resize_affine(batch["prealign"], reader.shape, disp.shape[2:])
-            return affine_after_field(own, disp)
-        return affine_after_field(batch["prealign"], disp)
+        matrix = resize_affine(batch["prealign"], batch["fixed"].shape[2:], disp.shape[2:])
+        return affine_after_field(matrix, disp)
 
     def batch(self, pair: Pair) -> Batch:
         """Return a pair as the model sees it."""
@@ -84,3 +105,18 @@ class Predictor:
             prediction: Prediction = self.model(batch)
         self.model.train(was_training)
         return prediction
+
+
+def _made_up(reader: PairReader) -> dict[str, Tensor]:
+    """Return a pair of noise on the grid of ``reader``."""
+    noise = torch.Generator().manual_seed(0)
+    fixed, moving = (torch.rand(1, 1, *reader.shape, generator=noise) for _ in range(2))
+    ones = torch.ones(1, 1, *reader.shape)
+    return {
+        "fixed": fixed,
+        "moving": moving,
+        "fixed_mask": ones,
+        "moving_mask": ones,
+        "spacing_mm": torch.tensor([reader.spacing_mm], dtype=torch.float32),
+        "prealign": torch.eye(4)[None, :3],
+    }

@@ -111,7 +111,7 @@ def test_a_known_prealignment_is_taken_as_it_is(
     data = open_data(tiny_task("lung"), lung_2021)
     matrix = identity_affine(1)
     matrix[0, 0, 3] = 2.0
-    sample = data.reader("half").read(data.listed("val")[0], matrix)
+    sample = data.reader("half").read(data.listed("val")[0], prealign=matrix)
     plain = data.reader("half").read(data.listed("val")[0])
     assert torch.equal(sample["prealign"], matrix)
     torch.testing.assert_close(sample["moving"][..., :-2, :, :], plain["moving"][..., 2:, :, :])

@@ -10,6 +10,7 @@ import torch
 
 from l2reg.data.dataset import Dataset
 from l2reg.data.phantom import phantom_task
+from l2reg.evaluation.rules import RULES
 from l2reg.evaluation.score_files import read_scores
 from l2reg.evaluation.scoring import SubmissionScores
 from l2reg.inference.predict import predict_split
@@ -35,7 +36,7 @@ def predicted(
 ) -> tuple[dict[str, SubmissionScores], np.ndarray]:
     predictor = Predictor(model, data.reader("half"), CPU, "float32")
     pairs = data.listed("val")
-    result = predict_split(predictor, pairs, out, [])
+    result = predict_split(predictor, pairs, out, [], RULES["2021"])
     folder = data.release.task.folder
     assert result.zip_path == out / f"{folder}.zip"
     field = np.load(out / f"submission/{folder}/disp_{pairs[0].name}.npz")["arr_0"]
@@ -87,3 +88,21 @@ def test_without_anything_to_score_with_the_zip_is_still_checked(
     assert scores == {}
     assert not (tmp_path / "out/scores.json").exists()
     assert "nothing is scored" in capsys.readouterr().out
+
+
+def test_the_current_form_is_scored_by_the_current_rules(
+    phantoms: dict[str, Path], open_data: Callable[..., Dataset], tmp_path: Path
+) -> None:
+    """Nothing is lost on the way: the full field is what is submitted."""
+    data = open_data(phantom_task("lung", "small", 0, 3, root=phantoms["lung"]))
+    predictor = Predictor(Shift(), data.reader("half"), CPU, "float32")
+    pairs = data.listed("val")
+    (tmp_path / "out").mkdir()
+    result = predict_split(predictor, pairs, tmp_path / "out", [], RULES["current"])
+    with zipfile.ZipFile(result.zip_path) as archive:
+        assert archive.namelist() == [f"disp_{pairs[0].name}.nii.gz"]
+    content, stored = read_scores(tmp_path / "out/scores.json")
+    assert content["rules"] == "current"
+    full, submitted = (stored[name].pairs[0] for name in ("full resolution", "submission"))
+    np.testing.assert_allclose(full.tre_mm, submitted.tre_mm, atol=1e-4)
+    assert full.change.sdlogj == pytest.approx(submitted.change.sdlogj, abs=1e-6)
