@@ -4,7 +4,7 @@ import errno
 import hashlib
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import lru_cache
 from pathlib import Path
 
@@ -31,7 +31,8 @@ def written_whole(path: Path) -> Iterator[Path]:
         raise_if_disk_is_at_fault(error, path)
         raise
     finally:
-        draft.unlink(missing_ok=True)
+        with suppress(OSError):  # none is there where none could be written
+            draft.unlink(missing_ok=True)
 
 
 def raise_if_disk_is_at_fault(error: OSError, path: Path) -> None:

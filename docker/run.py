@@ -1,0 +1,53 @@
+"""The image's entry points.
+
+Without arguments: the challenge of 2021, /l2r/test in, /l2r/submission out.
+``run.py current DATASET_JSON``: its later form, /l2r/data in, /l2r/output out.
+"""
+
+import argparse
+import signal
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+
+from l2reg.allocator import keep_freed_memory
+from l2reg.engine.challenge import serve_2021, serve_current
+from l2reg.problems import told_plainly
+
+HERE = Path(__file__).parent
+TERMINATED = 128 + signal.SIGTERM
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Serve one of the interfaces; exit with 1 if a pair or a task was at fault."""
+    options = _parser().parse_args(arguments)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(TERMINATED))  # as process 1 it would not end
+    keep_freed_memory()
+    if not torch.cuda.is_available():
+        print("!!! no GPU is visible: everything is computed on the CPU (docker run --gpus all)")
+    with told_plainly():
+        faults = options.serve(options)
+    for fault in faults:
+        print(f"!!! {fault}", file=sys.stderr)
+    sys.exit(f"{len(faults)} faults, see above" if faults else 0)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--methods", type=Path, default=HERE / "models")
+    parser.add_argument("--test", type=Path, default=Path("/l2r/test"))
+    parser.add_argument("--out", type=Path, default=Path("/l2r/submission"))
+    parser.set_defaults(serve=lambda o: serve_2021(o.methods, o.test, o.out))
+    current = parser.add_subparsers().add_parser("current")
+    current.add_argument("dataset_json", type=Path)
+    current.add_argument("gpu", nargs="?", help="number of the GPU, which docker chooses; unused")
+    current.add_argument("--data", type=Path, default=Path("/l2r/data"))
+    current.add_argument("--out", type=Path, default=Path("/l2r/output"))
+    current.set_defaults(serve=lambda o: serve_current(o.methods, o.dataset_json, o.data, o.out))
+    return parser
+
+
+if __name__ == "__main__":
+    main()
