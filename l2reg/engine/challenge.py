@@ -33,6 +33,7 @@ from l2reg.inference.predictor import Predictor
 from l2reg.problems import InputError, Problem
 from l2reg.shapes import Field
 from l2reg.submission.bundle import TASK_FOLDERS
+from l2reg.submission.fields import to_submission
 
 RUNTIME = "runtime.csv"
 
@@ -164,6 +165,7 @@ def serve_2021(methods: Path, test: Path, out: Path) -> list[str]:
             release = _release(method, "2021", test / folder)
             predictor = method.predictor(_reader_of(method, release))
             predictor.warm_up()
+            to_submission(torch.zeros(1, 3, *release.task.grid), release.task.grid)
             try:
                 listed = release.ids_of("val")  # pairs_val.csv, for the test scans too
             except InputError as error:

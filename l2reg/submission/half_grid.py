@@ -8,6 +8,7 @@ from jaxtyping import Float, Float64
 from scipy.ndimage import zoom
 from torch import Tensor
 
+from l2reg.geometry.resize import along_axes
 from l2reg.shapes import Field
 
 
@@ -22,7 +23,8 @@ def zoom_matrix(size: int) -> Float64[np.ndarray, "full half"]:
 
 @lru_cache(maxsize=16)
 def _pseudo_inverse(size: int) -> Float64[np.ndarray, "half full"]:
-    inverse: np.ndarray = np.linalg.pinv(zoom_matrix(size))
+    matrix = zoom_matrix(size)
+    inverse: np.ndarray = np.linalg.solve(matrix.T @ matrix, matrix.T)  # of full column rank
     return inverse
 
 
@@ -35,9 +37,5 @@ def best_samples(full: Field) -> Float[Tensor, "b 3 half_i half_j half_k"]:
     Args:
         full: In voxels of its grid, of even sizes; so are the samples.
     """
-    along_i, along_j, along_k = (
-        torch.from_numpy(_pseudo_inverse(size // 2)).to(full) for size in full.shape[2:]
-    )
-    fewer = along_j @ (full @ along_k.T)
-    b, c, _, j, k = fewer.shape
-    return (along_i @ fewer.flatten(start_dim=3)).view(b, c, -1, j, k)
+    inverses = [torch.from_numpy(_pseudo_inverse(size // 2)).to(full) for size in full.shape[2:]]
+    return along_axes(full, inverses)
