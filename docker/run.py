@@ -10,8 +10,6 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-import torch
-
 from l2reg.allocator import keep_freed_memory
 from l2reg.engine.challenge import serve_2021, serve_current
 from l2reg.problems import told_plainly
@@ -25,8 +23,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = _parser().parse_args(arguments)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(TERMINATED))  # as process 1 it would not end
     keep_freed_memory()
-    if not torch.cuda.is_available():
-        print("!!! no GPU is visible: everything is computed on the CPU (docker run --gpus all)")
     with told_plainly():
         faults = options.serve(options)
     for fault in faults:

@@ -80,6 +80,8 @@ class Service:
         self._write_runtimes()
         for left in out.rglob(".part_*"):  # of a run that was killed
             left.unlink()
+        if not torch.cuda.is_available():
+            tqdm.write("!!! no GPU is visible: everything is computed on the CPU, which is slow")
 
     def serve(self, predictor: Predictor, release: Release, listed: Sequence[IdPair]) -> None:
         """Register the pairs of one task, one after the other.
