@@ -19,6 +19,7 @@ from l2reg.evaluation.rank_table import ranking_text
 from l2reg.evaluation.ranking import METHODS, rank
 from l2reg.evaluation.readings import doubts
 from l2reg.evaluation.rules import RULES
+from l2reg.inference.export import check_grid
 from l2reg.inference.register import PRESETS, register_files
 from l2reg.problems import InputError, Problem, raise_if_any, told_plainly
 from l2reg.submission.bundle import join_bundles
@@ -171,6 +172,7 @@ def _check_submission(options: argparse.Namespace) -> None:
     else:
         data = _open(_tasks_to_check(options)[0], options)
         task, pairs = data.release.task, data.listed(options.split)
+        check_grid(task, RULES[options.rules])
         names = [pair.name_in_layout if full else pair.name for pair in pairs]
     checked = check_submission(options.zip, task, names, full_resolution=full)
     warnings = checked.warnings

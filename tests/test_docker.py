@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
@@ -96,6 +97,22 @@ def test_a_wrong_choice_is_found_while_the_image_is_built(
     done = run(str(ROOT / "docker/compose.py"), str(tmp_path))
     assert done.returncode != 0
     assert words in done.stderr
+
+
+@pytest.mark.parametrize("installed", [True, False])
+def test_a_torch_of_the_base_image_stays(tmp_path: Path, installed: bool) -> None:
+    for name in ("pyproject.toml", "constraints.txt"):
+        shutil.copy(ROOT / name, tmp_path)
+    flags = [] if installed else ["-S"]  # without site-packages there is none
+    done = run(*flags, str(ROOT / "docker/requirements.py"), "needed", "pinned", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    needed = (tmp_path / "needed").read_text().splitlines()
+    pinned = (tmp_path / "pinned").read_text().splitlines()
+    assert any(line.startswith("torch") for line in needed) != installed
+    (torch,) = (line for line in pinned if line.startswith("torch=="))
+    assert not installed or torch == f"torch=={version('torch')}"
+    assert any(line.startswith("monai") for line in needed)
+    assert any(line.startswith("numpy==") for line in pinned)
 
 
 def built_with(tmp_path: Path, engine: str, **choices: str) -> subprocess.CompletedProcess[str]:

@@ -29,7 +29,7 @@ def export_field(disp: Field, pair: Pair, task: Task, submission: Path, rules: R
 
 
 def check_grid(task: Task, rules: Rules) -> None:
-    """Refuse to write current fields for a release whose scans lie otherwise than the current one.
+    """Refuse current fields for a release whose scans lie otherwise than the current one.
 
     Raises:
         InputError: If that is so, as it is for the brains of 2021.
@@ -38,8 +38,8 @@ def check_grid(task: Task, rules: Rules) -> None:
     if rules.full_resolution and layout and layout.shape and tuple(layout.shape) != task.grid:
         raise InputError(
             Problem(
-                where=f"format={rules.name}",
-                what=f"needs the current release of task {task.name}",
+                where=f"{rules.name} rules",
+                what=f"need the current release of task {task.name}",
                 expected=f"scans of {tuple(layout.shape)} voxels, below {layout.folder}",
                 found=f"{task.grid} voxels",
                 remedy="data.layout=current, once that release is below data.root",

@@ -56,9 +56,9 @@ class Predictor:
         """
         if self.device.type != "cpu":
             readers = [self.reader, *([self.refinement.reader] if self.refinement else [])]
-            self.solve([to_device(_made_up(reader), self.device) for reader in readers])
+            self.solve([to_device(made_up_pair(reader), self.device) for reader in readers])
         elif any(True for _ in self.model.parameters()):
-            self.predict(_made_up(self.reader))
+            self.predict(made_up_pair(self.reader))
 
     def register(self, pair: Pair) -> Field:
         """Return the field of a pair, in voxels of the grid it is on, prealignment included.
@@ -107,8 +107,8 @@ class Predictor:
         return prediction
 
 
-def _made_up(reader: PairReader) -> dict[str, Tensor]:
-    """Return a pair of noise on the grid of ``reader``."""
+def made_up_pair(reader: PairReader) -> dict[str, Tensor]:
+    """Return a pair of noise on the grid of ``reader``: what models and refinements look at."""
     noise = torch.Generator().manual_seed(0)
     fixed, moving = (torch.rand(1, 1, *reader.shape, generator=noise) for _ in range(2))
     ones = torch.ones(1, 1, *reader.shape)

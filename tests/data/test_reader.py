@@ -6,11 +6,12 @@ import numpy as np
 import pytest
 import torch
 
+from l2reg.data import reader
 from l2reg.data.cache import Cache
 from l2reg.data.dataset import Dataset
 from l2reg.data.phantom import phantom_task
 from l2reg.data.prealign import Motion, Prealign
-from l2reg.data.reader import PairReader, working_shape
+from l2reg.data.reader import Opened, PairReader, working_shape
 from l2reg.data.task import Task
 from l2reg.data.volumes import read_image, read_points
 from l2reg.geometry.affine import affine_after_field, identity_affine
@@ -144,3 +145,17 @@ def test_labels_reach_the_half_grid_without_new_values(
     assert set(sample["fixed_labels"].unique().tolist()) <= set(range(36))
     assert len(sample["fixed_labels"].unique()) > 25
     assert sample["fixed_labels"].dtype == torch.int16
+
+
+def test_a_file_is_read_once_for_all_grids(
+    lung_2021: Path, tiny_task: Callable[..., Task], open_data: Callable[..., Dataset],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    data, opened, read = open_data(tiny_task("lung"), lung_2021), Opened(), []
+    pair = data.listed("val")[0]
+    alone = [data.reader(grid).read(pair) for grid in ("half", "full")]
+    monkeypatch.setattr(reader, "read_image", lambda path: read.append(path) or read_image(path))
+    together = [data.reader(grid).read(pair, opened) for grid in ("half", "full")]
+    assert read == [pair.fixed.image, pair.moving.image]
+    for a, b in zip(alone, together, strict=True):
+        assert all(torch.equal(a[name], b[name]) for name in a)

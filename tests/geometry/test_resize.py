@@ -64,6 +64,25 @@ def test_labels_take_the_nearest_voxel_and_invent_none() -> None:
     assert small.dtype == labels.dtype
 
 
+@pytest.mark.parametrize("new", [(5, 8, 13), (18, 7, 26), (9, 11, 13)])
+def test_the_nearest_label_is_the_one_that_a_look_up_finds(new: tuple[int, int, int]) -> None:
+    labels = torch.randint(0, 36, (1, 1, 9, 11, 13), generator=torch.Generator().manual_seed(1))
+    ratio = torch.tensor(voxel_ratio(new, (9, 11, 13)), dtype=torch.float64).view(3, 1, 1, 1)
+    disp = grid(new) * (ratio - 1)
+    expected = warp(labels.double(), disp, interpolation="nearest").to(labels.dtype)
+    assert torch.equal(resize_labels(labels, new), expected)
+
+
+def test_one_axis_may_shrink_alone_and_gradients_pass(rng: torch.Generator) -> None:
+    image = torch.rand(2, 3, 6, 7, 8, generator=rng, dtype=torch.float64, requires_grad=True)
+    small = resize_image(image, (6, 4, 8))
+    smoothed = gaussian_filter(image[1, 2].detach().numpy(), (0, 0.5, 0), mode="nearest", radius=2)
+    np.testing.assert_allclose(small[1, 2].detach().numpy(), smoothed[:, ::2], atol=1e-12)
+    small.sum().backward()
+    assert image.grad is not None
+    assert (image.grad > 0).all()
+
+
 def test_points_follow_the_image(rng: torch.Generator) -> None:
     shape, new = (9, 10, 11), (5, 16, 21)
     volume = grid(shape)[:, :1] + 2 * grid(shape)[:, 1:2] - grid(shape)[:, 2:]

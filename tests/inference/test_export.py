@@ -61,6 +61,6 @@ def test_a_release_that_lies_otherwise_than_the_current_one_is_refused(
     check_grid(brains, RULES["2021"])
     check_grid(replace(brains, shape=(160, 224, 192)), RULES["current"])
     check_grid(tiny_task("lung"), RULES["current"])
-    with pytest.raises(InputError, match="needs the current release") as error:
+    with pytest.raises(InputError, match="need the current release") as error:
         check_grid(brains, RULES["current"])
     assert "data.layout=current" in str(error.value)

@@ -11,11 +11,12 @@ from l2reg.evaluation.evaluate import load_truth, score_field
 from l2reg.evaluation.rules import RULES
 from l2reg.geometry.affine import affine_field
 from l2reg.geometry.resize import resize_field
-from l2reg.inference.predictor import Predictor, Refinement
+from l2reg.inference.predictor import Predictor, Refinement, made_up_pair
 from l2reg.models.prediction import Prediction
 from l2reg.models.unet import UNet
 from l2reg.models.zero import Zero
-from l2reg.optimise.features import LocalContrast
+from l2reg.optimise.convex import Convex
+from l2reg.optimise.features import LocalContrast, Mind
 from l2reg.optimise.refine import Refine
 from l2reg.shapes import Batch
 
@@ -150,3 +151,18 @@ def test_only_networks_are_warmed_up(lung: Dataset) -> None:
     weighted.scale = nn.Parameter(torch.ones(1))
     Predictor(weighted, lung.reader("half"), CPU, "float32").warm_up()
     assert len(calls) == 1
+
+
+def test_a_made_up_pair_goes_the_whole_way(lung: Dataset) -> None:
+    convex = Convex("half", Mind(1, 2), 3, 2, 1, True)
+    predictor = Predictor(convex, lung.reader("half"), CPU, "float32", refinement(lung, "full", 1))
+    pairs = [made_up_pair(lung.reader(grid)) for grid in ("half", "full")]
+    assert torch.isfinite(predictor.solve(pairs)).all()
+
+
+def test_neither_labels_nor_points_reach_a_model(lung: Dataset) -> None:
+    pair = lung.training_set.listed[0]
+    assert pair.keypoints is not None
+    (batch,) = Predictor(Zero("half"), lung.reader("half"), CPU, "float32").read(pair)
+    assert batch["fixed_points"].shape == (1, 0, 3)
+    assert not batch["fixed_labels"].any()
