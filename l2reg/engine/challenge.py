@@ -22,6 +22,7 @@ from l2reg.data.cache import Cache
 from l2reg.data.cases import Pair, Scan
 from l2reg.data.layouts import Release
 from l2reg.data.pair_lists import IdPair
+from l2reg.data.prealign import Prealign
 from l2reg.data.reader import PairReader
 from l2reg.data.task import Task
 from l2reg.data.volumes import read_grid
@@ -267,7 +268,8 @@ def _release(method: Method, layout_name: str, folder: Path) -> Release:
 
 
 def _reader_of(method: Method, release: Release) -> partial[PairReader]:
-    prealign = method.config["data"]["prealign"]
+    data = method.config["data"]
+    prealign = Prealign(data["prealign"], build(data["prealign_search"]))
     return partial(PairReader, release.task, prealign=prealign, cache=Cache(None))
 
 
