@@ -1,0 +1,89 @@
+"""Local correlation of two feature maps, without the memory that autograd would take for it."""
+
+from itertools import product
+from typing import Any, cast
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from l2reg.shapes import Image
+
+Rows = Float[Tensor, "b i j k c"]
+Bands = Float[Tensor, "b i j k window"]
+
+
+def cost_volume(fixed: Image, moving: Image, radius: int) -> Float[Tensor, "b o i j k"]:
+    """Return how well every voxel matches the moving voxels around it.
+
+    Channel ``o`` is the mean over channels of ``fixed(p) * moving(p + offset)``, for all offsets of
+    up to ``radius`` voxels along each axis, the last axis fastest; 0 where that is outside.
+
+    Args:
+        fixed: Feature map.
+        moving: Feature map on the same grid.
+        radius: Largest offset along an axis, in voxels: ``(2 * radius + 1) ** 3`` channels result.
+
+    Returns:
+        float32 whatever autocast does, float64 if the features are.
+    """
+    if fixed.dtype != torch.float64:
+        fixed, moving = fixed.float(), moving.float()
+    return cast(Tensor, _CostVolume.apply(fixed, moving, radius))  # type: ignore[no-untyped-call]
+
+
+class _CostVolume(torch.autograd.Function):
+    """One matrix product a row of voxels and pair of offsets along i and j.
+
+    It multiplies every voxel of a fixed row with every voxel of a moving row; the band around the
+    diagonal is what is wanted. Products of ``channels x offsets`` never exist, and what the
+    backward pass needs is the two inputs.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, fixed: Tensor, moving: Tensor, radius: int) -> Tensor:
+        ctx.save_for_backward(fixed, moving)
+        ctx.radius = radius
+        pairs, channels, i, j, k = fixed.shape
+        width = 2 * radius + 1
+        fixed_rows, moving_rows = _rows(fixed) / channels, _rows(F.pad(moving, [radius] * 6))
+        costs = fixed.new_empty(pairs, width, width, width, i, j, k)
+        with torch.autocast(fixed.device.type, enabled=False):
+            for di, dj in product(range(width), repeat=2):
+                there = moving_rows[:, di : di + i, dj : dj + j]
+                costs[:, di, dj] = _diagonals(fixed_rows @ there.mT, width).movedim(-1, 1)
+        return costs.view(pairs, width**3, i, j, k)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, None]:
+        fixed, moving = ctx.saved_tensors
+        radius = ctx.radius
+        pairs, channels, i, j, k = fixed.shape
+        width = 2 * radius + 1
+        gradient = gradient.reshape(pairs, width, width, width, i, j, k)
+        fixed_rows, moving_rows = _rows(fixed), _rows(F.pad(moving, [radius] * 6))
+        fixed_gradient, moving_gradient = map(torch.zeros_like, (fixed_rows, moving_rows))
+        bands = fixed.new_zeros(pairs, i, j, k, k + 2 * radius)
+        with torch.autocast(fixed.device.type, enabled=False):
+            for di, dj in product(range(width), repeat=2):
+                window = (slice(None), slice(di, di + i), slice(dj, dj + j))
+                _diagonals(bands, width).copy_(gradient[:, di, dj].movedim(1, -1))
+                fixed_gradient += bands @ moving_rows[window]
+                moving_gradient[window] += bands.mT @ fixed_rows
+        inner = slice(radius, -radius)
+        moving_gradient = moving_gradient[:, inner, inner, inner]
+        return *(rows.movedim(-1, 1) / channels for rows in (fixed_gradient, moving_gradient)), None
+
+
+def _rows(features: Image) -> Rows:
+    return features.movedim(1, -1).contiguous()
+
+
+def _diagonals(bands: Bands, width: int) -> Float[Tensor, "b i j k width"]:
+    """Return a view of the ``width`` diagonals: entry ``(k, d)`` is ``bands[..., k, k + d]``."""
+    *outer, k, window = bands.shape
+    strides = bands.stride()[:-2]
+    return bands.as_strided([*outer, k, width], [*strides, window + 1, 1])
