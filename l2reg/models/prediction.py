@@ -11,7 +11,7 @@ from typing import cast
 from torch import nn
 
 from l2reg.data.reader import Grid
-from l2reg.shapes import Field
+from l2reg.shapes import Field, PerPair
 
 
 @dataclass(frozen=True)
@@ -21,10 +21,17 @@ class Prediction:
     Attributes:
         disp: Displacement in voxels of the working grid, on the working grid.
         velocity: Stationary velocity whose flow ``disp`` is, in the same voxels on the same grid.
+        gradient: What ``models.heads.integrate_gradient`` made ``disp`` from: 0.5 is no motion.
+        levels: In training, what coarser levels of the network arrived at, finest first: each on a
+            grid with the working grid's corners, in voxels of that grid.
+        smoothness: Per pair, the factor of the objective's smoothness that the network was told.
     """
 
     disp: Field
     velocity: Field | None = None
+    gradient: Field | None = None
+    levels: "tuple[Prediction, ...]" = ()
+    smoothness: PerPair | None = None
 
 
 def grid_of(model: nn.Module) -> Grid | Sequence[int]:

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from l2reg.data.reader import Grid
-from l2reg.models.blocks import ConvBlock, crop, pad_to_multiple
+from l2reg.models.blocks import ConvBlock, crop_prediction, pad_to_multiple
 from l2reg.models.heads import FieldHead
 from l2reg.models.prediction import Prediction
 from l2reg.shapes import Batch
@@ -24,7 +24,7 @@ class UNet(nn.Module):
         encoder: Feature maps per level, finest first.
         decoder: Feature maps per level, coarsest first; at most one less than ``encoder``.
         final: Feature maps of further convolutions where the field is estimated.
-        head: ``displacement`` or ``velocity``.
+        head: ``displacement``, ``velocity`` or ``gradient``.
         grid: Working grid.
     """
 
@@ -76,8 +76,4 @@ class UNet(nn.Module):
             skip = skips.pop()
             features = block(torch.cat([F.interpolate(features, size=skip.shape[2:]), skip], dim=1))
         prediction = self.head(self.final(features), (padded_i, padded_j, padded_k))
-        velocity = prediction.velocity
-        return Prediction(
-            crop(prediction.disp, (i, j, k)),
-            None if velocity is None else crop(velocity, (i, j, k)),
-        )
+        return crop_prediction(prediction, (i, j, k))

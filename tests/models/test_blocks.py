@@ -1,6 +1,7 @@
 import torch
 
-from l2reg.models.blocks import ConvBlock, crop, pad_to_multiple
+from l2reg.models.blocks import ConvBlock, crop, crop_prediction, halved, pad_to_multiple
+from l2reg.models.prediction import Prediction
 
 
 def test_padding_does_not_reach_the_near_corner(
@@ -14,3 +15,26 @@ def test_padding_does_not_reach_the_near_corner(
 
 def test_strides_halve_the_grid() -> None:
     assert ConvBlock(2, 4, stride=2)(torch.zeros(1, 2, 8, 10, 12)).shape == (1, 4, 4, 5, 6)
+
+
+def test_dilation_and_stride_1_keep_the_grid() -> None:
+    assert ConvBlock(2, 4, dilation=3)(torch.zeros(1, 2, 8, 10, 12)).shape == (1, 4, 8, 10, 12)
+
+
+def test_a_halved_grid_keeps_two_voxels_at_least() -> None:
+    assert halved((9, 16, 5), 1) == (5, 8, 3)
+    assert halved((9, 16, 5), 4) == (2, 2, 2)
+    assert halved((9, 16, 5), 0) == (9, 16, 5)
+
+
+def test_a_prediction_is_cropped_with_all_that_it_was_made_from(rng: torch.Generator) -> None:
+    disp, velocity, gradient = torch.rand(3, 1, 3, 8, 8, 16, generator=rng)
+    level = Prediction(torch.zeros(1, 3, 4, 4, 8))
+    whole = Prediction(disp, velocity, gradient, levels=(level,))
+    cropped = crop_prediction(whole, (7, 8, 13))
+    for part, full in (
+        (cropped.disp, disp), (cropped.velocity, velocity), (cropped.gradient, gradient)
+    ):  # fmt: skip
+        assert part is not None
+        assert torch.equal(part, full[..., :7, :8, :13])
+    assert cropped.levels == (level,)
