@@ -1,12 +1,13 @@
 """The sum that training minimises, kept as its named parts."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import nn
 
 from l2reg.geometry.warp import voxel_grid, warp
+from l2reg.losses.coarser import coarser
 from l2reg.models.prediction import Prediction
 from l2reg.shapes import Batch, Field, Image, Mask, PerPair, Scalar
 
@@ -39,9 +40,16 @@ class Objective(nn.Module):
         terms: Modules that map ``Aligned`` to one value per pair. A pair that lacks what a term
             needs has the value 0, and counts in the mean: N ranks of B pairs equal one of N*B.
         weights: One factor per term, 0 or more.
+        levels: Factors of the same terms for coarser levels, finest first; only for networks
+            that return some. Their sum is the term ``levels``.
     """
 
-    def __init__(self, terms: Mapping[str, nn.Module], weights: Mapping[str, float]) -> None:
+    def __init__(
+        self,
+        terms: Mapping[str, nn.Module],
+        weights: Mapping[str, float],
+        levels: Sequence[float] = (),
+    ) -> None:
         super().__init__()
         if terms.keys() != weights.keys():
             raise ValueError(
@@ -53,19 +61,35 @@ class Objective(nn.Module):
             raise ValueError(f"loss weights must be 0 or more, got {dict(weights)}")
         self.terms = nn.ModuleDict({n: term for n, term in terms.items() if weights[n] > 0})
         self.weights = dict(weights)
+        self.levels = list(levels)
 
     def forward(self, prediction: Prediction, batch: Batch) -> dict[str, Scalar]:
         """Return each term's weighted mean over the pairs; float32 whatever autocast does."""
         with torch.autocast(batch["fixed"].device.type, enabled=False):
-            aligned = Aligned(
-                prediction=prediction,
-                warped=warp(batch["moving"], prediction.disp),
-                mask=comparable(prediction.disp, batch),
-                batch=batch,
-            )
-            return {
-                name: self.weights[name] * term(aligned).mean() for name, term in self.terms.items()
-            }
+            terms = self._weighted(prediction, batch)
+            deep = [
+                weight * term
+                for weight, level in zip(self.levels, prediction.levels, strict=False)
+                if weight > 0
+                for term in self._at_level(level, batch).values()
+            ]
+            return {**terms, "levels": torch.stack(deep).sum()} if deep else terms
+
+    def _at_level(self, level: Prediction, batch: Batch) -> dict[str, Scalar]:
+        i, j, k = level.disp.shape[2:]
+        return self._weighted(level, coarser(batch, (i, j, k)))
+
+    def _weighted(self, prediction: Prediction, batch: Batch) -> dict[str, Scalar]:
+        aligned = Aligned(
+            prediction=prediction,
+            warped=warp(batch["moving"], prediction.disp),
+            mask=comparable(prediction.disp, batch),
+            batch=batch,
+        )
+        values = {name: term(aligned) for name, term in self.terms.items()}
+        if prediction.smoothness is not None and "smoothness" in values:
+            values["smoothness"] = values["smoothness"] * prediction.smoothness
+        return {name: self.weights[name] * value.mean() for name, value in values.items()}
 
 
 def comparable(disp: Field, batch: Batch) -> Mask:

@@ -46,6 +46,23 @@ def test_flat_regions_say_nothing_and_cost_nothing() -> None:
     torch.testing.assert_close(other, torch.tensor(1.0), atol=0.1, rtol=0)
 
 
+def test_a_box_is_never_wider_than_the_volume(rng: torch.Generator) -> None:
+    small = torch.rand(1, 1, 5, 4, 1, generator=rng)
+    expected = small.clone()
+    for axis, reach in ((2, 2), (3, 1)):  # 5 and 3 voxels wide
+        size = small.shape[axis]
+        expected = torch.stack(
+            [
+                expected.narrow(
+                    axis, max(0, n - reach), min(size, n + reach + 1) - max(0, n - reach)
+                ).mean(dim=axis)
+                for n in range(size)
+            ],
+            dim=axis,
+        )
+    torch.testing.assert_close(box_mean(small, 9), expected)
+
+
 def test_boxes_are_cut_off_at_the_border(rng: torch.Generator) -> None:
     volume = torch.rand(1, 2, *SHAPE, generator=rng, dtype=torch.float64)
     mean = box_mean(volume, 5)

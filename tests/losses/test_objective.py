@@ -6,6 +6,7 @@ import yaml
 from torch import nn
 
 from l2reg.config import build, config_dir
+from l2reg.losses.coarser import coarser
 from l2reg.losses.diffusion import Diffusion
 from l2reg.losses.mse import MSE
 from l2reg.losses.objective import Aligned, Objective, comparable, masked_mean
@@ -140,6 +141,38 @@ def test_weights_multiply_once_and_a_term_of_weight_0_is_not_computed() -> None:
     data = {"fixed": fixed, "moving": moving, "fixed_mask": torch.ones_like(fixed)}
     objective = Objective({"a": MSE(), "b": Fails()}, {"a": 3.0, "b": 0.0})
     assert {name: float(value) for name, value in objective(still(1), data).items()} == {"a": 3.0}
+
+
+def test_fields_of_coarser_levels_are_judged_on_their_own_grids(rng: torch.Generator) -> None:
+    fixed = torch.rand(1, 1, *SHAPE, generator=rng)
+    data = batch(1, rng) | {"fixed": fixed, "moving": fixed}
+    shapes = ((6, 7, 7), (3, 4, 4))
+    moved = tuple(Prediction(torch.full((1, 3, *shape), 0.5)) for shape in shapes)
+    objective = Objective({"a": MSE()}, {"a": 3.0}, levels=[0.5, 0.25])
+    alone = [
+        float(Objective({"a": MSE()}, {"a": 3.0})(level, coarser(data, shape))["a"])
+        for level, shape in zip(moved, shapes, strict=True)
+    ]
+    assert min(alone) > 0
+    whole = torch.zeros(1, 3, *SHAPE)
+    terms = objective(Prediction(whole, levels=moved), data)
+    assert terms["a"] < 1e-9
+    assert float(terms["levels"]) == pytest.approx(0.5 * alone[0] + 0.25 * alone[1])
+    first = objective(Prediction(whole, levels=moved[:1]), data)
+    assert float(first["levels"]) == pytest.approx(0.5 * alone[0])
+    assert set(objective(Prediction(whole), data)) == {"a"}
+
+
+def test_a_network_told_how_smooth_to_be_is_judged_by_that(rng: torch.Generator) -> None:
+    data, disp = batch(2, rng), torch.randn(2, 3, *SHAPE, generator=rng)
+    objective = Objective({"smoothness": Diffusion(), "a": MSE()}, {"smoothness": 2.0, "a": 1.0})
+    plain = [
+        objective(Prediction(disp[n : n + 1]), {k: v[n : n + 1] for k, v in data.items()})
+        for n in (0, 1)
+    ]
+    told = objective(Prediction(disp, smoothness=torch.tensor([0.0, 3.0])), data)
+    torch.testing.assert_close(told["smoothness"], 3 * plain[1]["smoothness"] / 2)
+    torch.testing.assert_close(told["a"], (plain[0]["a"] + plain[1]["a"]) / 2)
 
 
 def test_a_term_without_weight_is_refused_by_name() -> None:
