@@ -4,6 +4,7 @@ Axis letters, the same in every signature, comment and error message:
 
     b        pair index inside a batch
     c        image channel or feature map
+    m        feature map that a layer returns
     l        label channel of a one-hot segmentation
     i, j, k  array axes of the volume, in the order nibabel returns them
     n        landmark index
@@ -18,6 +19,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 Image = Float[Tensor, "b c i j k"]
+Maps = Float[Tensor, "b m i j k"]
 OneHot = Float[Tensor, "b l i j k"]
 LabelMap = Int[Tensor, "b 1 i j k"]
 Mask = Float[Tensor, "b 1 i j k"]  # 1 inside, 0 outside

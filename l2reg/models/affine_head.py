@@ -1,0 +1,52 @@
+"""An affine map from two feature maps."""
+
+import torch
+from torch import nn
+
+from l2reg.geometry.affine import affine_field
+from l2reg.geometry.warp import voxel_grid
+from l2reg.shapes import Affine, Field, Image
+
+
+class AffineHead(nn.Module):
+    """A linear layer on the first and second moments of every feature map, zero at first.
+
+    A mean over the volume says what is there, but not where; moments do: a shift moves the first
+    ones, a zoom the second ones.
+
+    Args:
+        channels: Feature maps of both images together.
+    """
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.linear = nn.Linear(6 * channels, 12)
+        nn.init.zeros_(self.linear.weight)
+        nn.init.zeros_(self.linear.bias)
+
+    def forward(self, fixed: Image, warped: Image) -> Field:
+        """Return the field of the map that brings ``warped`` onto ``fixed``."""
+        i, j, k = fixed.shape[2:]
+        with torch.autocast(fixed.device.type, enabled=False):
+            moments = self._moments(torch.cat([fixed, warped], dim=1).float())
+            return affine_field(about_centre(self.linear(moments).view(-1, 3, 4), fixed), (i, j, k))
+
+    @staticmethod
+    def _moments(maps: Image) -> torch.Tensor:
+        last = maps.new_tensor(maps.shape[2:]).view(3, 1, 1, 1) - 1
+        position = 2 * voxel_grid(maps) / last - 1
+        powers = torch.cat([position, position.square()], dim=1)
+        moments = torch.einsum("bcijk,bdijk->bcd", maps, powers) / maps[0, 0].numel()
+        return moments.flatten(1)
+
+
+def about_centre(change: Affine, like: Image) -> Affine:
+    """Return the map that adds ``change`` to the identity, the origin at the volume's centre.
+
+    Args:
+        change: Difference from the identity: linear part, and shift in voxels.
+        like: Volume on the grid whose voxels are mapped.
+    """
+    linear, shift = change[:, :, :3], change[:, :, 3:]
+    centre = (change.new_tensor(like.shape[2:]) - 1)[:, None] / 2
+    return torch.cat([linear + torch.eye(3).to(linear), shift - linear @ centre], dim=2)
