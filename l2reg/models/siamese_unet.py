@@ -1,0 +1,175 @@
+"""A U-Net whose encoder sees each image alone (Estienne et al. 2020, 2021).
+
+"Deep learning-based concurrent brain registration and tumor segmentation", Frontiers 2020, and
+"Deep learning based registration using spatial gradients and noisy segmentation labels", 2021.
+"""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from l2reg.data.reader import Grid
+from l2reg.models.blocks import crop_prediction, halved, pad_to_multiple
+from l2reg.models.heads import FieldHead, resized
+from l2reg.models.prediction import Prediction
+from l2reg.shapes import Batch, Image, Maps
+
+MERGES = ("subtract", "concat", "sum")
+
+
+class SiameseUNet(nn.Module):
+    """One encoder for both images; the decoder sees their merged feature maps at every level.
+
+    In training every coarser level of the decoder has a field of its own, from its input.
+
+    Args:
+        encoder: Feature maps per level, finest first; every further level halves the grid.
+        convolutions: How many of them each level but the first has, in encoder and decoder.
+        merge: ``subtract`` (moving minus fixed), ``concat`` or ``sum``.
+        slope: Of the activations below 0: 0 is ReLU.
+        residual: Whether a decoder level adds its output to the up-sampled input.
+        head: ``displacement``, ``velocity`` or ``gradient``.
+        grid: Working grid.
+    """
+
+    def __init__(
+        self,
+        encoder: Sequence[int],
+        convolutions: Sequence[int],
+        merge: str,
+        slope: float,
+        residual: bool,
+        head: str,
+        grid: Grid | Sequence[int],
+    ) -> None:
+        super().__init__()
+        if len(convolutions) != len(encoder) - 1:
+            raise ValueError(
+                "convolutions must have one entry for each level of encoder but the first\n"
+                f"  encoder       {list(encoder)}\n"
+                f"  convolutions  {list(convolutions)}"
+            )
+        if merge not in MERGES:
+            raise ValueError(f"merge must be one of {', '.join(MERGES)}, got {merge!r}")
+        self.grid = grid if isinstance(grid, str) else list(grid)
+        self.merge = merge
+        self.stride = 2 ** len(convolutions)
+        steps = list(zip(encoder, encoder[1:], convolutions, strict=False))
+        self.enter = Enter(encoder[0], slope)
+        self.down = nn.ModuleList(Down(fine, coarse, n, slope) for fine, coarse, n in steps)
+        both = 2 if merge == "concat" else 1
+        self.up = nn.ModuleList()
+        self.level_heads = nn.ModuleList()
+        channels = both * encoder[-1]
+        for fine, _, n in reversed(steps):
+            self.level_heads.append(FieldHead(head, channels))
+            self.up.append(Up(channels, both * fine, fine, n, slope=slope, residual=residual))
+            channels = fine
+        self.head = FieldHead(head, channels)
+
+    def forward(self, batch: Batch) -> Prediction:
+        """Return the field that brings ``batch["moving"]`` onto ``batch["fixed"]``."""
+        i, j, k = batch["fixed"].shape[2:]
+        images = torch.cat([batch["fixed"], batch["moving"]])
+        maps = [self.enter(pad_to_multiple(images, self.stride))]
+        for block in self.down:
+            maps.append(block(maps[-1]))
+        merged = [self._merged(*level.chunk(2)) for level in maps]
+        features = merged.pop()
+        inputs = []  # of the decoder's levels, coarsest first
+        for block in self.up:
+            inputs.append(features)
+            features = block(features, merged.pop())
+        padded_i, padded_j, padded_k = features.shape[2:]
+        padded = (padded_i, padded_j, padded_k)
+        prediction = crop_prediction(self.head(features, padded), (i, j, k))
+        if not self.training:
+            return prediction
+        deep = [head(maps, padded) for head, maps in zip(self.level_heads, inputs, strict=True)]
+        levels = [
+            resized(crop_prediction(level, (i, j, k)), halved((i, j, k), times))
+            for times, level in enumerate(reversed(deep), start=1)
+        ]
+        return replace(prediction, levels=tuple(levels))
+
+    def _merged(self, fixed: Image, moving: Image) -> Maps:
+        if self.merge == "concat":
+            return torch.cat([moving, fixed], dim=1)
+        return moving - fixed if self.merge == "subtract" else moving + fixed
+
+
+class Enter(nn.Module):
+    """Two convolutions without normalisation, their outputs added up."""
+
+    def __init__(self, channels: int, slope: float) -> None:
+        super().__init__()
+        self.first = nn.Sequential(nn.Conv3d(1, channels, 3, padding=1), nn.LeakyReLU(slope))
+        self.second = nn.Sequential(
+            nn.Conv3d(channels, channels, 3, padding=1), nn.LeakyReLU(slope)
+        )
+
+    def forward(self, image: Image) -> Maps:
+        """Return feature maps on the grid of ``image``."""
+        maps = self.first(image)
+        summed: Maps = maps + self.second(maps)
+        return summed
+
+
+class Down(nn.Sequential):
+    """A convolution that halves the grid, and ``n`` more on the coarser one."""
+
+    def __init__(self, channels_in: int, channels_out: int, n: int, slope: float) -> None:
+        super().__init__(
+            *_normalised(nn.Conv3d(channels_in, channels_out, 2, stride=2), slope),
+            *_convolutions(channels_out, channels_out, n, slope),
+        )
+
+
+class Up(nn.Module):
+    """A transposed convolution that doubles the grid, and ``n`` convolutions with the skip's maps.
+
+    Args:
+        channels_in: Feature maps that enter.
+        skip: Feature maps of the encoder's level.
+        channels_out: Feature maps that leave.
+        n: Number of convolutions.
+        slope: See ``SiameseUNet``.
+        residual: Whether the up-sampled maps are added to what the convolutions return.
+    """
+
+    def __init__(
+        self,
+        channels_in: int,
+        skip: int,
+        channels_out: int,
+        n: int,
+        *,
+        slope: float,
+        residual: bool,
+    ) -> None:
+        super().__init__()
+        transposed = nn.ConvTranspose3d(channels_in, channels_out, 2, stride=2)
+        self.enlarge = nn.Sequential(*_normalised(transposed, slope))
+        self.convolve = nn.Sequential(*_convolutions(channels_out + skip, channels_out, n, slope))
+        self.residual = residual
+
+    def forward(self, maps: Float[Tensor, "b coarse half_i half_j half_k"], skip: Image) -> Maps:
+        """Return feature maps on the grid of ``skip``."""
+        enlarged = self.enlarge(maps)
+        convolved: Maps = self.convolve(torch.cat([enlarged, skip], dim=1))
+        return enlarged + convolved if self.residual else convolved
+
+
+def _convolutions(channels_in: int, channels_out: int, n: int, slope: float) -> list[nn.Module]:
+    layers = []
+    for _ in range(n):
+        layers += _normalised(nn.Conv3d(channels_in, channels_out, 3, padding=1), slope)
+        channels_in = channels_out
+    return layers
+
+
+def _normalised(convolution: nn.Conv3d | nn.ConvTranspose3d, slope: float) -> list[nn.Module]:
+    return [convolution, nn.InstanceNorm3d(convolution.out_channels), nn.LeakyReLU(slope)]
