@@ -12,6 +12,7 @@ from torch.optim import Optimizer
 from l2reg.engine.schedule import WarmupCosine
 from l2reg.engine.seeding import rng_state, set_rng_state
 from l2reg.inference.device import autocast
+from l2reg.models.stages import Staged
 from l2reg.problems import InputError, Problem
 from l2reg.shapes import Batch
 
@@ -141,6 +142,8 @@ class Trainer:
     def train_step(self, batch: Batch) -> dict[str, float]:
         """Take one optimiser step and return its scalars."""
         self.model.train()
+        if isinstance(self.model, Staged):
+            self.model.set_progress(self.step / self.settings.max_steps)
         lr = self._set_learning_rate()
         with autocast(batch["fixed"].device, self.settings.precision):
             prediction = self.model(batch)

@@ -156,6 +156,30 @@ def test_a_finished_run_has_nothing_left_to_do() -> None:
     assert again.step == 2
 
 
+def test_a_staged_model_is_told_before_every_step_how_far_training_is() -> None:
+    class StagedToy(Toy):
+        def __init__(self) -> None:
+            super().__init__()
+            self.told: list[float] = []
+
+        def set_progress(self, progress: float) -> None:
+            self.told.append(progress)
+            self.layer[0].requires_grad_(progress >= 0.5)
+
+    trainer = build(4)
+    trainer.model = StagedToy()
+    trainer.optimizer = torch.optim.AdamW(trainer.model.parameters(), lr=1e-2)
+    first, last = (trainer.model.layer[n].weight.detach().clone() for n in (0, 2))
+    trainer.hooks = [Recorder(stop_at=2)]
+    trainer.run()
+    assert torch.equal(trainer.model.layer[0].weight, first)
+    assert not torch.equal(trainer.model.layer[2].weight, last)
+    trainer.stop_requested = False
+    trainer.run()
+    assert trainer.model.told == [0.0, 0.25, 0.5, 0.75]
+    assert not torch.equal(trainer.model.layer[0].weight, first)
+
+
 def test_raising_max_steps_stretches_the_schedule() -> None:
     trainer, record = build(8), Recorder()
     trainer.step = 4

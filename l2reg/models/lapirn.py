@@ -1,0 +1,119 @@
+"""Laplacian pyramid registration, optionally with smoothness as an input.
+
+LapIRN (Mok and Chung, "Large Deformation Diffeomorphic Image Registration with Laplacian Pyramid
+Networks", 2020) and its conditional variant ("Conditional Deformable Image Registration with
+Convolutional Neural Network", 2021). Other than there, a level warps the moving image of its own
+resolution, and the grids of all levels have the same corners.
+"""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from itertools import pairwise
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from l2reg.data.reader import Grid
+from l2reg.geometry.resize import resample, resize_image
+from l2reg.geometry.warp import warp
+from l2reg.models.blocks import crop_prediction, halved, pad_to_multiple
+from l2reg.models.heads import as_prediction, check_kind, resized
+from l2reg.models.lapirn_level import LapIRNLevel
+from l2reg.models.prediction import Prediction
+from l2reg.shapes import Batch, Field, PerPair
+
+MOST_SMOOTH = 10.0  # the largest factor of the smoothness weight that is trained for
+
+
+class LapIRN(nn.Module):
+    """Equal small networks, one a level: each sees what the coarser ones left to be done.
+
+    Args:
+        width: Feature maps of every layer.
+        blocks: Residual blocks per level.
+        reach: How far one level moves a voxel at most, as a fraction of half the volume.
+        smoothness: ``None``, or the factor of the smoothness weight that fields are made for at
+            test time, from 0 to 10. In training it is drawn for each pair.
+        stages: Share of all steps by which each level is done, coarsest first; one entry a level.
+            Finer ones are not used before.
+        freeze: Share of all steps for which the coarser levels rest when a new one begins.
+        head: ``displacement``, ``velocity`` or ``gradient``: what the levels' outputs add up to.
+        grid: Working grid.
+    """
+
+    def __init__(
+        self,
+        width: int,
+        blocks: int,
+        reach: float,
+        smoothness: float | None,
+        stages: Sequence[float],
+        freeze: float,
+        head: str,
+        grid: Grid | Sequence[int],
+    ) -> None:
+        super().__init__()
+        if any(a >= b for a, b in pairwise([0.0, *stages])) or [*stages][-1:] != [1.0]:
+            raise ValueError(f"stages must increase and end with 1.0, got {list(stages)}")
+        if smoothness is not None and not 0 <= smoothness <= MOST_SMOOTH:
+            raise ValueError(f"smoothness must be null or 0 to {MOST_SMOOTH:g}, got {smoothness}")
+        self.grid = grid if isinstance(grid, str) else list(grid)
+        self.reach = reach
+        self.smoothness = smoothness
+        self.stages = list(stages)
+        self.freeze = freeze
+        self.head = check_kind(head)
+        self.levels = nn.ModuleList(
+            LapIRNLevel(2 if level == 0 else 5, width, blocks, conditional=smoothness is not None)
+            for level in range(len(stages))
+        )
+        self.in_use = len(stages)
+
+    def set_progress(self, progress: float) -> None:
+        """Choose the levels that are trained when this share of all steps is done."""
+        newest = sum(end <= progress for end in self.stages)
+        begun = self.stages[newest - 1] if newest else 0.0
+        for level in self.levels[:newest]:
+            level.requires_grad_(progress >= begun + self.freeze)
+        self.in_use = newest + 1
+
+    def forward(self, batch: Batch) -> Prediction:
+        """Return the field that brings ``batch["moving"]`` onto ``batch["fixed"]``.
+
+        All levels are used at test time: one that was not trained yet adds nothing.
+        """
+        i, j, k = batch["fixed"].shape[2:]
+        pair = torch.cat([batch["fixed"], batch["moving"]]).float()
+        pair = pad_to_multiple(pair, 2 ** len(self.levels))
+        padded = halved(pair.shape[2:], 0)
+        factor = self._smoothness(batch["fixed"])
+        condition = None if factor is None else factor / MOST_SMOOTH
+        total, embedding = None, None
+        for level in range(self.in_use if self.training else len(self.levels)):
+            shape = halved(padded, len(self.levels) - 1 - level)
+            fixed, moving = resize_image(pair, shape).chunk(2)
+            seen = [moving, fixed]
+            if total is not None:
+                total = resample(total, shape)
+                seen = [warp(moving, self._prediction(total).disp), fixed, total]
+            found, embedding = self.levels[level](torch.cat(seen, dim=1), embedding, condition)
+            found = self.reach * F.softsign(found.float())
+            total = found if total is None else total + found
+        assert total is not None
+        prediction = resized(self._prediction(total), padded)
+        return replace(crop_prediction(prediction, (i, j, k)), smoothness=factor)
+
+    def _prediction(self, components: Field) -> Prediction:
+        """Convert from fractions of half the volume to voxels; spatial gradients have no unit."""
+        if self.head == "gradient":
+            return as_prediction(components, self.head)
+        half = (components.new_tensor(components.shape[2:]).view(3, 1, 1, 1) - 1) / 2
+        return as_prediction(components * half, self.head)
+
+    def _smoothness(self, fixed: Tensor) -> PerPair | None:
+        if self.smoothness is None:
+            return None
+        if self.training:
+            return MOST_SMOOTH * torch.rand(len(fixed), device=fixed.device)
+        return torch.full((len(fixed),), float(self.smoothness), device=fixed.device)

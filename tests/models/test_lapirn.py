@@ -1,0 +1,96 @@
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from l2reg.geometry.compose import integrate
+from l2reg.models.lapirn import LapIRN
+
+Batches = Callable[..., dict[str, torch.Tensor]]
+Awake = Callable[[nn.Module], nn.Module]
+
+
+def small_lapirn(**changes: Any) -> LapIRN:
+    options = {"width": 4, "blocks": 2, "reach": 0.4, "smoothness": None,
+               "stages": [0.25, 0.5, 1.0], "freeze": 0.1, "head": "displacement",
+               "grid": "half", **changes}  # fmt: skip
+    torch.manual_seed(0)
+    return LapIRN(**options)
+
+
+@pytest.mark.parametrize(("levels", "parameters"), [(1, 306_404), (2, 615_076), (3, 923_748)])
+def test_every_level_has_its_published_size(levels: int, parameters: int) -> None:
+    model = small_lapirn(width=28, blocks=5)
+    assert sum(p.numel() for p in model.levels[:levels].parameters()) == parameters
+
+
+def test_a_level_begins_when_the_one_before_is_done_and_the_others_rest_a_while() -> None:
+    model = small_lapirn()
+    seen = []
+    for progress in (0.0, 0.24, 0.25, 0.34, 0.36, 0.5, 0.59, 0.61, 0.99):
+        model.set_progress(progress)
+        trained = [all(p.requires_grad for p in level.parameters()) for level in model.levels]
+        seen.append((model.in_use, trained[: model.in_use]))
+    assert seen == [
+        (1, [True]), (1, [True]),
+        (2, [False, True]), (2, [False, True]), (2, [True, True]),
+        (3, [False, False, True]), (3, [False, False, True]), (3, [True] * 3), (3, [True] * 3),
+    ]  # fmt: skip
+
+
+def test_a_level_that_was_not_trained_yet_adds_nothing_at_test_time(
+    batch: Batches, awake: Awake
+) -> None:
+    model = small_lapirn()
+    awake(model.levels[0])
+    pair = batch(16, 20, 24)
+    model.set_progress(0.0)
+    coarse = model.train()(pair).disp
+    assert coarse.abs().max() > 0.01
+    final = model.eval()(pair).disp
+    assert (final - coarse).abs().max() < 0.2 * coarse.abs().max()  # interpolated in two steps
+
+
+def test_no_level_moves_farther_than_its_reach(batch: Batches, awake: Awake) -> None:
+    model = awake(small_lapirn(stages=[1.0])).eval()
+    nn.init.normal_(model.levels[0].decode[-1].weight, std=1e4)
+    disp = model(batch(16, 20, 24)).disp
+    farthest = disp.abs().amax(dim=(0, 2, 3, 4))
+    torch.testing.assert_close(
+        farthest, 0.4 * torch.tensor([15.0, 19.0, 23.0]) / 2, rtol=1e-2, atol=0
+    )
+
+
+def test_velocities_add_up_over_the_levels_and_flow_back(batch: Batches, awake: Awake) -> None:
+    model = awake(small_lapirn(head="velocity")).eval()
+    prediction = model(batch(16, 24, 32))
+    assert prediction.velocity is not None
+    torch.testing.assert_close(prediction.disp, integrate(prediction.velocity, squarings=7))
+
+
+def test_smoothness_is_an_input_that_training_draws_and_the_test_gives(
+    batch: Batches, awake: Awake
+) -> None:
+    model = awake(small_lapirn(smoothness=2.0))
+    pair = batch(16, 20, 24, pairs=3)
+    drawn = torch.cat([model.train()(pair).smoothness for _ in range(20)])
+    assert 0 <= drawn.min() < 2
+    assert 8 < drawn.max() <= 10
+    model.eval()
+    two = model(pair)
+    assert two.smoothness.tolist() == [2.0, 2.0, 2.0]
+    model.smoothness = 8.0
+    eight = model(pair)
+    assert eight.smoothness.tolist() == [8.0, 8.0, 8.0]
+    assert not torch.allclose(two.disp, eight.disp)
+    assert small_lapirn().eval()(pair).smoothness is None
+
+
+def test_options_that_do_not_fit_are_refused() -> None:
+    for stages in ([], [0.5], [0.5, 0.5, 1.0], [0.0, 1.0]):
+        with pytest.raises(ValueError, match=r"increase and end with 1\.0"):
+            small_lapirn(stages=stages)
+    with pytest.raises(ValueError, match="null or 0 to 10, got 11"):
+        small_lapirn(smoothness=11.0)

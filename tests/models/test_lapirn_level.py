@@ -1,0 +1,35 @@
+import torch
+from torch import nn
+
+from l2reg.models.lapirn_level import LapIRNLevel
+
+SHAPE = (8, 10, 12)
+
+
+def level(*, conditional: bool = False) -> LapIRNLevel:
+    torch.manual_seed(0)
+    made = LapIRNLevel(5, 4, 2, conditional=conditional)
+    nn.init.normal_(made.decode[-1].weight)
+    return made
+
+
+def test_the_embedding_of_a_level_fits_the_blocks_of_the_next(rng: torch.Generator) -> None:
+    coarse, fine = (
+        torch.rand(1, 5, *SHAPE, generator=rng),
+        torch.rand(1, 5, 16, 20, 24, generator=rng),
+    )
+    components, embedding = level()(coarse, None, None)
+    assert components.shape == (1, 3, *SHAPE)
+    without, _ = level()(fine, None, None)
+    with_it, _ = level()(fine, embedding, None)
+    assert without.shape == (1, 3, 16, 20, 24)
+    assert not torch.allclose(without, with_it)
+
+
+def test_each_pair_follows_its_own_condition(rng: torch.Generator) -> None:
+    conditioned = level(conditional=True)
+    seen = torch.rand(1, 5, *SHAPE, generator=rng).expand(2, -1, -1, -1, -1)
+    both, _ = conditioned(seen, None, torch.tensor([0.1, 0.9]))
+    assert not torch.allclose(both[0], both[1])
+    alone, _ = conditioned(seen[:1], None, torch.tensor([0.9]))
+    torch.testing.assert_close(alone[0], both[1])
