@@ -79,7 +79,10 @@ def test_convex_brings_a_refinement_made_for_the_task_which_can_be_left_out(task
 
 @pytest.mark.parametrize("experiment", names("experiment"))
 def test_every_experiment_composes(experiment: str) -> None:
-    assert composed("train", f"experiment={experiment}")["task"]
+    config = composed("train", f"experiment={experiment}")
+    assert config["task"]
+    build(config["model"])
+    build(config["loss"])
 
 
 def test_a_task_brings_its_loss_and_the_command_line_wins_over_it() -> None:

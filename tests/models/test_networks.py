@@ -1,0 +1,129 @@
+"""What every network promises, whatever it is made of."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from hydra import compose, initialize_config_dir
+from omegaconf import OmegaConf
+from torch import nn
+
+from l2reg.config import config_dir
+from l2reg.engine.training import prepare_training
+from l2reg.models.heads import KINDS
+from l2reg.models.prediction import Prediction
+
+Batches = Callable[..., dict[str, torch.Tensor]]
+Networks = Callable[..., nn.Module]
+Awake = Callable[[nn.Module], nn.Module]
+
+PARAMETERS = {
+    "unet": 596_979,
+    "pyramid": 1_028_844,
+    "pyramid_gunnarsson": 8_611_191,
+    "siamese_unet": 1_942_575,
+    "lapirn": 923_748,
+    "clapirn": 1_222_068,
+    "monai_segresnet": 1_177_827,
+}
+SHAPE = (15, 12, 17)
+
+
+@pytest.mark.parametrize("head", KINDS)
+@pytest.mark.parametrize("name", PARAMETERS)
+def test_a_new_network_is_the_identity(
+    name: str, head: str, network: Networks, batch: Batches
+) -> None:
+    prediction = network(name, f"model.head={head}")(batch(*SHAPE))
+    assert prediction.disp.shape == (1, 3, *SHAPE)
+    assert (prediction.disp == 0).all()
+
+
+@pytest.mark.parametrize("name", PARAMETERS)
+def test_the_network_has_the_size_that_its_config_says(name: str, network: Networks) -> None:
+    assert sum(p.numel() for p in network(name).parameters()) == PARAMETERS[name]
+
+
+@pytest.mark.parametrize("name", PARAMETERS)
+def test_any_size_goes_in_and_the_same_size_comes_out(
+    name: str, network: Networks, batch: Batches, awake: Awake
+) -> None:
+    """With weights that know no size, and the pair's own answer whatever its neighbour is."""
+    model = awake(network(name))
+    for shape in (SHAPE, (9, 8, 30)):
+        pairs = batch(*shape, pairs=2)
+        prediction = model(pairs)
+        assert prediction.disp.shape == (2, 3, *shape)
+        assert prediction.disp.abs().max() > 0
+        assert prediction.levels == ()
+        alone = model({key: value[1:] for key, value in pairs.items()})
+        assert (alone.disp[0] - prediction.disp[1]).abs().max() < 1e-3 * alone.disp.abs().max()
+
+
+@pytest.mark.parametrize("name", PARAMETERS)
+def test_gradients_reach_every_weight(
+    name: str, network: Networks, batch: Batches, awake: Awake
+) -> None:
+    model = awake(network(name)).train()
+    prediction: Prediction = model(batch(*SHAPE))
+    fields = [prediction.disp, *(level.disp for level in prediction.levels)]
+    torch.stack([field.square().mean() for field in fields]).sum().backward()
+    without = [n for n, p in model.named_parameters() if p.grad is None or not p.grad.any()]
+    assert without == []
+
+
+@pytest.mark.parametrize("name", PARAMETERS)
+def test_bf16_autocast_stays_close_and_returns_float32(
+    name: str, network: Networks, batch: Batches, awake: Awake
+) -> None:
+    few = name == "siamese_unet"  # normalises 16 times coarser maps, which needs some voxels
+    model, pair = awake(network(name)), batch(*((33, 36, 40) if few else SHAPE))
+    exact = model(pair).disp
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        rough = model(pair).disp
+    assert rough.dtype == torch.float32
+    assert (rough - exact).abs().mean() < 0.1 * exact.abs().mean()
+
+
+@pytest.mark.parametrize("name", PARAMETERS)
+def test_the_order_of_fixed_and_moving_matters(
+    name: str, network: Networks, batch: Batches, awake: Awake
+) -> None:
+    model, pair = awake(network(name)), batch(*SHAPE)
+    swapped = {"fixed": pair["moving"], "moving": pair["fixed"]}
+    assert not torch.allclose(model(pair).disp, model(swapped).disp)
+
+
+def take_two_steps(root: Path, flavour: str, *overrides: str) -> None:
+    small = ["trainer.max_steps=2", "trainer.validate_every=0", "device=cpu", "data.cache=null"]
+    data = [f"task.flavour={flavour}", f"+task.root={root}", "task.pairs=3"]
+    with initialize_config_dir(str(config_dir()), version_base="1.3"):
+        config = compose("train", overrides=[*small, *data, *overrides, "run_dir=run"])
+    plain = OmegaConf.to_container(config, resolve=True)
+    trainer = prepare_training(plain)  # type: ignore[arg-type]
+    before = [p.clone() for p in trainer.model.parameters()]
+    trainer.run()
+    assert trainer.finished
+    after = trainer.model.parameters()
+    assert not all(torch.equal(a, b) for a, b in zip(before, after, strict=True))
+
+
+@pytest.mark.parametrize("name", PARAMETERS)
+def test_every_network_takes_two_steps_on_small_phantoms(
+    name: str, phantoms: dict[str, Path]
+) -> None:
+    grid = ["model.grid=[20,18,22]"] if name == "pyramid_gunnarsson" else []
+    take_two_steps(phantoms["lung"], "lung", f"model={name}", *grid)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("head", KINDS)
+@pytest.mark.parametrize("loss", ["mse", "lncc", "mind"])
+@pytest.mark.parametrize("flavour", ["lung", "abdomen", "oasis"])
+@pytest.mark.parametrize("name", PARAMETERS)
+def test_every_network_takes_two_steps_with_every_head_loss_and_task(
+    name: str, flavour: str, loss: str, head: str, phantoms: dict[str, Path]
+) -> None:
+    overrides = [f"model={name}", f"model.head={head}", f"loss={loss}", "loss.weights.dice=1.0"]
+    take_two_steps(phantoms[flavour], flavour, "model.grid=[20,18,22]", *overrides)
