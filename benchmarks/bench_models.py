@@ -1,0 +1,124 @@
+"""Compare networks: trained equally long on the same phantoms, scored on others.
+
+python benchmarks/bench_models.py --models unet pyramid --flavour lung --steps 200 --seeds 0 1 2
+
+Each run is a process of its own, so that its peak memory is its own. Seeds change the initial
+weights and the order of the training pairs, not the data. Further arguments are options of
+train.py, for all networks alike: trainer.batch_size=2 loss=lncc.
+"""
+
+import argparse
+import multiprocessing
+import resource
+import statistics
+import tempfile
+import time
+from concurrent.futures import ProcessPoolExecutor
+from typing import Any
+
+import torch
+from hydra import compose, initialize_config_dir
+from omegaconf import OmegaConf
+
+from l2reg.allocator import keep_freed_memory
+from l2reg.config import build, config_dir
+from l2reg.data.dataset import Dataset
+from l2reg.engine.training import prepare_training
+from l2reg.engine.validation import Validation
+from l2reg.inference.predictor import Predictor
+from l2reg.models.prediction import grid_of
+
+NETWORKS = ["unet", "monai_segresnet", "siamese_unet", "lapirn", "pyramid"]
+SCORES = {"tre_mm": "TRE mm", "dsc": "Dice", "sdlogj": "SDlogJ"}
+COSTS = {"step_s": "s/step", "pair_s": "s/pair", "parameters": "parameters", "gib": "peak GiB"}
+
+
+def main() -> None:
+    """Train and score every network with every seed, and print the table."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--models", nargs="+", default=NETWORKS)
+    parser.add_argument("--flavour", default="lung", help="lung, abdomen or oasis")
+    parser.add_argument("--pairs", type=int, default=32, help="a quarter of them for scoring")
+    parser.add_argument("--steps", type=int, default=200)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0])
+    options, overrides = parser.parse_known_args()
+    overrides += [f"task.flavour={options.flavour}", f"task.pairs={options.pairs}",
+                  f"trainer.max_steps={options.steps}"]  # fmt: skip
+    rows = {"zero": [in_own_process("zero", 0, overrides)]}
+    for model in options.models:
+        rows[model] = []
+        for seed in options.seeds:
+            print(f"{model}, seed {seed}", flush=True)
+            rows[model].append(in_own_process(model, seed, overrides))
+            print(row(f"{model}, seed {seed}", rows[model][-1:]), flush=True)
+    print(f"\n{options.flavour}: {options.pairs} pairs, {options.steps} steps, "
+          f"{len(options.seeds)} seeds, {torch.get_num_threads()} threads")  # fmt: skip
+    columns = [title for key, title in (SCORES | COSTS).items() if key in rows["zero"][0]]
+    print("| " + " | ".join(["model", *columns]) + " |")
+    print("|" + "---|" * (1 + len(columns)))
+    for model, runs in rows.items():
+        print(row(model, runs))
+
+
+def in_own_process(model: str, seed: int, overrides: list[str]) -> dict[str, float]:
+    """Return ``measured`` from a new process."""
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(max_workers=1, mp_context=context) as process:
+        return process.submit(measured, model, seed, overrides).result()
+
+
+def measured(model: str, seed: int, overrides: list[str]) -> dict[str, float]:
+    """Train one network (``zero`` has nothing to train), and return its scores and costs."""
+    keep_freed_memory()
+    with tempfile.TemporaryDirectory() as folder:
+        options = [f"model={model}", f"seed={seed}", f"run_dir={folder}/run", "device=cpu",
+                   "trainer.validate_every=0"]  # fmt: skip
+        with initialize_config_dir(str(config_dir()), version_base="1.3"):
+            composed = compose("train", overrides=[*options, *overrides])
+        config: Any = OmegaConf.to_container(composed, resolve=True)
+        begin = time.perf_counter()
+        if model == "zero":
+            network, objective = build(config["model"]), build(config["loss"])
+        else:
+            trainer = prepare_training(config)
+            begin = time.perf_counter()
+            trainer.run()
+            network, objective = trainer.model, trainer.objective
+        step_s = (time.perf_counter() - begin) / config["trainer"]["max_steps"]
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    data: Dataset = build(config["data"], task=build(config["task"]))
+    predictor = Predictor(network, data.reader(grid_of(network)), torch.device("cpu"), "float32")
+    pairs = data.listed("val")
+    scores, _ = Validation(predictor, pairs, objective).score()
+    return {
+        **{name.removeprefix("val/"): value for name, value in scores.items()},
+        "step_s": step_s,
+        "pair_s": statistics.median(seconds(predictor, pair) for pair in pairs),
+        "parameters": sum(p.numel() for p in network.parameters()),
+        "gib": peak / 2**20,
+    }
+
+
+def seconds(predictor: Predictor, pair: Any) -> float:
+    """Return how long the network takes for a pair that is in memory."""
+    batch = predictor.batch(pair)
+    begin = time.perf_counter()
+    predictor.predict(batch)
+    return time.perf_counter() - begin
+
+
+def row(model: str, runs: list[dict[str, float]]) -> str:
+    """Return a line of the table: means over the seeds, and the scores' standard deviation."""
+    cells = [model]
+    for key in SCORES | COSTS:
+        values = [run[key] for run in runs if key in run]
+        if values:
+            mean = statistics.mean(values)
+            spread = f" ± {statistics.stdev(values):.3f}" if len(values) > 1 else ""
+            number = f"{mean:,.0f}" if key == "parameters" else f"{mean:.3f}"
+            cells.append(number + (spread if key in SCORES else ""))
+    return "| " + " | ".join(cells) + " |"
+
+
+if __name__ == "__main__":
+    main()
