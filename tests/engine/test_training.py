@@ -86,6 +86,30 @@ def test_a_run_resumed_from_its_folder_equals_one_never_stopped(tiny_run: TinyRu
     assert Path("run/metrics.jsonl").read_text() == lines
 
 
+def test_a_network_trained_in_stages_goes_on_in_the_stage_it_was_in(composed: TinyRun) -> None:
+    """It draws random numbers too: the smoothness of every pair."""
+    small = ["model=clapirn", "model.width=4", "model.blocks=1", "model.stages=[0.25,0.5,1.0]",
+             "model.freeze=0.25", "model.grid=[20,18,22]", "device=cpu",
+             "trainer.max_steps=8", "trainer.validate_every=0"]  # fmt: skip
+    prepare_training(composed("train", *small)).run()
+    whole = weights("run/last.pt")
+
+    interrupted = prepare_training(composed("train", *small, "overwrite=true"))
+    forward = interrupted.train_step
+
+    def stops(batch: Any) -> dict[str, float]:
+        interrupted.stop_requested = interrupted.step == 4  # the finest level has begun
+        return forward(batch)
+
+    interrupted.train_step = stops  # type: ignore[method-assign]
+    interrupted.run()
+    resumed = prepare_training(composed("train", *small, "resume=true"))
+    assert resumed.step == 5
+    resumed.run()
+    after = weights("run/last.pt")
+    assert all(torch.equal(whole[name], after[name]) for name in whole)
+
+
 def test_a_finished_run_resumed_changes_nothing(tiny_run: TinyRun) -> None:
     prepare_training(tiny_run()).run()
     before = weights("run/last.pt")
@@ -167,7 +191,7 @@ def test_the_checkpoint_knows_what_it_was_trained_and_chosen_on(tiny_run: TinyRu
 @pytest.mark.parametrize("model", ["unet"])
 @pytest.mark.parametrize("flavour", ["lung", "abdomen", "oasis"])
 @pytest.mark.parametrize("loss", ["mse", "lncc", "mind"])
-@pytest.mark.parametrize("head", ["displacement", "velocity"])
+@pytest.mark.parametrize("head", ["displacement", "velocity", "gradient"])
 def test_every_loss_and_head_trains_on_every_flavour(
     tiny_run: TinyRun, model: str, flavour: str, loss: str, head: str
 ) -> None:

@@ -1,5 +1,6 @@
 """What every network promises, whatever it is made of."""
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -95,7 +96,8 @@ def test_the_order_of_fixed_and_moving_matters(
     assert not torch.allclose(model(pair).disp, model(swapped).disp)
 
 
-def take_two_steps(root: Path, flavour: str, *overrides: str) -> None:
+def train(root: Path, flavour: str, *overrides: str) -> None:
+    """Train on small phantoms, for two steps unless told otherwise."""
     small = ["trainer.max_steps=2", "trainer.validate_every=0", "device=cpu", "data.cache=null"]
     data = [f"task.flavour={flavour}", f"+task.root={root}", "task.pairs=3"]
     with initialize_config_dir(str(config_dir()), version_base="1.3"):
@@ -113,8 +115,18 @@ def take_two_steps(root: Path, flavour: str, *overrides: str) -> None:
 def test_every_network_takes_two_steps_on_small_phantoms(
     name: str, phantoms: dict[str, Path]
 ) -> None:
-    grid = ["model.grid=[20,18,22]"] if name == "pyramid_gunnarsson" else []
-    take_two_steps(phantoms["lung"], "lung", f"model={name}", *grid)
+    grid = ["model.grid=[16,12,17]"] if name == "pyramid_gunnarsson" else []
+    train(phantoms["lung"], "lung", f"model={name}", *grid)
+
+
+@pytest.mark.parametrize(
+    ("experiment", "flavour"), [("estienne_abdomen", "abdomen"), ("estienne_hippocampus", "oasis")]
+)
+def test_the_published_recipes_take_two_steps_with_a_narrow_network(
+    experiment: str, flavour: str, phantoms: dict[str, Path]
+) -> None:
+    narrow = ["task=phantom", "model.encoder=[4,4,4,4,4]", "trainer.batch_size=2"]
+    train(phantoms[flavour], flavour, f"experiment={experiment}", *narrow)
 
 
 @pytest.mark.slow
@@ -126,4 +138,16 @@ def test_every_network_takes_two_steps_with_every_head_loss_and_task(
     name: str, flavour: str, loss: str, head: str, phantoms: dict[str, Path]
 ) -> None:
     overrides = [f"model={name}", f"model.head={head}", f"loss={loss}", "loss.weights.dice=1.0"]
-    take_two_steps(phantoms[flavour], flavour, "model.grid=[20,18,22]", *overrides)
+    train(phantoms[flavour], flavour, "model.grid=[20,18,22]", *overrides)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["pyramid", "siamese_unet", "lapirn", "monai_segresnet"])
+def test_every_network_overfits_one_pair(name: str, phantoms: dict[str, Path]) -> None:
+    """An overfit check, no result: one pair, its own keypoints."""
+    stages = ["model.stages=[0.1,0.2,1.0]"] if name == "lapirn" else []
+    train(phantoms["lung"], "lung", f"model={name}", *stages, "trainer.max_steps=250",
+          "data.exclude=[3]", "data.augment=null", "loss.weights.keypoints=1")  # fmt: skip
+    lines = [json.loads(line) for line in Path("run/metrics.jsonl").read_text().splitlines()]
+    losses = [line["train/keypoints"] for line in lines]
+    assert sum(losses[-10:]) / 10 < 0.03 * losses[0]
