@@ -142,11 +142,10 @@ def test_every_network_takes_two_steps_with_every_head_loss_and_task(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["pyramid", "siamese_unet", "lapirn", "monai_segresnet"])
-def test_every_network_overfits_one_pair(name: str, phantoms: dict[str, Path]) -> None:
+@pytest.mark.parametrize("name", ["pyramid", "siamese_unet"])
+def test_a_network_overfits_one_pair(name: str, phantoms: dict[str, Path]) -> None:
     """An overfit check, no result: one pair, its own keypoints."""
-    stages = ["model.stages=[0.1,0.2,1.0]"] if name == "lapirn" else []
-    train(phantoms["lung"], "lung", f"model={name}", *stages, "trainer.max_steps=250",
+    train(phantoms["lung"], "lung", f"model={name}", "trainer.max_steps=250",
           "data.exclude=[3]", "data.augment=null", "loss.weights.keypoints=1")  # fmt: skip
     lines = [json.loads(line) for line in Path("run/metrics.jsonl").read_text().splitlines()]
     losses = [line["train/keypoints"] for line in lines]
