@@ -47,7 +47,7 @@ class RandomBatches:
             "moving_mask": torch.ones_like(images[1]),
             "fixed_labels": labels[0].to(torch.int16),
             "moving_labels": labels[1].to(torch.int16),
-            "has_labels": torch.full((n_pairs,), float(bool(task.labels))),
+            "label_weight": torch.full((n_pairs,), float(bool(task.labels))),
             "fixed_points": torch.zeros(n_pairs, 0, 3),
             "moving_points": torch.zeros(n_pairs, 0, 3),
             "point_weights": torch.zeros(n_pairs, 0),

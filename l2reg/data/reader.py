@@ -88,8 +88,8 @@ class PairReader:
 
         - ``fixed``, ``moving``: images in [0, 1], ``(1, 1, i, j, k)``;
         - ``fixed_mask``, ``moving_mask``: 1 inside, 0 outside; 1 everywhere without a mask file;
-        - ``fixed_labels``, ``moving_labels``: integers; ``has_labels``, ``(1,)``: 1 if both scans
-          have them, else they are 0 everywhere;
+        - ``fixed_labels``, ``moving_labels``: integers; ``label_weight``, ``(1,)``: 1 if both scans
+          have them, 0 if either has none;
         - ``fixed_points``, ``moving_points``: keypoints in voxels, ``(1, n, 3)``, n may be 0;
           ``point_weights``, ``(1, n)``: 1 for each;
         - ``spacing_mm``, ``(1, 3)``: size of a working voxel;
@@ -140,7 +140,7 @@ class PairReader:
         return {
             "fixed_labels": self.labels(pair.fixed, opened),
             "moving_labels": self.labels(pair.moving, opened),
-            "has_labels": torch.tensor([float(both)]),
+            "label_weight": torch.tensor([float(both)]),
         }
 
     def _keypoints(self, pair: Pair) -> dict[str, Tensor]:

@@ -8,18 +8,26 @@ from l2reg.losses.objective import Aligned
 from l2reg.shapes import Field, LabelMap, OneHot, PerPair
 
 
-def soft_dice_loss(warped: OneHot, fixed: OneHot) -> PerPair:
+def soft_dice_loss(warped: OneHot, fixed: OneHot, *, balance: float) -> PerPair:
     """Return ``1 - Dice``, averaged over the labels: 0 for equal segmentations.
 
     Squared denominator (Milletari et al. 2016), as in TransMorph and Estienne et al.
+
+    Args:
+        warped: Moving labels on the fixed grid, in [0, 1].
+        fixed: Fixed labels, 0 or 1.
+        balance: A label of v fixed voxels counts in proportion to ``v ** -balance``: at 0 all
+            labels count alike, at 1 a label of half the size counts twice as much.
     """
     axes = (2, 3, 4)
     overlap = 2 * (warped * fixed).sum(dim=axes)
     total = (warped.square() + fixed.square()).sum(dim=axes)
-    return (1 - overlap / total.clamp(min=1e-5)).mean(dim=1)
+    weights = fixed.sum(dim=axes).clamp(min=1) ** -balance
+    losses = 1 - overlap / total.clamp(min=1e-5)
+    return (losses * weights).sum(dim=1) / weights.sum(dim=1)
 
 
-def warped_dice_loss(fixed: LabelMap, moving: LabelMap, disp: Field) -> PerPair:
+def warped_dice_loss(fixed: LabelMap, moving: LabelMap, disp: Field, *, balance: float) -> PerPair:
     """Return ``soft_dice_loss`` over the labels that both scans of a pair have.
 
     Labels are warped as linear one-hot volumes: nearest lookups have no gradient, and label
@@ -33,7 +41,8 @@ def warped_dice_loss(fixed: LabelMap, moving: LabelMap, disp: Field) -> PerPair:
             values = torch.tensor(common, device=fixed.device).view(1, -1, 1, 1, 1)
             one_hot = (there == values).float()
             warped = warp(one_hot, disp[pair : pair + 1])
-            losses.append(soft_dice_loss(warped, (here == values).float())[0])
+            target = (here == values).float()
+            losses.append(soft_dice_loss(warped, target, balance=balance)[0])
         else:
             losses.append(disp[pair].sum() * 0)
     return torch.stack(losses)
@@ -44,12 +53,25 @@ def _values(labels: LabelMap) -> set[int]:
 
 
 class Dice(nn.Module):
-    """``warped_dice_loss`` of the pairs that have labels on both sides, 0 for the others."""
+    """``warped_dice_loss`` times the weight of a pair's labels, which is 0 where either has none.
+
+    Args:
+        balance: See ``soft_dice_loss``; 0 or more.
+    """
+
+    def __init__(self, balance: float) -> None:
+        super().__init__()
+        if balance < 0:
+            raise ValueError(f"balance must be 0 or more, got {balance}")
+        self.balance = balance
 
     def forward(self, aligned: Aligned) -> PerPair:
         """Compare segmentations."""
         batch = aligned.batch
         loss = warped_dice_loss(
-            batch["fixed_labels"], batch["moving_labels"], aligned.prediction.disp
+            batch["fixed_labels"],
+            batch["moving_labels"],
+            aligned.prediction.disp,
+            balance=self.balance,
         )
-        return loss * batch["has_labels"]
+        return loss * batch["label_weight"]

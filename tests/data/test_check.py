@@ -189,7 +189,7 @@ def test_the_full_later_layout_is_checked_and_read(
     assert [pair.name for pair in data.training_set.listed] == ["0002_0002"]
     assert {scan.modality for scan in data.training_set.scans} == {"MR", "CT"}
     sample = data.reader("half").read(data.listed("val")[0])
-    assert sample["has_labels"].tolist() == [1.0]
+    assert sample["label_weight"].tolist() == [1.0]
 
 
 @pytest.mark.data

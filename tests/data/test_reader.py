@@ -44,7 +44,7 @@ def test_a_pair_on_the_full_grid_is_what_the_files_hold(
     np.testing.assert_allclose(sample["moving_points"][0].numpy(), moving, atol=1e-5)
     assert sample["point_weights"].tolist() == [[1.0] * 20]
     torch.testing.assert_close(sample["spacing_mm"], torch.tensor([[1.75, 1.25, 1.75]]))
-    assert sample["has_labels"].tolist() == [0.0]
+    assert sample["label_weight"].tolist() == [0.0]
     assert (sample["fixed_labels"] == 0).all()
 
 
@@ -141,7 +141,7 @@ def test_labels_reach_the_half_grid_without_new_values(
     task = phantom_task("oasis", "small", 0, 3, root=phantoms["oasis"])
     data = open_data(task)
     sample = data.reader("half").read(data.listed("val")[0])
-    assert sample["has_labels"].tolist() == [1.0]
+    assert sample["label_weight"].tolist() == [1.0]
     assert set(sample["fixed_labels"].unique().tolist()) <= set(range(36))
     assert len(sample["fixed_labels"].unique()) > 25
     assert sample["fixed_labels"].dtype == torch.int16

@@ -37,7 +37,7 @@ def batch(pairs: int, rng: torch.Generator) -> dict[str, torch.Tensor]:
         "moving_mask": torch.ones_like(image),
         "fixed_labels": labels,
         "moving_labels": labels.roll(1, dims=2),
-        "has_labels": torch.ones(pairs),
+        "label_weight": torch.ones(pairs),
         "fixed_points": points,
         "moving_points": points + 1,
         "point_weights": torch.ones(pairs, 6),
@@ -73,7 +73,7 @@ def test_different_scans_cost_something_in_every_term_but_smoothness(
 @pytest.mark.parametrize("name", ["mse", "lncc", "mind"])
 def test_two_ranks_of_one_pair_equal_one_rank_of_two(name: str, rng: torch.Generator) -> None:
     objective, both = full_objective(name), batch(2, rng)
-    both["has_labels"] = torch.tensor([1.0, 0.0])  # partial supervision
+    both["label_weight"] = torch.tensor([1.0, 0.0])  # partial supervision
     both["point_weights"] = torch.tensor([[0.0] * 6, [1.0] * 6])
     together = objective(still(2), both)
     apart = [
@@ -81,6 +81,31 @@ def test_two_ranks_of_one_pair_equal_one_rank_of_two(name: str, rng: torch.Gener
     ]
     for term, value in together.items():
         torch.testing.assert_close(value, (apart[0][term] + apart[1][term]) / 2)
+
+
+def test_pairs_with_labels_points_both_and_neither_share_a_batch(rng: torch.Generator) -> None:
+    """Each is taught by what it has, exactly as if it were alone."""
+    data = batch(4, rng)
+    data["label_weight"] = torch.tensor([1.0, 0.0, 1.0, 0.0])
+    data["point_weights"] = torch.tensor([[0.0], [1.0], [1.0], [0.0]]).expand(4, 6)
+    shared = yaml.safe_load((config_dir() / "loss/_terms.yaml").read_text())
+    supervision = {name: shared["terms"][name] for name in ("dice", "keypoints")}
+    objective = build({**shared, "terms": supervision, "weights": dict.fromkeys(supervision, 1.0)})
+
+    def pull(which: slice) -> torch.Tensor:
+        part = {name: value[which] for name, value in data.items()}
+        disp = torch.zeros(len(part["fixed"]), 3, *SHAPE, requires_grad=True)
+        terms = objective(Prediction(disp), part)
+        torch.stack(list(terms.values())).sum().backward()
+        assert disp.grad is not None
+        return disp.grad
+
+    together = pull(slice(0, 4))
+    for n in range(4):
+        torch.testing.assert_close(4 * together[n : n + 1], pull(slice(n, n + 1)))
+    strength = [float(pair.abs().sum()) for pair in together]
+    assert min(strength[:3]) > 0
+    assert strength[3] == 0
 
 
 @pytest.mark.parametrize("name", ["mse", "lncc", "mind"])
