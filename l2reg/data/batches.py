@@ -69,6 +69,24 @@ def collate(samples: list[dict[str, Tensor]]) -> dict[str, Tensor]:
     }
 
 
+def both_directions(batch: Batch) -> Batch:
+    """Return a batch of twice as many pairs: those of ``batch``, then the same the other way round.
+
+    ``opposite``, ``(2 b,)``, is the place of each pair's opposite. The prealignment belongs to one
+    direction and is left out.
+    """
+    other = {"fixed": "moving", "moving": "fixed"}
+    joined = {}
+    for name, tensor in batch.items():
+        side, _, rest = name.partition("_")
+        swapped = f"{other.get(side, side)}_{rest}" if rest else other.get(side, side)
+        joined[name] = torch.cat([tensor, batch[swapped]])
+    joined.pop("prealign", None)
+    n_pairs = len(batch["fixed"])
+    places = torch.arange(2 * n_pairs, device=batch["fixed"].device)
+    return {**joined, "opposite": places.roll(n_pairs)}
+
+
 def _with_rows(name: str, tensor: Tensor, rows: int) -> Tensor:
     if name in ("fixed_points", "moving_points"):
         return F.pad(tensor, (0, 0, 0, rows - tensor.shape[1]))

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from l2reg.data.batches import both_directions
 from l2reg.engine.schedule import WarmupCosine
 from l2reg.engine.seeding import rng_state, set_rng_state
 from l2reg.inference.device import autocast
@@ -48,6 +49,8 @@ class Settings:
     Attributes:
         max_steps: Optimiser steps in all, those before a resumption included.
         batch_size: Pairs a step.
+        symmetric: Every pair is registered in both directions, in one pass: memory for twice as
+            many pairs. Swapping fixed and moving scans then changes nothing.
         precision: ``bf16`` runs the network under bfloat16 autocast; losses stay in float32.
         max_grad_norm: Gradients are clipped to this norm.
         checkpoint_every: Steps between two ``last.pt``.
@@ -57,6 +60,7 @@ class Settings:
 
     max_steps: int
     batch_size: int
+    symmetric: bool
     precision: str
     max_grad_norm: float
     checkpoint_every: int
@@ -145,6 +149,8 @@ class Trainer:
         if isinstance(self.model, Staged):
             self.model.set_progress(self.step / self.settings.max_steps)
         lr = self._set_learning_rate()
+        if self.settings.symmetric:
+            batch = both_directions(batch)
         with autocast(batch["fixed"].device, self.settings.precision):
             prediction = self.model(batch)
         terms: dict[str, Tensor] = self.objective(prediction, batch)

@@ -38,6 +38,7 @@ def prepare_training(config: Mapping[str, Any]) -> Trainer:
     settings: Settings = build(config["trainer"])
     device = pick_device(config["device"])
     autocast(device, settings.precision)  # refuses an unknown one
+    raise_if_any(_unused_terms(config))
     data: Dataset = build(config["data"], task=build(config["task"]))
     run_dir = Path(config["run_dir"])
     val = _checked_pairs(data, settings)
@@ -141,6 +142,21 @@ def _seen(data: Dataset) -> dict[str, str]:
         content_digest(scan.image): "image" if scan.image in without else "supervised"
         for scan in training.all_scans()
     }
+
+
+def _unused_terms(config: Mapping[str, Any]) -> list[Problem]:
+    """Return what is wrong with a loss that would be 0 whatever the network does."""
+    weight = config["loss"]["weights"].get("inverse_consistency", 0.0)
+    if weight == 0 or config["trainer"]["symmetric"]:
+        return []
+    problem = Problem(
+        where="loss.weights.inverse_consistency",
+        what="needs both directions of a pair in one batch",
+        expected="trainer.symmetric=true",
+        found=f"weight {weight} and trainer.symmetric=false",
+        remedy="add trainer.symmetric=true, or set the weight to 0",
+    )
+    return [problem]
 
 
 def _nothing_to_learn(config: Mapping[str, Any]) -> Problem:

@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from l2reg.data.batches import Batches, collate, to_device
+from l2reg.data.batches import Batches, both_directions, collate, to_device
 from l2reg.data.dataset import Dataset
 from l2reg.data.task import Task
 
@@ -77,6 +77,21 @@ def test_collating_pads_points_with_weight_0() -> None:
 
     joined = collate([sample(2), sample(0), sample(3)])
     assert joined["point_weights"].tolist() == [[1, 1, 0], [0, 0, 0], [1, 1, 1]]
+
+
+def test_both_directions_are_the_pairs_and_then_the_same_pairs_swapped(
+    batches: Callable[..., Batches],
+) -> None:
+    batch = batches(3)[1]
+    both = both_directions(batch)
+    assert both["opposite"].tolist() == [3, 4, 5, 0, 1, 2]
+    for kind in ("", "_mask", "_labels", "_points"):
+        fixed, moving = f"fixed{kind}", f"moving{kind}"
+        assert torch.equal(both[fixed], torch.cat([batch[fixed], batch[moving]]))
+        assert torch.equal(both[moving], torch.cat([batch[moving], batch[fixed]]))
+    for name in ("label_weight", "point_weights", "spacing_mm"):
+        assert torch.equal(both[name], torch.cat([batch[name], batch[name]]))
+    assert set(both) == set(batch) - {"prealign"} | {"opposite"}
 
 
 def test_moving_to_a_device_moves_every_tensor() -> None:

@@ -66,6 +66,7 @@ def settings(max_steps: int, **changes: Any) -> Settings:
     options = {
         "max_steps": max_steps,
         "batch_size": 1,
+        "symmetric": False,
         "precision": "float32",
         "max_grad_norm": 1.0,
         "checkpoint_every": 100,

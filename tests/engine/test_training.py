@@ -1,5 +1,6 @@
 import json
 from collections.abc import Callable
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -186,6 +187,35 @@ def test_the_checkpoint_knows_what_it_was_trained_and_chosen_on(tiny_run: TinyRu
     assert len(best["chosen_on"]) == 1
     assert "chosen_on" not in last
     assert last["l2reg"]
+
+
+@pytest.mark.parametrize("flavour", ["lung", "abdomen", "oasis"])
+def test_symmetric_training_does_not_care_which_scan_is_the_fixed_one(
+    tiny_run: TinyRun, flavour: str
+) -> None:
+    overrides = ["trainer.symmetric=true", "loss.weights.inverse_consistency=0.1",
+                 "loss.weights.dice=1", "loss.weights.keypoints=1"]  # fmt: skip
+    trainer = prepare_training(tiny_run(*overrides, flavour=flavour))
+    torch.nn.init.normal_(trainer.model.head.conv.weight, std=0.1)  # type: ignore[union-attr]
+    before = deepcopy(trainer.model.state_dict())
+    batch = trainer.batches[0]
+    other = {"fixed": "moving", "moving": "fixed"}
+    swapped = {
+        "_".join([other.get(side, side) for side in name.split("_")]): value
+        for name, value in batch.items()
+    }
+    there = trainer.train_step(batch)
+    trainer.model.load_state_dict(before)
+    back = trainer.train_step(swapped)
+    assert there["inverse_consistency"] > 0
+    for term, value in there.items():
+        assert back[term] == pytest.approx(value, rel=1e-4), term
+
+
+def test_inverse_consistency_without_both_directions_is_refused(tiny_run: TinyRun) -> None:
+    with pytest.raises(InputError, match=r"expected  trainer\.symmetric=true"):
+        prepare_training(tiny_run("loss.weights.inverse_consistency=0.1"))
+    assert not Path("run").exists()
 
 
 @pytest.mark.parametrize("model", ["unet"])

@@ -57,7 +57,9 @@ def test_equal_scans_without_deformation_cost_nothing_at_all(
     for kind in ("", "_labels", "_points"):
         same[f"moving{kind}"] = same[f"fixed{kind}"]
     terms = full_objective(name)(still(2), same)
-    assert set(terms) == {"similarity", "smoothness", "dice", "keypoints"}
+    assert set(terms) == {
+        "similarity", "smoothness", "dice", "keypoints", "inverse_consistency"
+    }  # fmt: skip
     assert all(abs(float(value)) < 1e-6 for value in terms.values())
 
 
@@ -66,7 +68,7 @@ def test_different_scans_cost_something_in_every_term_but_smoothness(
     name: str, rng: torch.Generator
 ) -> None:
     terms = full_objective(name)(still(1), batch(1, rng))
-    assert terms.pop("smoothness") == 0
+    assert terms.pop("smoothness") == terms.pop("inverse_consistency") == 0  # nothing moves
     assert all(float(value) > 1e-3 for value in terms.values())
 
 
