@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from l2reg.data.batches import both_directions
+from l2reg.engine.freezing import Freezing
 from l2reg.engine.schedule import WarmupCosine
 from l2reg.engine.seeding import rng_state, set_rng_state
 from l2reg.inference.device import autocast
@@ -53,6 +54,8 @@ class Settings:
             many pairs. Swapping fixed and moving scans then changes nothing.
         precision: ``bf16`` runs the network under bfloat16 autocast; losses stay in float32.
         max_grad_norm: Gradients are clipped to this norm.
+        freeze: Patterns of parameter names, and the step until which they rest (see
+            ``engine.freezing``), or ``None``.
         checkpoint_every: Steps between two ``last.pt``.
         validate_every: Steps between two validations; 0 for none.
         picture_every: Steps between two pictures of the first validation pair; 0 for none.
@@ -63,6 +66,7 @@ class Settings:
     symmetric: bool
     precision: str
     max_grad_norm: float
+    freeze: Mapping[str, int] | None
     checkpoint_every: int
     validate_every: int
     picture_every: int
@@ -85,6 +89,9 @@ class Trainer:
         schedule: Learning rate over the steps.
         batches: Answers ``batches[step]``; see ``data.pairs`` for why it is indexed.
         settings: How long and how.
+
+    Raises:
+        InputError: If ``settings.freeze`` does not fit the model.
     """
 
     def __init__(
@@ -102,6 +109,7 @@ class Trainer:
         self.schedule = schedule
         self.batches = batches
         self.settings = settings
+        self.freezing = Freezing(model, settings.freeze or {})
         self.hooks: Sequence[Hook] = ()
         self.base_lr = [float(group["lr"]) for group in optimizer.param_groups]
         self.step = 0
@@ -149,6 +157,7 @@ class Trainer:
         if isinstance(self.model, Staged):
             self.model.set_progress(self.step / self.settings.max_steps)
         lr = self._set_learning_rate()
+        self.freezing.apply(self.step)
         if self.settings.symmetric:
             batch = both_directions(batch)
         with autocast(batch["fixed"].device, self.settings.precision):

@@ -19,7 +19,7 @@ from l2reg.engine.trainer import Settings, Trainer
 def trainer() -> Trainer:
     model = nn.Linear(2, 2)
     settings = Settings(max_steps=40, batch_size=1, symmetric=False, precision="float32",
-                        max_grad_norm=1.0, checkpoint_every=10, validate_every=10,
+                        max_grad_norm=1.0, freeze=None, checkpoint_every=10, validate_every=10,
                         picture_every=10)  # fmt: skip
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
     schedule = WarmupCosine(warmup=0.0, floor=0.0)

@@ -69,6 +69,7 @@ def settings(max_steps: int, **changes: Any) -> Settings:
         "symmetric": False,
         "precision": "float32",
         "max_grad_norm": 1.0,
+        "freeze": None,
         "checkpoint_every": 100,
         "validate_every": 0,
         "picture_every": 0,
@@ -106,15 +107,16 @@ class Recorder:
         self.closed = True
 
 
+@pytest.mark.parametrize("freeze", [None, {"layer.0*": 4}])
 @pytest.mark.parametrize("stopped_at", [1, 3, 5])
 def test_a_run_stopped_and_resumed_equals_one_never_stopped_bit_for_bit(
-    tmp_path: Path, stopped_at: int
+    tmp_path: Path, stopped_at: int, freeze: dict[str, int] | None
 ) -> None:
-    whole, record = build(6), Recorder()
+    whole, record = build(6, freeze=freeze), Recorder()
     whole.hooks = [record]
     whole.run()
 
-    first = build(6)
+    first = build(6, freeze=freeze)
     first.hooks = [Recorder(stop_at=stopped_at)]
     first.run()
     assert first.step == stopped_at
@@ -122,7 +124,7 @@ def test_a_run_stopped_and_resumed_equals_one_never_stopped_bit_for_bit(
     checkpoint.save(tmp_path / "last.pt", first.state_dict())
     torch.rand(7)  # another program draws from the stream in between
 
-    second, rest = build(6), Recorder()
+    second, rest = build(6, freeze=freeze), Recorder()
     second.load_state_dict(checkpoint.load(tmp_path / "last.pt"))
     second.hooks = [rest]
     second.run()
@@ -222,6 +224,23 @@ def test_gradients_are_clipped() -> None:
 
     assert moved(1e9) > 0.01
     assert moved(1e-9) < 1e-7
+
+
+def test_frozen_parameters_rest_until_their_step_and_learn_then() -> None:
+    trainer = build(4, freeze={"layer.0*": 2})
+    trainer.optimizer = torch.optim.AdamW(trainer.model.parameters(), lr=1e-2, weight_decay=0.1)
+    history = []
+
+    class Watch(Recorder):
+        def __call__(self, trainer: Trainer, scalars: Any) -> None:
+            history.append({n: p.detach().clone() for n, p in trainer.model.named_parameters()})
+
+    start = {n: p.detach().clone() for n, p in trainer.model.named_parameters()}
+    trainer.hooks = [Watch()]
+    trainer.run()
+    for before, after, learns in zip([start, *history], history, [0, 0, 1, 1], strict=False):
+        assert torch.equal(before["layer.0.weight"], after["layer.0.weight"]) == (not learns)
+        assert not torch.equal(before["layer.2.weight"], after["layer.2.weight"])
 
 
 def test_training_lowers_the_loss() -> None:
