@@ -11,6 +11,7 @@ import torch
 from l2reg.config import build
 from l2reg.data.cases import Pair
 from l2reg.engine import checkpoint
+from l2reg.engine.warm_start import Origin
 from l2reg.files import content_digest
 from l2reg.problems import InputError, Problem
 
@@ -25,6 +26,7 @@ class Rebuilt:
         config: Of its run, with the overrides laid over it.
         trained_on: Digest of every training image: ``image`` alone or ``supervised``.
         chosen_on: Digests of the fixed images by whose scores it was chosen.
+        origin: What its first weights had seen; ``trained_on`` holds that too.
     """
 
     path: Path
@@ -32,6 +34,7 @@ class Rebuilt:
     config: dict[str, Any]
     trained_on: Mapping[str, str]
     chosen_on: Sequence[str]
+    origin: Origin
 
     def notes(self, pairs: Sequence[Pair]) -> list[str]:
         """Return what somebody who reads the scores of ``pairs`` has to know."""
@@ -39,7 +42,10 @@ class Rebuilt:
         seen = [{self.trained_on[d] for d in both if d in self.trained_on} for both in digests]
         supervised = sum("supervised" in kinds for kinds in seen)
         images = sum(kinds == {"image"} for kinds in seen)
-        chosen = sum(bool(both & set(self.chosen_on)) for both in digests)
+        chosen, inherited = (
+            sum(bool(both & set(by)) for both in digests)
+            for by in (self.chosen_on, self.origin.chosen_on)
+        )
         of = f"of {len(pairs)} pairs"
         notes = []
         if supervised:
@@ -48,6 +54,9 @@ class Rebuilt:
             notes.append(f"{images} {of} were trained on as images, without labels and points")
         if chosen:
             notes.append(f"{self.path.name} was chosen by its scores on {chosen} {of}")
+        if inherited:
+            first = self.origin.started_from[-1]
+            notes.append(f"its first weights, {first}, were chosen by scores on {inherited} {of}")
         return notes
 
 
@@ -79,7 +88,8 @@ def rebuild(named: Path, overrides: Mapping[str, Any]) -> Rebuilt:
                 remedy="load it with the version of l2reg in its run's environment.json",
             )
         ) from error
-    return Rebuilt(path, model, config, state["trained_on"], state.get("chosen_on", ()))
+    seen = state["trained_on"], state.get("chosen_on", ())
+    return Rebuilt(path, model, config, *seen, Origin.of_run(state))
 
 
 def _set(config: dict[str, Any], keys: Sequence[str], value: Any) -> None:

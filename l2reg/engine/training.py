@@ -18,6 +18,7 @@ from l2reg.engine.run_folder import describe_run, open_run
 from l2reg.engine.seeding import seed_everything
 from l2reg.engine.trainer import Hook, Settings, Trainer
 from l2reg.engine.validation import Validation
+from l2reg.engine.warm_start import Origin, warm_start
 from l2reg.files import content_digest
 from l2reg.inference.device import autocast, pick_device
 from l2reg.inference.predictor import Predictor
@@ -46,6 +47,7 @@ def prepare_training(config: Mapping[str, Any]) -> Trainer:
     model: torch.nn.Module = build(config["model"])
     if not any(parameter.requires_grad for parameter in model.parameters()):
         raise InputError(_nothing_to_learn(config))
+    origin = _origin(model, config)
     batches = data.batches(
         grid_of(model), batch_size=settings.batch_size, seed=config["seed"], device=device
     )
@@ -63,13 +65,22 @@ def prepare_training(config: Mapping[str, Any]) -> Trainer:
     _describe_training_set(data)
     if state is not None:
         _resume(trainer, state)
+        origin = Origin.of_run(state)
     describe_run(run_dir, config)
-    extra = {"config": dict(config), "l2reg": version("l2reg"), "trained_on": _seen(data)}
+    extra = {"config": dict(config), "l2reg": version("l2reg"), "origin": origin.stored()}
+    extra["trained_on"] = origin.and_trained_on(_seen(data))
     last = SaveLast(run_dir, extra)
     if state is None:
         last.save(trainer)
     trainer.hooks = _hooks(trainer, run_dir, data, val, device, last)
     return trainer
+
+
+def _origin(model: torch.nn.Module, config: Mapping[str, Any]) -> Origin:
+    """Load the weights that a new run starts from, if it is told to."""
+    if config["init_from"] is None or config["resume"]:
+        return Origin()
+    return warm_start(model, Path(config["init_from"]))
 
 
 def _checked_pairs(data: Dataset, settings: Settings) -> list[Pair]:
