@@ -2,23 +2,30 @@
 
 import signal
 import sys
+from typing import Any
 
 import hydra
+from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
 from l2reg.allocator import keep_freed_memory
-from l2reg.config import check_keys
+from l2reg.config import check_keys, names_in
+from l2reg.engine.mixed import check_names
 from l2reg.engine.training import prepare_training
 from l2reg.problems import told_plainly
+
+OF_A_TASK = ("task", "data", "loss")
 
 
 @hydra.main(version_base="1.3", config_path="configs", config_name="train")
 def main(cfg: DictConfig) -> None:
     """Train until ``trainer.max_steps``, or until the program is asked to stop."""
-    config = OmegaConf.to_container(cfg, resolve=True)
+    config: Any = OmegaConf.to_container(cfg, resolve=True)
     keep_freed_memory()
     with told_plainly():
         check_keys("train", config)
+        if config["mixed"]:
+            config = with_tasks(config)
         trainer = prepare_training(config)
 
         def stop(*_: object) -> None:
@@ -31,7 +38,24 @@ def main(cfg: DictConfig) -> None:
     run_dir = config["run_dir"]
     if not trainer.finished:
         sys.exit(f"stopped at step {trainer.step}; the same command with resume=true goes on")
-    print(f"trained {trainer.step} steps; next: python predict.py ckpt={run_dir} split=val")
+    which = " task=..." if config["mixed"] else ""
+    print(f"trained {trainer.step} steps; next: python predict.py ckpt={run_dir}{which} split=val")
+
+
+def with_tasks(config: dict[str, Any]) -> dict[str, Any]:
+    """Return the config of a mixed run, with what each task would be given on its own."""
+    only = config["mixed"]["only"]
+    check_names(only, [name for name in names_in("task") if name != "mixed"])
+    given = HydraConfig.get().overrides.task
+    shared = [option for option in given if not option.startswith(("task=", "mixed."))]
+    tasks = {}
+    for name in only:
+        alone: Any = OmegaConf.to_container(
+            hydra.compose("train", overrides=[*shared, f"task={name}"]), resolve=True
+        )
+        tasks[name] = {key: alone[key] for key in OF_A_TASK}
+    own = {key: value for key, value in config.items() if key not in OF_A_TASK}
+    return {**own, "mixed": {"only": only, "tasks": tasks}}
 
 
 if __name__ == "__main__":

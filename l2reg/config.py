@@ -151,6 +151,11 @@ def config_dir() -> Path:
     return packaged if packaged.is_dir() else package.parent / "configs"
 
 
+def names_in(group: str) -> list[str]:
+    """Return the names that ``<group>=<name>`` can take."""
+    return sorted(path.stem for path in (config_dir() / group).glob("[!_]*.yaml"))
+
+
 def read_node(group: str, name: str) -> dict[str, Any]:
     """Return the node that ``configs/<group>/<name>.yaml`` adds, as a plain dict.
 
@@ -159,9 +164,8 @@ def read_node(group: str, name: str) -> dict[str, Any]:
     Raises:
         InputError: If there is no such file; the message lists those there are.
     """
-    folder = config_dir() / group
-    path = folder / f"{name}.yaml"
-    known = sorted(file.stem for file in folder.glob("[!_]*.yaml"))
+    path = config_dir() / group / f"{name}.yaml"
+    known = names_in(group)
     if name not in known:
         raise InputError(
             Problem(

@@ -57,7 +57,9 @@ def test_a_part_can_be_read_without_hydra() -> None:
 
 
 def test_an_unknown_part_lists_the_known_ones() -> None:
-    with pytest.raises(InputError, match=r"(?s)abdomen, lung, oasis, phantom.*did you mean 'lung'"):
+    with pytest.raises(
+        InputError, match=r"(?s)abdomen, lung, mixed, oasis, phantom.*did you mean 'lung'"
+    ):
         read_node("task", "lnug")
 
 

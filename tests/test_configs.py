@@ -24,6 +24,9 @@ def names(group: str) -> list[str]:
     return sorted(path.stem for path in (CONFIGS / group).glob("[!_]*.yaml"))
 
 
+TASKS = [name for name in names("task") if name != "mixed"]  # which is none by itself
+
+
 def composed(script: str, *overrides: str) -> dict[str, Any]:
     with initialize_config_dir(str(CONFIGS), version_base="1.3"):
         config = compose(script, overrides=[*overrides, "run_dir=unused"])
@@ -57,7 +60,7 @@ def test_floats_carry_a_decimal_point(path: Path) -> None:
 
 
 @pytest.mark.parametrize("model", names("model"))
-@pytest.mark.parametrize("task", names("task"))
+@pytest.mark.parametrize("task", TASKS)
 def test_every_task_and_model_compose_and_build(task: str, model: str) -> None:
     config = composed("train", f"task={task}", f"model={model}")
     build(config["model"])
@@ -67,7 +70,7 @@ def test_every_task_and_model_compose_and_build(task: str, model: str) -> None:
         assert isinstance(build(config["task"]), Task)
 
 
-@pytest.mark.parametrize("task", names("task"))
+@pytest.mark.parametrize("task", TASKS)
 def test_convex_brings_a_refinement_made_for_the_task_which_can_be_left_out(task: str) -> None:
     refine = build(composed("predict", f"task={task}", "model=convex")["refine"])
     assert isinstance(refine, Refine)
@@ -83,6 +86,12 @@ def test_every_experiment_composes(experiment: str) -> None:
     assert config["task"]
     build(config["model"])
     build(config["loss"])
+
+
+def test_a_mixed_run_names_its_tasks_and_has_none_of_its_own() -> None:
+    config = composed("train", "task=mixed", "mixed.only=[lung,oasis]")
+    assert config["mixed"] == {"only": ["lung", "oasis"]}
+    assert config.get("task") is None
 
 
 def test_a_task_brings_its_loss_and_the_command_line_wins_over_it() -> None:

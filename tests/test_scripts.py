@@ -1,6 +1,7 @@
 """The commands that users type, as users type them: in a process of their own."""
 
 import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -8,6 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
+import yaml
 
 ROOT = Path(__file__).parents[1]
 SMALL = ["device=cpu", "model.encoder=[4,6]", "model.decoder=[6]", "model.final=[4]",
@@ -73,6 +75,27 @@ def test_train_predict_evaluate_report(tmp_path: Path) -> None:
         "named",
         "runs",
     ]
+
+
+def test_every_task_of_a_mixed_run_is_composed_with_the_same_command_line(
+    phantoms: dict[str, Path],
+) -> None:
+    made = Path("data/phantom/lung_small_0")  # as if it were the 32 pairs that the task has
+    shutil.copytree(phantoms["lung"], made)
+    manifest = json.loads((made / "phantom.json").read_text())
+    (made / "phantom.json").write_text(json.dumps({**manifest, "pairs": 32}))
+    mixed = ["train", "task=mixed", "mixed.only=[phantom]", "trainer.max_steps=2"]
+    small = [option for option in SMALL if not option.startswith("task.")]
+    said = bad(*mixed[:2], "mixed.only=[phantom,lnug]", *small)
+    assert "different tasks out of abdomen, lung, oasis, phantom" in said
+    said = good(*mixed, "loss=mse", "seed=4", *small)
+    assert "next: python predict.py ckpt=runs/mixed_unet task=... split=val" in said
+    config = yaml.safe_load(Path("runs/mixed_unet/config.yaml").read_text())
+    assert set(config) >= {"model", "trainer", "mixed"}
+    assert not {"task", "data", "loss"} & set(config)
+    (task,) = config["mixed"]["tasks"].values()
+    assert task["loss"]["terms"]["similarity"]["_target_"] == "l2reg.losses.mse.MSE"
+    assert task["loss"]["weights"]["keypoints"] == 0.3
 
 
 def test_a_run_interrupted_from_the_keyboard_goes_on_as_if_nothing_had_happened() -> None:

@@ -64,7 +64,8 @@ def prepare_method(config: Mapping[str, Any], overridden: Sequence[str]) -> Meth
     rebuilt = None
     if config["ckpt"] is not None:
         named = Path(config["ckpt"])
-        rebuilt = rebuild(named, _laid_over(config, overridden))
+        task = name_of(config["task"]) if config.get("task") else None
+        rebuilt = rebuild(named, _laid_over(config, overridden), task)
         _check_same_task(config, rebuilt.config, named)
     base = dict(config) if rebuilt is None else rebuilt.config
     model = _without_training(config) if rebuilt is None else rebuilt.model

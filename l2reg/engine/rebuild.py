@@ -11,6 +11,7 @@ import torch
 from l2reg.config import build
 from l2reg.data.cases import Pair
 from l2reg.engine import checkpoint
+from l2reg.engine.mixed import of_one_task
 from l2reg.engine.warm_start import Origin
 from l2reg.files import content_digest
 from l2reg.problems import InputError, Problem
@@ -60,19 +61,21 @@ class Rebuilt:
         return notes
 
 
-def rebuild(named: Path, overrides: Mapping[str, Any]) -> Rebuilt:
+def rebuild(named: Path, overrides: Mapping[str, Any], task: str | None = None) -> Rebuilt:
     """Load a checkpoint and build its model.
 
     Args:
         named: Run folder (its best model) or checkpoint file.
         overrides: Dotted keys of the config to lay over that of the run: ``data.root``, ...
+        task: Which one of a run of mixed tasks.
 
     Raises:
-        InputError: If the checkpoint is missing, damaged, or does not fit its own config.
+        InputError: If the checkpoint is missing, damaged, does not fit its own config, or is of
+            mixed tasks of which none is named.
     """
     path = checkpoint.find(named)
     state = checkpoint.load(path)
-    config = deepcopy(state["config"])
+    config = of_one_task(deepcopy(state["config"]), task)
     for key, value in overrides.items():
         _set(config, key.split("."), value)
     model: torch.nn.Module = build(config["model"])

@@ -2,6 +2,7 @@
 
 import json
 import platform
+import re
 import subprocess
 from collections.abc import Iterator, Mapping
 from importlib.metadata import version
@@ -19,6 +20,7 @@ CONFIG = "config.yaml"
 METRICS = "metrics.jsonl"
 
 _MAY_CHANGE = ("resume", "overwrite", "device", "data.root", "data.cache", "trainer.max_steps")
+_OF_MIXED_TASK = re.compile(r"^mixed\.tasks\.[^.]+\.")
 _PACKAGES = ("l2reg", "torch", "monai", "numpy", "scipy", "nibabel", "hydra-core")
 
 
@@ -116,7 +118,7 @@ def _check_same(run_dir: Path, config: Mapping[str, Any]) -> None:
     changed = [
         key
         for key in sorted({*before, *now})
-        if before.get(key) != now.get(key) and key not in _MAY_CHANGE
+        if before.get(key) != now.get(key) and _OF_MIXED_TASK.sub("", key) not in _MAY_CHANGE
     ]
     if changed:
         raise InputError(

@@ -1,6 +1,6 @@
 """Put a training run together from its config."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -9,28 +9,28 @@ import torch
 from tqdm import tqdm
 
 from l2reg.config import build
-from l2reg.data.cases import Pair
-from l2reg.data.check import check_pairs, check_scans
-from l2reg.data.dataset import Dataset
 from l2reg.engine import checkpoint
 from l2reg.engine.hooks import Log, Picture, Progress, SaveLast, Validate
+from l2reg.engine.mixed import MixedBatches, MixedObjective, MixedValidation
+from l2reg.engine.parts import Part, open_parts
 from l2reg.engine.run_folder import describe_run, open_run
 from l2reg.engine.seeding import seed_everything
-from l2reg.engine.trainer import Hook, Settings, Trainer
+from l2reg.engine.trainer import Batches, Hook, Settings, Trainer
 from l2reg.engine.validation import Validation
 from l2reg.engine.warm_start import Origin, warm_start
 from l2reg.files import content_digest
 from l2reg.inference.device import autocast, pick_device
 from l2reg.inference.predictor import Predictor
 from l2reg.models.prediction import grid_of
-from l2reg.problems import InputError, Problem, raise_if_any
+from l2reg.problems import InputError, Problem
 
 
 def prepare_training(config: Mapping[str, Any]) -> Trainer:
     """Check everything, then build the trainer of a run, resumed if the config says so.
 
     Args:
-        config: As ``configs/train.yaml`` composes it, resolved.
+        config: As ``configs/train.yaml`` composes it, resolved; that of a mixed run has ``task``,
+            ``data`` and ``loss`` of every task below ``mixed.tasks``.
 
     Raises:
         InputError: For whatever is wrong with options, data or the run folder, before anything
@@ -39,41 +39,41 @@ def prepare_training(config: Mapping[str, Any]) -> Trainer:
     settings: Settings = build(config["trainer"])
     device = pick_device(config["device"])
     autocast(device, settings.precision)  # refuses an unknown one
-    raise_if_any(_unused_terms(config))
-    data: Dataset = build(config["data"], task=build(config["task"]))
     run_dir = Path(config["run_dir"])
-    val = _checked_pairs(data, settings)
+    parts = open_parts(config, validated=settings.validate_every > 0)
     seed_everything(config["seed"])
-    model: torch.nn.Module = build(config["model"])
-    if not any(parameter.requires_grad for parameter in model.parameters()):
-        raise InputError(_nothing_to_learn(config))
+    model = _model(config).to(device)
     origin = _origin(model, config)
-    batches = data.batches(
-        grid_of(model), batch_size=settings.batch_size, seed=config["seed"], device=device
+    trainer = Trainer(
+        model,
+        _objective(parts),
+        build(config["optimizer"], params=model.parameters()),
+        build(config["scheduler"]),
+        _batches(parts, model, settings, config["seed"], device),
+        settings,
     )
     keep = ("resume", "overwrite")
     state = open_run(run_dir, config, **{option: config[option] for option in keep})
-    model.to(device)
-    trainer = Trainer(
-        model,
-        build(config["loss"]),
-        build(config["optimizer"], params=model.parameters()),
-        build(config["scheduler"]),
-        batches,
-        settings,
-    )
-    _describe_training_set(data)
+    for part in parts.values():
+        part.describe()
     if state is not None:
         _resume(trainer, state)
         origin = Origin.of_run(state)
     describe_run(run_dir, config)
     extra = {"config": dict(config), "l2reg": version("l2reg"), "origin": origin.stored()}
-    extra["trained_on"] = origin.and_trained_on(_seen(data))
+    extra["trained_on"] = origin.and_trained_on(*(part.seen() for part in parts.values()))
     last = SaveLast(run_dir, extra)
     if state is None:
         last.save(trainer)
-    trainer.hooks = _hooks(trainer, run_dir, data, val, device, last)
+    trainer.hooks = _hooks(trainer, run_dir, parts, device, last)
     return trainer
+
+
+def _model(config: Mapping[str, Any]) -> torch.nn.Module:
+    model: torch.nn.Module = build(config["model"])
+    if not any(parameter.requires_grad for parameter in model.parameters()):
+        raise InputError(_nothing_to_learn(config))
+    return model
 
 
 def _origin(model: torch.nn.Module, config: Mapping[str, Any]) -> Origin:
@@ -83,27 +83,25 @@ def _origin(model: torch.nn.Module, config: Mapping[str, Any]) -> Origin:
     return warm_start(model, Path(config["init_from"]))
 
 
-def _checked_pairs(data: Dataset, settings: Settings) -> list[Pair]:
-    """Check all files of a run, and return its validation pairs."""
-    val = data.listed("val") if settings.validate_every else []
-    training = data.training_set
-    task, cache = data.release.task, data.volumes
-    problems = check_pairs([*training.listed, *val], task, cache, prealign=data.prealign)
-    problems += check_scans(training.scans, task, cache)
-    raise_if_any(problems)
-    return val
+def _objective(parts: Mapping[str, Part]) -> torch.nn.Module:
+    objectives = {name: part.objective for name, part in parts.items()}
+    return MixedObjective(objectives) if len(parts) > 1 else next(iter(objectives.values()))
 
 
-def _describe_training_set(data: Dataset) -> None:
-    training = data.training_set
-    where = data.release.folder
-    tqdm.write(
-        f"training on {len(training.listed)} pairs of one patient and {len(training.scans)} single "
-        f"scans below {where}"
-    )
-    if training.scored_images:
-        names = ", ".join(str(path.relative_to(where)) for path in training.scored_images)
-        tqdm.write(f"without labels and points, because their images are scored: {names}")
+def _batches(
+    parts: Mapping[str, Part],
+    model: torch.nn.Module,
+    settings: Settings,
+    seed: int,
+    device: torch.device,
+) -> Batches:
+    batches = {
+        name: part.data.batches(
+            grid_of(model), batch_size=settings.batch_size, seed=seed, device=device
+        )
+        for name, part in parts.items()
+    }
+    return MixedBatches(batches) if len(parts) > 1 else next(iter(batches.values()))
 
 
 def _resume(trainer: Trainer, state: Mapping[str, Any]) -> None:
@@ -120,19 +118,16 @@ def _resume(trainer: Trainer, state: Mapping[str, Any]) -> None:
 def _hooks(
     trainer: Trainer,
     run_dir: Path,
-    data: Dataset,
-    val: Sequence[Pair],
+    parts: Mapping[str, Part],
     device: torch.device,
     last: SaveLast,
 ) -> list[Hook]:
     settings = trainer.settings
     log = Log(run_dir, trainer)
     hooks: list[Hook] = [log]
-    if val:
-        reader = data.reader(grid_of(trainer.model))
-        predictor = Predictor(trainer.model, reader, device, settings.precision)
-        validation = Validation(predictor, val, trainer.objective)
-        chosen_on = [content_digest(pair.fixed.image) for pair in val]
+    if settings.validate_every:
+        validation = _validation(trainer, parts, device)
+        chosen_on = [content_digest(p.fixed.image) for part in parts.values() for p in part.val]
 
         def save_best(trainer: Trainer, scores: Mapping[str, float]) -> None:
             state = {"step": trainer.step, "model": trainer.model.state_dict(), **last.extra}
@@ -145,29 +140,15 @@ def _hooks(
     return [*hooks, last, Progress(trainer)]
 
 
-def _seen(data: Dataset) -> dict[str, str]:
-    """Return the digest of every image trained on, and whether with or without supervision."""
-    training = data.training_set
-    without = set(training.scored_images)
-    return {
-        content_digest(scan.image): "image" if scan.image in without else "supervised"
-        for scan in training.all_scans()
-    }
-
-
-def _unused_terms(config: Mapping[str, Any]) -> list[Problem]:
-    """Return what is wrong with a loss that would be 0 whatever the network does."""
-    weight = config["loss"]["weights"].get("inverse_consistency", 0.0)
-    if weight == 0 or config["trainer"]["symmetric"]:
-        return []
-    problem = Problem(
-        where="loss.weights.inverse_consistency",
-        what="needs both directions of a pair in one batch",
-        expected="trainer.symmetric=true",
-        found=f"weight {weight} and trainer.symmetric=false",
-        remedy="add trainer.symmetric=true, or set the weight to 0",
-    )
-    return [problem]
+def _validation(
+    trainer: Trainer, parts: Mapping[str, Part], device: torch.device
+) -> Validation | MixedValidation:
+    validations = {}
+    for name, part in parts.items():
+        reader = part.data.reader(grid_of(trainer.model))
+        predictor = Predictor(trainer.model, reader, device, trainer.settings.precision)
+        validations[name] = Validation(predictor, part.val, part.objective)
+    return MixedValidation(validations) if len(parts) > 1 else next(iter(validations.values()))
 
 
 def _nothing_to_learn(config: Mapping[str, Any]) -> Problem:

@@ -43,10 +43,14 @@ class Origin:
             chosen_on=sorted({*before.chosen_on, *state.get("chosen_on", ())}),
         )
 
-    def and_trained_on(self, seen: Mapping[str, str]) -> dict[str, str]:
+    def and_trained_on(self, *more: Mapping[str, str]) -> dict[str, str]:
         """Return all images ever trained on: ``supervised`` if they were so once."""
-        once = {digest for digest, how in self.trained_on.items() if how == "supervised"}
-        return {**self.trained_on, **seen, **dict.fromkeys(once, "supervised")}
+        merged: dict[str, str] = {}
+        for seen in (self.trained_on, *more):
+            for digest, how in seen.items():
+                if merged.get(digest) != "supervised":
+                    merged[digest] = how
+        return merged
 
     def stored(self) -> dict[str, Any]:
         """Return what a checkpoint keeps, for ``of_run``."""

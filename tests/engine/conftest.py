@@ -1,4 +1,4 @@
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,23 @@ def composed(phantoms: dict[str, Path]) -> Composed:
         if (plain.get("task") or {}).get("flavour"):
             plain["task"] |= {"flavour": flavour, "pairs": 3, "root": str(phantoms[flavour])}
         return plain
+
+    return made
+
+
+@pytest.fixture
+def mixed_run(tiny_run: Composed) -> Composed:
+    """Compose a run of mixed phantoms, ``mixed.tasks`` named as their flavours."""
+
+    def made(
+        *overrides: str, flavours: Sequence[str] = ("lung", "abdomen", "oasis")
+    ) -> dict[str, Any]:
+        config = tiny_run(*overrides)
+        alone = {flavour: tiny_run(*overrides, flavour=flavour) for flavour in flavours}
+        tasks = {name: {k: node.pop(k) for k in ("task", "data", "loss")}
+                 for name, node in alone.items()}  # fmt: skip
+        own = {key: value for key, value in config.items() if key not in ("task", "data", "loss")}
+        return {**own, "mixed": {"only": list(flavours), "tasks": tasks}}
 
     return made
 
