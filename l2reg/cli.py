@@ -14,13 +14,18 @@ from l2reg.data.check import check_dataset
 from l2reg.data.dataset import Dataset
 from l2reg.data.phantom import FLAVOURS, MANIFEST, SIZES, make_phantom, phantom_task
 from l2reg.data.task import Task
+from l2reg.engine.rebuild import rebuild
 from l2reg.evaluation.rank_files import read_tasks
 from l2reg.evaluation.rank_table import ranking_text
 from l2reg.evaluation.ranking import METHODS, rank
 from l2reg.evaluation.readings import doubts
 from l2reg.evaluation.rules import RULES
 from l2reg.inference.export import check_grid
+from l2reg.inference.device import pick_device
+from l2reg.inference.predictor import Predictor
+from l2reg.inference.propagation import searching_predictor, segment_by_propagation
 from l2reg.inference.register import PRESETS, register_files
+from l2reg.models.prediction import grid_of
 from l2reg.problems import InputError, Problem, raise_if_any, told_plainly
 from l2reg.submission.bundle import join_bundles
 from l2reg.submission.check import check_submission, official_names
@@ -75,6 +80,23 @@ def _parser() -> argparse.ArgumentParser:
     register.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
     register.set_defaults(run=_register)
 
+    propagate = commands.add_parser(
+        "segment-by-propagation", help="label training scans by registering labelled ones to them"
+    )
+    propagate.add_argument(
+        "data", nargs="?", type=Path, default=os.environ.get("L2REG_DATA", "data"), help="data root"
+    )
+    propagate.add_argument("--task", choices=TASKS, help="not needed for a phantom")
+    propagate.add_argument(
+        "--out", type=Path, required=True, help="folder to write to: data.pseudo_labels.root=OUT"
+    )
+    propagate.add_argument("--ckpt", type=Path, help="network to register with; else model=convex")
+    propagate.add_argument(
+        "--atlases", type=_positive, default=3, help="labelled scans that vote on each"
+    )
+    propagate.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
+    propagate.set_defaults(run=_propagate, layout="auto", pairs=None)
+
     ranked = commands.add_parser("rank", help="rank teams as the challenge does")
     ranked.add_argument(
         "results",
@@ -115,6 +137,13 @@ def _add_submission_commands(
     bundle.add_argument("sources", nargs="+", type=Path, help="zips or folders of predict.py")
     bundle.add_argument("--out", type=Path, required=True, help="the zip to write")
     bundle.set_defaults(run=_bundle)
+
+
+def _positive(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"must be 1 or more, got {number}")
+    return number
 
 
 def _check(options: argparse.Namespace) -> None:
@@ -210,6 +239,25 @@ def _register(options: argparse.Namespace) -> None:
     for path in (written.warped, written.transform, written.picture):
         print(path)
     print(f"{time.perf_counter() - begin:.1f} s")
+
+
+def _propagate(options: argparse.Namespace) -> None:
+    tasks = _tasks_to_check(options)
+    if len(tasks) > 1:
+        problem = Problem("--task", "is missing", ", ".join(TASKS), "no task", "add --task abdomen")
+        raise InputError(problem)
+    keep_freed_memory()
+    data, device = _open(tasks[0], options), pick_device(options.device)
+    if options.ckpt is None:
+        predictor = searching_predictor(data, device)
+    else:
+        rebuilt = rebuild(options.ckpt, {}, data.task.name)
+        data = replace(data, prealign=rebuilt.config["data"]["prealign"])
+        reader = data.reader(grid_of(rebuilt.model))
+        predictor = Predictor(rebuilt.model.to(device), reader, device, "float32")
+    written = segment_by_propagation(data, predictor, options.out, n_atlases=options.atlases)
+    print(f"{len(written)} label maps below {options.out}")
+    print(f"train with them: python train.py ... data.pseudo_labels.root={options.out}")
 
 
 def _rank(options: argparse.Namespace) -> None:

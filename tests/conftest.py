@@ -1,4 +1,5 @@
 import os
+import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -73,6 +74,22 @@ def phantoms(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     for flavour in ("lung", "abdomen", "oasis"):
         make_phantom(flavour, root / flavour, n_pairs=3, size="small", seed=0)
     return {flavour: root / flavour for flavour in ("lung", "abdomen", "oasis")}
+
+
+@pytest.fixture
+def half_labelled_brains(phantoms: dict[str, Path], tmp_path: Path) -> Path:
+    """Phantom brains of which scan 2 has lost its labels; those and all others lie in ``given``."""
+    root = tmp_path / "brains"
+    shutil.copytree(phantoms["oasis"], root)
+    folder = root / "task_03"
+    for labels in folder.rglob("*seg*.nii.gz"):
+        image = labels.with_name(labels.name.replace("seg35", "norm").replace("seg", "img"))
+        target = tmp_path / "given" / image.relative_to(folder)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(labels, target)
+    for labels in folder.rglob("*0002_MR1/aligned_seg35.nii.gz"):
+        labels.unlink()
+    return root
 
 
 def write_volume(

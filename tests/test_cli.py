@@ -6,7 +6,9 @@ import pytest
 import torch
 
 from l2reg.cli import main
+from l2reg.config import build, read_node
 from l2reg.data.task import Task
+from l2reg.engine import checkpoint
 from l2reg.evaluation.pair_scores import PairScores
 from l2reg.evaluation.rules import RULES
 from l2reg.evaluation.score_files import write_scores
@@ -168,3 +170,26 @@ def test_a_team_ranked_twice_is_refused(results: Callable[..., Path]) -> None:
     with pytest.raises(SystemExit) as stop:
         main(["rank", path, "--resamples", "0"])
     assert "resamples: are too few" in str(stop.value.code)
+
+
+def test_pseudo_labels_are_written_and_trained_with(
+    half_labelled_brains: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    node = read_node("model", "unet") | {"encoder": [4, 6], "decoder": [6], "final": [4]}
+    config = {"model": node, "data": read_node("data", "default")}
+    state = {"config": config, "model": build(node).state_dict(), "trained_on": {}}
+    checkpoint.save(Path("network.pt"), state)
+    main(["segment-by-propagation", str(half_labelled_brains), "--out", "pseudo",
+          "--ckpt", "network.pt", "--device", "cpu"])  # fmt: skip
+    said = capsys.readouterr().out
+    assert "1 label maps below pseudo" in said
+    assert "data.pseudo_labels.root=pseudo" in said
+    assert Path("pseudo/OASIS_OAS1_0002_MR1/aligned_norm.nii.gz").is_file()
+
+
+def test_propagation_needs_one_task(lung_2021: Path) -> None:
+    with pytest.raises(SystemExit) as stop:
+        main(["segment-by-propagation", str(lung_2021), "--out", "pseudo"])
+    assert "add --task abdomen" in str(stop.value.code)
+    with pytest.raises(SystemExit):
+        main(["segment-by-propagation", str(lung_2021), "--out", "pseudo", "--atlases", "0"])

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import yaml
 from hydra import compose, initialize_config_dir
+from hydra.core.hydra_config import HydraConfig
 from hydra.errors import ConfigCompositionException, MissingConfigException
 from omegaconf import OmegaConf
 
@@ -29,8 +30,10 @@ TASKS = [name for name in names("task") if name != "mixed"]  # which is none by 
 
 def composed(script: str, *overrides: str) -> dict[str, Any]:
     with initialize_config_dir(str(CONFIGS), version_base="1.3"):
-        config = compose(script, overrides=[*overrides, "run_dir=unused"])
-    plain: dict[str, Any] = OmegaConf.to_container(config, resolve=True)  # type: ignore[assignment]
+        config = compose(script, overrides=list(overrides), return_hydra_config=True)
+    HydraConfig.instance().set_config(config)  # run_dir and init_from ask it for what was chosen
+    own = OmegaConf.masked_copy(config, [key for key in config if key != "hydra"])
+    plain: dict[str, Any] = OmegaConf.to_container(own, resolve=True)  # type: ignore[assignment]
     return plain
 
 
@@ -92,6 +95,19 @@ def test_a_mixed_run_names_its_tasks_and_has_none_of_its_own() -> None:
     config = composed("train", "task=mixed", "mixed.only=[lung,oasis]")
     assert config["mixed"] == {"only": ["lung", "oasis"]}
     assert config.get("task") is None
+
+
+def test_every_stage_starts_from_the_one_before() -> None:
+    chain = [composed("train", f"experiment={stage}", "task=abdomen")
+             for stage in ("pretrain", "noisy_labels", "finetune")]  # fmt: skip
+    assert [stage["init_from"] for stage in chain] == [None, *(s["run_dir"] for s in chain[:2])]
+    assert [stage["run_dir"] for stage in chain] == [
+        f"runs/abdomen_unet_{stage}" for stage in ("pretrain", "noisy_labels", "finetune")
+    ]
+    assert chain[0]["loss"]["weights"]["dice"] == 0
+    assert chain[1]["data"]["pseudo_labels"]["root"] == "pseudo_labels/abdomen"
+    assert chain[2]["data"]["pseudo_labels"]["root"] is None
+    assert [stage["loss"]["weights"]["dice"] for stage in chain[1:]] == [1.0, 1.0]
 
 
 def test_a_task_brings_its_loss_and_the_command_line_wins_over_it() -> None:

@@ -15,6 +15,7 @@ class Scan:
         image: Its file; where it was looked for if it is missing.
         labels: Segmentation, if there is one.
         mask: Region of interest, if there is one.
+        label_weight: How much the labels count in a loss: 1, or less for pseudo-labels.
     """
 
     id: int
@@ -23,6 +24,7 @@ class Scan:
     image: Path
     labels: Path | None
     mask: Path | None
+    label_weight: float = 1.0
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ from l2reg.data.cases import Pair, Scan
 from l2reg.data.layouts import Release, open_release
 from l2reg.data.pairs import RandomPairs, Sampling
 from l2reg.data.prealign import Prealign, Search
+from l2reg.data.pseudo_labels import PseudoLabels
 from l2reg.data.reader import Grid, PairReader
 from l2reg.data.task import Task
 from l2reg.files import content_digest
@@ -57,6 +58,7 @@ class Dataset:
         prealign_search: What finds the map where that takes a search.
         cache: Folder of preprocessed volumes, or ``None``.
         sampling: How training pairs are chosen.
+        pseudo_labels: Labels for training scans that have none.
         augment: Random transform of training pairs, or ``None``.
     """
 
@@ -69,6 +71,7 @@ class Dataset:
     prealign_search: Search
     cache: str | Path | None
     sampling: Sampling
+    pseudo_labels: PseudoLabels
     augment: Augment | None
 
     @cached_property
@@ -106,6 +109,7 @@ class Dataset:
 
         An image that is scored under another name (its bytes are the same) stays, without its
         labels and points; ``sampling.val_images`` adds the validation pairs in the same way.
+        Neither gets pseudo-labels.
         """
         release = self.release
         scored = [*self._official("val"), *self._official("test")]
@@ -131,12 +135,20 @@ class Dataset:
             scans += [] if self.task.intra_patient else _each_scan(val)
         return TrainingSet(
             listed=[
-                pair.images_only() if {pair.fixed.image, pair.moving.image} & shared else pair
+                pair.images_only()
+                if {pair.fixed.image, pair.moving.image} & shared
+                else replace(pair, fixed=self._taught(pair.fixed), moving=self._taught(pair.moving))
                 for pair in listed
             ],
-            scans=[replace(s, labels=None) if s.image in shared else s for s in scans],
+            scans=[
+                replace(scan, labels=None) if scan.image in shared else self._taught(scan)
+                for scan in scans
+            ],
             scored_images=sorted(shared),
         )
+
+    def _taught(self, scan: Scan) -> Scan:
+        return self.pseudo_labels.given_to(scan, self.release.folder)
 
     @property
     def volumes(self) -> Cache:

@@ -88,8 +88,8 @@ class PairReader:
 
         - ``fixed``, ``moving``: images in [0, 1], ``(1, 1, i, j, k)``;
         - ``fixed_mask``, ``moving_mask``: 1 inside, 0 outside; 1 everywhere without a mask file;
-        - ``fixed_labels``, ``moving_labels``: integers; ``label_weight``, ``(1,)``: 1 if both scans
-          have them, 0 if either has none;
+        - ``fixed_labels``, ``moving_labels``: integers; ``label_weight``, ``(1,)``: how much
+          they count, 0 if either scan has none;
         - ``fixed_points``, ``moving_points``: keypoints in voxels, ``(1, n, 3)``, n may be 0;
           ``point_weights``, ``(1, n)``: 1 for each;
         - ``spacing_mm``, ``(1, 3)``: size of a working voxel;
@@ -137,10 +137,11 @@ class PairReader:
 
     def _labels(self, pair: Pair, opened: Opened) -> dict[str, Tensor]:
         both = pair.fixed.labels is not None and pair.moving.labels is not None
+        weight = min(pair.fixed.label_weight, pair.moving.label_weight)
         return {
             "fixed_labels": self.labels(pair.fixed, opened),
             "moving_labels": self.labels(pair.moving, opened),
-            "label_weight": torch.tensor([float(both)]),
+            "label_weight": torch.tensor([weight if both else 0.0]),
         }
 
     def _keypoints(self, pair: Pair) -> dict[str, Tensor]:

@@ -37,6 +37,11 @@ class Part:
             f"training on {len(training.listed)} pairs of one patient and {len(training.scans)} "
             f"single scans below {where}"
         )
+        pseudo = self.data.pseudo_labels
+        if taught := pseudo.count(training.all_scans()):
+            tqdm.write(
+                f"{taught} of the scans with labels of {pseudo.root}, weight {pseudo.weight}"
+            )
         if training.scored_images:
             names = ", ".join(str(path.relative_to(where)) for path in training.scored_images)
             tqdm.write(f"without labels and points, because their images are scored: {names}")
@@ -56,7 +61,11 @@ class Part:
         task, cache = self.data.release.task, self.data.volumes
         listed = [*training.listed, *self.val]
         problems = check_pairs(listed, task, cache, prealign=self.data.prealign)
-        return problems + check_scans(training.scans, task, cache)
+        problems += check_scans(training.scans, task, cache)
+        pseudo = self.data.pseudo_labels
+        if pseudo.root is not None and not pseudo.count(training.all_scans()):
+            problems.append(_gives_no_labels(self.data))
+        return problems
 
 
 def open_parts(config: Mapping[str, Any], *, validated: bool) -> dict[str, Part]:
@@ -79,6 +88,17 @@ def open_parts(config: Mapping[str, Any], *, validated: bool) -> dict[str, Part]
 def _open(node: Mapping[str, Any], *, validated: bool) -> Part:
     data: Dataset = build(node["data"], task=build(node["task"]))
     return Part(data, build(node["loss"]), data.listed("val") if validated else [])
+
+
+def _gives_no_labels(data: Dataset) -> Problem:
+    return Problem(
+        where=f"data.pseudo_labels.root={data.pseudo_labels.root}",
+        what="has labels for no training scan that lacks them",
+        expected=f"label maps under the names that the scans have below {data.release.folder}",
+        found="none",
+        remedy=f"l2reg segment-by-propagation writes them; leave it out for task {data.task.name} "
+        "if all its scans have labels",
+    )
 
 
 def _unused_terms(node: Mapping[str, Any], config: Mapping[str, Any]) -> list[Problem]:

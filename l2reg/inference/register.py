@@ -16,6 +16,7 @@ from l2reg.geometry.resize import resize_field, resize_image, voxel_ratio
 from l2reg.geometry.warp import warp
 from l2reg.inference.device import pick_device
 from l2reg.interop.itk import write_warp
+from l2reg.optimise.refine import refine_for
 from l2reg.problems import InputError, Problem
 from l2reg.reporting.figures import RegisteredPair, pair_figure
 from l2reg.shapes import Affine, Batch, Field, Shape3
@@ -127,8 +128,7 @@ def _registered(batch: Batch, preset: str) -> Field:
     i, j, k = batch["fixed"].shape[2:]
     half = _resized(batch, ((i + 1) // 2, (j + 1) // 2, (k + 1) // 2))
     disp = build(read_node("model", "convex"))(half).disp
-    settings = read_node("task_refine", f"{preset}_gauss_newton")["refine"]
-    refine = build({**read_node("refine", "gauss_newton"), **settings})
+    refine = refine_for(preset)
     working = half if refine.grid == "half" else batch
     return resize_field(refine(working, disp), (i, j, k))
 

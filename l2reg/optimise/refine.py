@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import torch
 
+from l2reg.config import build, read_node
 from l2reg.data.reader import Grid
 from l2reg.geometry.resize import resample, resize_image, voxel_ratio
 from l2reg.geometry.unfold import unfolded
@@ -77,6 +78,17 @@ class Refine:
                 Steps(control, most, self.tolerance, self.solver),
             )
         return unfolded(disp, least=_LEAST_VOLUME) if self.diffeomorphic else disp
+
+
+def refine_for(task: str) -> Refine:
+    """Return the refinement that ``refine=gauss_newton`` is for a task.
+
+    Raises:
+        InputError: If there are no settings for it.
+    """
+    settings = read_node("task_refine", f"{task}_gauss_newton")["refine"]
+    refine: Refine = build({**read_node("refine", "gauss_newton"), **settings})
+    return refine
 
 
 def _coarser(shape: Shape3, factor: int) -> Shape3:

@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 from hydra import compose, initialize_config_dir
+from hydra.core.hydra_config import HydraConfig
 from omegaconf import OmegaConf
 
 from l2reg.config import config_dir
@@ -17,8 +18,12 @@ def composed(phantoms: dict[str, Path]) -> Composed:
 
     def made(script: str, *overrides: str, flavour: str = "lung") -> dict[str, Any]:
         with initialize_config_dir(str(config_dir()), version_base="1.3"):
-            config = compose(script, overrides=[*overrides, "run_dir=run"])
-        plain: dict[str, Any] = OmegaConf.to_container(config, resolve=True)  # type: ignore[assignment]
+            config = compose(
+                script, overrides=[*overrides, "run_dir=run"], return_hydra_config=True
+            )
+        HydraConfig.instance().set_config(config)  # which init_from may ask for what was chosen
+        own = OmegaConf.masked_copy(config, [key for key in config if key != "hydra"])
+        plain: dict[str, Any] = OmegaConf.to_container(own, resolve=True)  # type: ignore[assignment]
         if (plain.get("task") or {}).get("flavour"):
             plain["task"] |= {"flavour": flavour, "pairs": 3, "root": str(phantoms[flavour])}
         return plain

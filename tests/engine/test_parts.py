@@ -1,9 +1,11 @@
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from l2reg.engine.parts import open_parts
+from l2reg.problems import InputError
 
 TinyRun = Callable[..., dict[str, Any]]
 
@@ -17,6 +19,23 @@ def test_a_run_has_a_part_for_each_of_its_tasks(mixed_run: TinyRun, tiny_run: Ti
 def test_without_validation_no_validation_pair_is_opened(tiny_run: TinyRun) -> None:
     (part,) = open_parts(tiny_run(), validated=False).values()
     assert part.val == []
+
+
+def test_a_folder_without_any_label_that_is_needed_is_refused(tiny_run: TinyRun) -> None:
+    Path("empty").mkdir()
+    config = tiny_run("data.pseudo_labels.root=empty")
+    with pytest.raises(InputError, match=r"(?s)root=empty: has labels for no training scan"):
+        open_parts(config, validated=False)
+
+
+def test_pseudo_labels_are_counted(
+    tiny_run: TinyRun, half_labelled_brains: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = tiny_run("data.pseudo_labels.root=given", flavour="oasis")
+    config["task"]["root"] = str(half_labelled_brains)
+    (part,) = open_parts(config, validated=False).values()
+    part.describe()
+    assert "1 of the scans with labels of given, weight 0.3\n" in capsys.readouterr().out
 
 
 def test_what_is_trained_on_is_printed_and_scored_images_are_named(

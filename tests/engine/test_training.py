@@ -243,6 +243,31 @@ def test_every_experiment_takes_two_steps(tiny_run: TinyRun, experiment: str) ->
     assert trainer.step == 2
 
 
+def test_pretraining_noisy_labels_and_fine_tuning_follow_each_other(
+    tiny_run: TinyRun, half_labelled_brains: Path
+) -> None:
+    seen = {}
+    stages = {"pretrain": "init_from=null", "noisy_labels": "init_from=pretrain",
+              "finetune": "init_from=noisy_labels"}  # fmt: skip
+    for stage, start in stages.items():
+        options = [f"experiment={stage}", start, "trainer.validate_every=0", "trainer.max_steps=1"]
+        if stage == "noisy_labels":
+            options.append("data.pseudo_labels.root=given")
+        config = tiny_run(*options, flavour="oasis")
+        config["task"]["root"] = str(half_labelled_brains)
+        trainer = prepare_training({**config, "run_dir": stage})
+        trainer.run()
+        drawn = [trainer.batches.draw(step, 0) for step in range(20)]  # type: ignore[attr-defined]
+        samples = {pair: trainer.batches.read(pair) for pair in drawn}  # type: ignore[attr-defined]
+        seen[stage] = {round(float(sample["label_weight"]), 2) for sample in samples.values()}
+        assert ("dice" in trainer.objective.terms) == (stage != "pretrain")  # type: ignore[operator]
+    assert seen["noisy_labels"] == {0.3, 1.0}
+    assert seen["finetune"] == {0.0, 1.0}
+    assert checkpoint.load(Path("finetune/last.pt"))["origin"]["started_from"] == [
+        "pretrain/last.pt (step 1)", "noisy_labels/last.pt (step 1)"
+    ]  # fmt: skip
+
+
 @pytest.mark.gpu
 def test_a_run_on_the_gpu_trains_and_validates(tiny_run: TinyRun) -> None:
     prepare_training(tiny_run("device=cuda", "trainer.precision=bf16")).run()
