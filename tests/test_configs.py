@@ -110,6 +110,31 @@ def test_every_stage_starts_from_the_one_before() -> None:
     assert [stage["loss"]["weights"]["dice"] for stage in chain[1:]] == [1.0, 1.0]
 
 
+@pytest.mark.parametrize(
+    ("task", "similarity", "taught_by", "symmetric"),
+    [
+        ("abdomen", "mind.MIND", {"dice"}, False),
+        ("lung", "mind.MIND", {"keypoints"}, False),
+        ("oasis", "local_ncc.LocalNCC", {"dice"}, True),
+    ],
+)
+def test_every_task_brings_the_recipe_that_does_well_on_it(
+    task: str, similarity: str, taught_by: set[str], symmetric: bool
+) -> None:
+    config = composed("train", f"task={task}")
+    loss = config["loss"]
+    assert loss["terms"]["similarity"]["_target_"].endswith(similarity)
+    weights = {name for name in ("dice", "keypoints") if loss["weights"][name] > 0}
+    assert weights == taught_by
+    assert config["trainer"]["symmetric"] == symmetric
+    assert config["model"]["grid"] == "half"
+
+
+def test_a_freeze_schedule_can_be_given_on_the_command_line() -> None:
+    config = composed("train", "trainer.freeze={down*: 500, up.0*: 3}")
+    assert build(config["trainer"]).freeze == {"down*": 500, "up.0*": 3}
+
+
 def test_a_task_brings_its_loss_and_the_command_line_wins_over_it() -> None:
     def similarity(*overrides: str) -> str:
         config = composed("train", *overrides)
