@@ -7,6 +7,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import TypeAlias
 
 from l2reg.allocator import keep_freed_memory
 from l2reg.config import build, read_node
@@ -20,8 +21,8 @@ from l2reg.evaluation.rank_table import ranking_text
 from l2reg.evaluation.ranking import METHODS, rank
 from l2reg.evaluation.readings import doubts
 from l2reg.evaluation.rules import RULES
-from l2reg.inference.export import check_grid
 from l2reg.inference.device import pick_device
+from l2reg.inference.export import check_grid
 from l2reg.inference.predictor import Predictor
 from l2reg.inference.propagation import searching_predictor, segment_by_propagation
 from l2reg.inference.register import PRESETS, register_files
@@ -31,6 +32,8 @@ from l2reg.submission.bundle import join_bundles
 from l2reg.submission.check import check_submission, official_names
 
 TASKS = ("abdomen", "lung", "oasis")
+
+Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -80,22 +83,7 @@ def _parser() -> argparse.ArgumentParser:
     register.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
     register.set_defaults(run=_register)
 
-    propagate = commands.add_parser(
-        "segment-by-propagation", help="label training scans by registering labelled ones to them"
-    )
-    propagate.add_argument(
-        "data", nargs="?", type=Path, default=os.environ.get("L2REG_DATA", "data"), help="data root"
-    )
-    propagate.add_argument("--task", choices=TASKS, help="not needed for a phantom")
-    propagate.add_argument(
-        "--out", type=Path, required=True, help="folder to write to: data.pseudo_labels.root=OUT"
-    )
-    propagate.add_argument("--ckpt", type=Path, help="network to register with; else model=convex")
-    propagate.add_argument(
-        "--atlases", type=_positive, default=3, help="labelled scans that vote on each"
-    )
-    propagate.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
-    propagate.set_defaults(run=_propagate, layout="auto", pairs=None)
+    _add_propagation(commands)
 
     ranked = commands.add_parser("rank", help="rank teams as the challenge does")
     ranked.add_argument(
@@ -114,9 +102,26 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _add_submission_commands(
-    commands: "argparse._SubParsersAction[argparse.ArgumentParser]",
-) -> None:
+def _add_propagation(commands: Commands) -> None:
+    propagate = commands.add_parser(
+        "segment-by-propagation", help="label training scans by registering labelled ones to them"
+    )
+    propagate.add_argument(
+        "data", nargs="?", type=Path, default=os.environ.get("L2REG_DATA", "data"), help="data root"
+    )
+    propagate.add_argument("--task", choices=TASKS, help="not needed for a phantom")
+    propagate.add_argument(
+        "--out", type=Path, required=True, help="folder to write to: data.pseudo_labels.root=OUT"
+    )
+    propagate.add_argument("--ckpt", type=Path, help="network to register with; else model=convex")
+    propagate.add_argument(
+        "--atlases", type=_positive, default=3, help="labelled scans that vote on each"
+    )
+    propagate.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
+    propagate.set_defaults(run=_propagate, layout="auto", pairs=None)
+
+
+def _add_submission_commands(commands: Commands) -> None:
     submitted = commands.add_parser(
         "check-submission", help="list all that the organisers would refuse a zip for"
     )

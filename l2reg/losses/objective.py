@@ -93,11 +93,16 @@ class Objective(nn.Module):
 
 
 def comparable(disp: Field, batch: Batch) -> Mask:
-    """Return 1 inside the fixed mask where ``disp`` looks up inside the moving volume, else 0."""
+    """Return 1 inside the fixed mask where ``disp`` looks up inside the moving volume, else 0.
+
+    The whole fixed mask where it looks up nothing inside: leaving must not pay.
+    """
     coords = disp.detach() + voxel_grid(disp)
     last = coords.new_tensor(batch["moving"].shape[2:]).view(3, 1, 1, 1) - 1
     inside = ((coords >= 0) & (coords <= last)).all(dim=1, keepdim=True)
-    return batch["fixed_mask"] * inside
+    seen = batch["fixed_mask"] * inside
+    lost = seen.flatten(1).sum(dim=1).view(-1, 1, 1, 1, 1) == 0
+    return torch.where(lost, batch["fixed_mask"], seen)
 
 
 def masked_mean(values: Image, mask: Mask) -> PerPair:

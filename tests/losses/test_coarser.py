@@ -17,7 +17,7 @@ def batch(rng: torch.Generator) -> dict[str, torch.Tensor]:
         "fixed_mask": (position < 4).float(), "moving_mask": torch.ones(1, 1, *FINE),
         "fixed_labels": position.to(torch.int16), "moving_labels": position.to(torch.int16),
         "fixed_points": points, "moving_points": points + 1, "point_weights": torch.ones(1, 6),
-        "spacing_mm": torch.tensor([[1.0, 1.5, 2.0]]), "has_labels": torch.ones(1),
+        "spacing_mm": torch.tensor([[1.0, 1.5, 2.0]]), "label_weight": torch.ones(1),
     }  # fmt: skip
 
 
@@ -28,7 +28,7 @@ def test_every_second_voxel_is_kept_where_the_grid_is_halved(rng: torch.Generato
     torch.testing.assert_close(coarse["fixed"][:, :, inner], fine["fixed"][:, :, 2:-2:2, ::2, ::2])
     for name in ("fixed_mask", "moving_mask", "fixed_labels", "moving_labels"):
         torch.testing.assert_close(coarse[name], fine[name][:, :, ::2, ::2, ::2])
-    assert coarse["has_labels"] is fine["has_labels"]
+    assert coarse["label_weight"] is fine["label_weight"]
 
 
 def test_millimetres_stay_millimetres(rng: torch.Generator) -> None:

@@ -221,6 +221,14 @@ def test_only_what_is_looked_up_inside_both_volumes_is_compared(
     assert (aligned(image, image, disp).mask == mask).all()
 
 
+def test_a_field_that_leaves_the_volume_altogether_does_not_get_away_with_it() -> None:
+    image = torch.ones(2, 1, *SHAPE)
+    disp = torch.zeros(2, 3, *SHAPE)
+    disp[1] = 1000.0
+    mask = comparable(disp, {"moving": image, "fixed_mask": image})
+    assert (mask == 1).all()
+
+
 def test_the_masked_mean_is_the_mean_of_what_is_inside() -> None:
     values = torch.arange(24.0).view(2, 2, 1, 2, 3)
     mask = torch.tensor([[1.0, 0, 0], [0, 0, 1]]).view(1, 1, 1, 2, 3).repeat(2, 1, 1, 1, 1)
