@@ -23,6 +23,7 @@ from l2reg.evaluation.readings import doubts
 from l2reg.evaluation.rules import RULES
 from l2reg.inference.device import pick_device
 from l2reg.inference.export import check_grid
+from l2reg.inference.keypoints import write_keypoints
 from l2reg.inference.predictor import Predictor
 from l2reg.inference.propagation import searching_predictor, segment_by_propagation
 from l2reg.inference.register import PRESETS, register_files
@@ -83,7 +84,7 @@ def _parser() -> argparse.ArgumentParser:
     register.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
     register.set_defaults(run=_register)
 
-    _add_propagation(commands)
+    _add_training_aids(commands)
 
     ranked = commands.add_parser("rank", help="rank teams as the challenge does")
     ranked.add_argument(
@@ -102,7 +103,7 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _add_propagation(commands: Commands) -> None:
+def _add_training_aids(commands: Commands) -> None:
     propagate = commands.add_parser(
         "segment-by-propagation", help="label training scans by registering labelled ones to them"
     )
@@ -119,6 +120,16 @@ def _add_propagation(commands: Commands) -> None:
     )
     propagate.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
     propagate.set_defaults(run=_propagate, layout="auto", pairs=None)
+
+    points = commands.add_parser(
+        "keypoints", help="find keypoints to train on for pairs of one patient that have none"
+    )
+    points.add_argument(
+        "data", nargs="?", type=Path, default=os.environ.get("L2REG_DATA", "data"), help="data root"
+    )
+    points.add_argument("--task", choices=TASKS, help="not needed for a phantom")
+    points.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
+    points.set_defaults(run=_keypoints, layout="auto", pairs=None)
 
 
 def _add_submission_commands(commands: Commands) -> None:
@@ -246,13 +257,25 @@ def _register(options: argparse.Namespace) -> None:
     print(f"{time.perf_counter() - begin:.1f} s")
 
 
-def _propagate(options: argparse.Namespace) -> None:
+def _open_one(options: argparse.Namespace) -> Dataset:
     tasks = _tasks_to_check(options)
     if len(tasks) > 1:
         problem = Problem("--task", "is missing", ", ".join(TASKS), "no task", "add --task abdomen")
         raise InputError(problem)
+    return _open(tasks[0], options)
+
+
+def _keypoints(options: argparse.Namespace) -> None:
     keep_freed_memory()
-    data, device = _open(tasks[0], options), pick_device(options.device)
+    data = _open_one(options)
+    predictor = searching_predictor(data, pick_device(options.device))
+    for path, count in write_keypoints(data, predictor).items():
+        print(f"{path}: {count} keypoints")
+
+
+def _propagate(options: argparse.Namespace) -> None:
+    keep_freed_memory()
+    data, device = _open_one(options), pick_device(options.device)
     if options.ckpt is None:
         predictor = searching_predictor(data, device)
     else:

@@ -1,3 +1,4 @@
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -193,3 +194,15 @@ def test_propagation_needs_one_task(lung_2021: Path) -> None:
     assert "add --task abdomen" in str(stop.value.code)
     with pytest.raises(SystemExit):
         main(["segment-by-propagation", str(lung_2021), "--out", "pseudo", "--atlases", "0"])
+
+
+def test_keypoints_are_made_where_a_pair_has_none(
+    phantoms: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = tmp_path / "lungs"
+    shutil.copytree(phantoms["lung"], root)
+    missing = sorted(root.rglob("keypoints/*.csv"))[0]
+    missing.unlink()
+    main(["keypoints", str(root), "--device", "cpu"])
+    assert f"{missing}: " in capsys.readouterr().out
+    assert missing.is_file()

@@ -135,7 +135,7 @@ def test_a_run_interrupted_from_the_keyboard_goes_on_as_if_nothing_had_happened(
         (["train", "data.layout=2022"], ["data.layout=2022", "auto"]),
         (["train", "device=cuda:9"], ["device=cuda:9"]),
         (["train", "trainer.precision=fp8"], ["float32 or bf16"]),
-        (["train", "model.head=afine"], ["displacement or velocity"]),
+        (["train", "model.head=afine"], ["displacement, velocity"]),
         (["train", "data.augment.rotatoin=3"], ["rotatoin"]),
         (["predict", "ckpt=nowhere"], ["nowhere", "is missing"]),
         (["predict"], ["ckpt=RUN"]),
