@@ -2,8 +2,8 @@
 
 python -m benchmarks.bench_convex --size 256 256 256 --stride 4 --radius 4
 
-The search works on half of the size, as ``model.grid=half`` does: the capture range is twice stride
-times radius voxels. The moving scan is the fixed one, shifted; prints by how much the search is off.
+The search works on half of the size, as ``model.grid=half`` does: the capture range is twice
+stride times radius voxels. The moving scan is the fixed one, shifted; prints how far off it ends.
 """
 
 import argparse
