@@ -17,6 +17,12 @@ from l2reg.problems import InputError, Problem
 
 ALLOWED = ("l2reg.", "torch.nn.", "torch.optim.", "monai.")
 
+_PLAIN = {
+    int: ((int,), "an integer"),
+    float: ((int, float), "a number"),
+    bool: ((bool,), "true or false"),
+}
+
 
 def build(node: Any, **more: Any) -> Any:
     """Return the object that a config node describes.
@@ -37,6 +43,7 @@ def build(node: Any, **more: Any) -> Any:
         target = locate(node["_target_"])
         arguments = {**built, **more}
         _check_arguments(node["_target_"], target, arguments)
+        _check_types(node["_target_"], target, arguments)
         try:
             return target(**arguments)
         except (ValueError, TypeError) as error:
@@ -92,6 +99,22 @@ def _check_arguments(name: str, target: Callable[..., Any], given: Mapping[str, 
                 remedy=suggest(unknown[0], parameters) if unknown else "add the missing keys",
             )
         )
+
+
+def _check_types(name: str, target: Callable[..., Any], given: Mapping[str, Any]) -> None:
+    """Refuse a word where a number is meant, and the like, for arguments of plain types."""
+    for key, parameter in inspect.signature(target).parameters.items():
+        allowed, expected = _PLAIN.get(parameter.annotation, ((object,), ""))
+        if key in given and type(given[key]) not in allowed and object not in allowed:
+            raise InputError(
+                Problem(
+                    where=f"{key}={given[key]}",
+                    what=f"is of the wrong type for {name}",
+                    expected=expected,
+                    found=f"{given[key]!r}",
+                    remedy="correct the value on the command line or in its YAML file",
+                )
+            )
 
 
 def _refused(node: Mapping[str, Any], error: Exception) -> InputError:

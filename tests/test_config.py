@@ -51,6 +51,19 @@ def test_a_value_that_its_constructor_refuses_is_told_with_its_config() -> None:
         build({"_target_": "torch.nn.Identity", **nested})
 
 
+@pytest.mark.parametrize(
+    ("key", "value", "kind"),
+    [("stride", "abc", "an integer"), ("radius", 2.5, "an integer"), ("stride", None, "an integer"),
+     ("consistent", 3, "true or false")],
+)  # fmt: skip
+def test_a_value_of_the_wrong_type_is_told_with_its_key(key: str, value: object, kind: str) -> None:
+    node = {**read_node("model", "convex"), key: value}
+    with pytest.raises(InputError, match=rf"(?s){key}={value}: .*expected  {kind}"):
+        build(node)
+    whole = {"_target_": "l2reg.data.intensity.Window", "low": -1, "high": 1}
+    assert build(whole).high == 1  # an integer is a number
+
+
 def test_a_part_can_be_read_without_hydra() -> None:
     assert read_node("task", "lung")["number"] == 2
     assert read_node("model", "zero")["grid"] == "half"

@@ -15,7 +15,7 @@ from l2reg.data.cache import Cache
 from l2reg.data.cases import Pair, Scan
 from l2reg.data.layouts import Release, open_release
 from l2reg.data.pairs import RandomPairs, Sampling
-from l2reg.data.prealign import Prealign, Search
+from l2reg.data.prealign import METHODS, Prealign, Search
 from l2reg.data.pseudo_labels import PseudoLabels
 from l2reg.data.reader import Grid, PairReader
 from l2reg.data.task import Task
@@ -74,6 +74,12 @@ class Dataset:
     pseudo_labels: PseudoLabels
     augment: Augment | None
 
+    def __post_init__(self) -> None:
+        if self.prealign not in METHODS:
+            raise ValueError(
+                f"data.prealign must be one of {', '.join(METHODS)}, got {self.prealign!r}"
+            )
+
     @cached_property
     def release(self) -> Release:
         """The files of the task below the data root."""
@@ -87,7 +93,8 @@ class Dataset:
             InputError: If the split is unknown, or has no pair.
         """
         if split not in ("val", "test"):
-            raise InputError(Problem(f"split={split}", "is no split", "val or test", split, "-"))
+            remedy = "split=val; own pairs are named by data.pairs=FILE"
+            raise InputError(Problem(f"split={split}", "is no split", "val or test", split, remedy))
         pairs = self._official(split) if self.pairs is None else self._own_list(Path(self.pairs))
         kept = [p for p in pairs if not any(map(self.release.is_excluded, (p.fixed, p.moving)))]
         if not kept:

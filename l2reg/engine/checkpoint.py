@@ -38,6 +38,8 @@ def load(path: Path) -> dict[str, Any]:
     if not path.is_file():
         raise InputError(Problem(str(path), "is missing", expected, "no such file", remedy))
     try:
+        if not zipfile.is_zipfile(path):  # torch would read it by an older format's rules
+            raise zipfile.BadZipFile("not a file that torch wrote, or part of one")
         state: Any = torch.load(path, map_location="cpu", weights_only=True)
     except (RuntimeError, EOFError, pickle.UnpicklingError, zipfile.BadZipFile, OSError) as error:
         found = f"{path.stat().st_size} bytes, and then: {_first_line(error)}"

@@ -53,6 +53,8 @@ def open_run(
             )
         )
     if resume and not overwrite:
+        if not (run_dir / checkpoint.LAST).is_file():
+            raise InputError(_nothing_to_resume(run_dir))
         state = checkpoint.load(run_dir / checkpoint.LAST)
         _check_same(run_dir, config)
         _forget_after(run_dir / METRICS, state["step"])
@@ -72,6 +74,16 @@ def open_run(
         )
     fresh_folder(run_dir, marker=CONFIG, overwrite=overwrite)
     return None
+
+
+def _nothing_to_resume(run_dir: Path) -> Problem:
+    return Problem(
+        where=f"run_dir={run_dir}",
+        what="holds no run to resume",
+        expected=f"a folder with a {checkpoint.LAST}",
+        found="a folder without" if run_dir.is_dir() else "no such folder",
+        remedy="name the folder of the run (run_dir=...), or leave resume=true out to start one",
+    )
 
 
 def describe_run(run_dir: Path, config: Mapping[str, Any]) -> None:

@@ -81,6 +81,13 @@ def test_brains_are_paired_across_patients_and_validation_subjects_kept_out(
     assert all(scan.labels is not None for scan in training.scans)
 
 
+def test_an_unknown_prealignment_is_refused_when_the_data_is_opened(
+    lung_2021: Path, tiny_task: TinyTask, open_data: OpenData
+) -> None:
+    with pytest.raises(InputError, match=r"data\.prealign must be one of none, .*got 'rigidd'"):
+        open_data(tiny_task("lung"), lung_2021, prealign="rigidd")
+
+
 @pytest.mark.parametrize("split", ["train", "all"])
 def test_an_unknown_split_is_refused(
     lung_2021: Path, tiny_task: TinyTask, open_data: OpenData, split: str

@@ -37,6 +37,13 @@ def test_a_damaged_checkpoint_is_said_as_such(tmp_path: Path, kept: float) -> No
         checkpoint.load(path)
 
 
+@pytest.mark.parametrize("content", [b"hello", b"\x1f\x8b\x08", b"\x80\x02.", b"step: 3\n" * 99])
+def test_a_file_of_another_kind_is_no_checkpoint(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "notes.txt").write_bytes(content)
+    with pytest.raises(InputError, match=r"notes\.txt: is damaged or no checkpoint"):
+        checkpoint.load(tmp_path / "notes.txt")
+
+
 def test_another_format_is_refused(tmp_path: Path) -> None:
     torch.save({"format": 99}, tmp_path / "a.pt")
     torch.save([1, 2], tmp_path / "b.pt")

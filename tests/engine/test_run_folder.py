@@ -84,7 +84,7 @@ def test_more_steps_another_device_or_root_are_no_other_run(tmp_path: Path) -> N
 
 
 def test_nothing_to_resume_is_said_as_such(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"last\.pt: is missing"):
+    with pytest.raises(InputError, match=r"holds no run to resume"):
         open_run(tmp_path / "none", CONFIG, resume=True, overwrite=False)
 
 
