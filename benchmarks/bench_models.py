@@ -1,6 +1,6 @@
 """Compare networks: trained equally long on the same phantoms, scored on others.
 
-python benchmarks/bench_models.py --models unet pyramid --flavour lung --steps 200 --seeds 0 1 2
+python -m benchmarks.bench_models --models unet pyramid --flavour lung --steps 200 --seeds 0 1 2
 
 Each run is a process of its own, so that its peak memory is its own. Seeds change the initial
 weights and the order of the training pairs, not the data. Further arguments are options of
@@ -8,27 +8,23 @@ train.py, for all networks alike: trainer.batch_size=2 loss=lncc.
 """
 
 import argparse
-import multiprocessing
 import resource
 import statistics
 import tempfile
 import time
-from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import torch
-from hydra import compose, initialize_config_dir
-from omegaconf import OmegaConf
 
+from benchmarks.networks import NETWORKS, composed, in_own_process, table, trained
 from l2reg.allocator import keep_freed_memory
-from l2reg.config import build, config_dir
+from l2reg.config import build
 from l2reg.data.dataset import Dataset
-from l2reg.engine.training import prepare_training
 from l2reg.engine.validation import Validation
 from l2reg.inference.predictor import Predictor
 from l2reg.models.prediction import grid_of
 
-NETWORKS = ["unet", "monai_segresnet", "siamese_unet", "lapirn", "pyramid"]
 SCORES = {"tre_mm": "TRE mm", "dsc": "Dice", "sdlogj": "SDlogJ"}
 COSTS = {"step_s": "s/step", "pair_s": "s/pair", "parameters": "parameters", "gib": "peak GiB"}
 
@@ -44,57 +40,37 @@ def main() -> None:
     options, overrides = parser.parse_known_args()
     overrides += [f"task.flavour={options.flavour}", f"task.pairs={options.pairs}",
                   f"trainer.max_steps={options.steps}"]  # fmt: skip
-    rows = {"zero": [in_own_process("zero", 0, overrides)]}
+    rows = {"zero": [in_own_process(measured, "zero", 0, overrides)]}
     for model in options.models:
         rows[model] = []
         for seed in options.seeds:
             print(f"{model}, seed {seed}", flush=True)
-            rows[model].append(in_own_process(model, seed, overrides))
+            rows[model].append(in_own_process(measured, model, seed, overrides))
             print(row(f"{model}, seed {seed}", rows[model][-1:]), flush=True)
     print(f"\n{options.flavour}: {options.pairs} pairs, {options.steps} steps, "
           f"{len(options.seeds)} seeds, {torch.get_num_threads()} threads")  # fmt: skip
     columns = [title for key, title in (SCORES | COSTS).items() if key in rows["zero"][0]]
-    print("| " + " | ".join(["model", *columns]) + " |")
-    print("|" + "---|" * (1 + len(columns)))
-    for model, runs in rows.items():
-        print(row(model, runs))
-
-
-def in_own_process(model: str, seed: int, overrides: list[str]) -> dict[str, float]:
-    """Return ``measured`` from a new process."""
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(max_workers=1, mp_context=context) as process:
-        return process.submit(measured, model, seed, overrides).result()
+    print(table(["model", *columns], [row(model, runs) for model, runs in rows.items()]))
 
 
 def measured(model: str, seed: int, overrides: list[str]) -> dict[str, float]:
     """Train one network (``zero`` has nothing to train), and return its scores and costs."""
     keep_freed_memory()
     with tempfile.TemporaryDirectory() as folder:
-        options = [f"model={model}", f"seed={seed}", f"run_dir={folder}/run", "device=cpu",
-                   "trainer.validate_every=0"]  # fmt: skip
-        with initialize_config_dir(str(config_dir()), version_base="1.3"):
-            composed = compose("train", overrides=[*options, *overrides])
-        config: Any = OmegaConf.to_container(composed, resolve=True)
-        begin = time.perf_counter()
-        if model == "zero":
-            network, objective = build(config["model"]), build(config["loss"])
-        else:
-            trainer = prepare_training(config)
-            begin = time.perf_counter()
-            trainer.run()
-            network, objective = trainer.model, trainer.objective
-        step_s = (time.perf_counter() - begin) / config["trainer"]["max_steps"]
+        config = composed(model, Path(folder) / "run", [f"seed={seed}", *overrides])
+        done = trained(config)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     data: Dataset = build(config["data"], task=build(config["task"]))
-    predictor = Predictor(network, data.reader(grid_of(network)), torch.device("cpu"), "float32")
+    predictor = Predictor(
+        done.model, data.reader(grid_of(done.model)), torch.device("cpu"), "float32"
+    )
     pairs = data.listed("val")
-    scores, _ = Validation(predictor, pairs, objective).score()
+    scores, _ = Validation(predictor, pairs, done.objective).score()
     return {
         **{name.removeprefix("val/"): value for name, value in scores.items()},
-        "step_s": step_s,
+        "step_s": done.step_s,
         "pair_s": statistics.median(seconds(predictor, pair) for pair in pairs),
-        "parameters": sum(p.numel() for p in network.parameters()),
+        "parameters": sum(p.numel() for p in done.model.parameters()),
         "gib": peak / 2**20,
     }
 
