@@ -142,11 +142,11 @@ def test_every_network_takes_two_steps_with_every_head_loss_and_task(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["pyramid", "siamese_unet"])
+@pytest.mark.parametrize("name", [name for name in PARAMETERS if name != "pyramid_gunnarsson"])
 def test_a_network_overfits_one_pair(name: str, phantoms: dict[str, Path]) -> None:
-    """An overfit check, no result: one pair, its own keypoints."""
+    """An overfit check, no result: 90 % of the error at the keypoints it is taught by is gone."""
     train(phantoms["lung"], "lung", f"model={name}", "trainer.max_steps=250",
           "data.exclude=[3]", "data.augment=null", "loss.weights.keypoints=1")  # fmt: skip
     lines = [json.loads(line) for line in Path("run/metrics.jsonl").read_text().splitlines()]
-    losses = [line["train/keypoints"] for line in lines]
-    assert sum(losses[-10:]) / 10 < 0.03 * losses[0]
+    squares = [line["train/keypoints"] for line in lines]
+    assert (sum(squares[-10:]) / 10 / squares[0]) ** 0.5 < 0.1
