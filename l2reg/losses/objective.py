@@ -41,7 +41,8 @@ class Objective(nn.Module):
             needs has the value 0, and counts in the mean: N ranks of B pairs equal one of N*B.
         weights: One factor per term, 0 or more.
         levels: Factors of the same terms for coarser levels, finest first; only for networks
-            that return some. Their sum is the term ``levels``.
+            that return some. Their sum is the term ``levels``. A term whose attribute
+            ``of_levels`` is false is left out there.
     """
 
     def __init__(
@@ -66,7 +67,7 @@ class Objective(nn.Module):
     def forward(self, prediction: Prediction, batch: Batch) -> dict[str, Scalar]:
         """Return each term's weighted mean over the pairs; float32 whatever autocast does."""
         with torch.autocast(batch["fixed"].device.type, enabled=False):
-            terms = self._weighted(prediction, batch)
+            terms = self._weighted(dict(self.terms.items()), prediction, batch)
             deep = [
                 weight * term
                 for weight, level in zip(self.levels, prediction.levels, strict=False)
@@ -77,16 +78,19 @@ class Objective(nn.Module):
 
     def _at_level(self, level: Prediction, batch: Batch) -> dict[str, Scalar]:
         i, j, k = level.disp.shape[2:]
-        return self._weighted(level, coarser(batch, (i, j, k)))
+        terms = {n: term for n, term in self.terms.items() if getattr(term, "of_levels", True)}
+        return self._weighted(terms, level, coarser(batch, (i, j, k)))
 
-    def _weighted(self, prediction: Prediction, batch: Batch) -> dict[str, Scalar]:
+    def _weighted(
+        self, terms: Mapping[str, nn.Module], prediction: Prediction, batch: Batch
+    ) -> dict[str, Scalar]:
         aligned = Aligned(
             prediction=prediction,
             warped=warp(batch["moving"], prediction.disp),
             mask=comparable(prediction.disp, batch),
             batch=batch,
         )
-        values = {name: term(aligned) for name, term in self.terms.items()}
+        values = {name: term(aligned) for name, term in terms.items()}
         if prediction.smoothness is not None and "smoothness" in values:
             values["smoothness"] = values["smoothness"] * prediction.smoothness
         return {name: self.weights[name] * value.mean() for name, value in values.items()}

@@ -11,7 +11,7 @@ from typing import cast
 from torch import nn
 
 from l2reg.data.reader import Grid
-from l2reg.shapes import Field, PerPair
+from l2reg.shapes import Field, OneHot, PerPair
 
 
 @dataclass(frozen=True)
@@ -24,6 +24,8 @@ class Prediction:
         gradient: What ``models.heads.integrate_gradient`` made ``disp`` from: 0.5 is no motion.
         levels: In training, what coarser levels of the network arrived at, finest first: each on a
             grid with the working grid's corners, in voxels of that grid.
+        segmentations: In training, logits of the fixed and of the moving scan's labels, background
+            first, each on the working grid.
         smoothness: Per pair, the factor of the objective's smoothness that the network was told.
     """
 
@@ -31,6 +33,7 @@ class Prediction:
     velocity: Field | None = None
     gradient: Field | None = None
     levels: "tuple[Prediction, ...]" = ()
+    segmentations: tuple[OneHot, OneHot] | None = None
     smoothness: PerPair | None = None
 
 

@@ -4,7 +4,7 @@
 "Deep learning based registration using spatial gradients and noisy segmentation labels", 2021.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 import torch
@@ -12,10 +12,10 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from l2reg.data.reader import Grid
-from l2reg.models.blocks import crop_prediction, halved, pad_to_multiple
+from l2reg.models.blocks import crop, crop_prediction, halved, pad_to_multiple
 from l2reg.models.heads import FieldHead, resized
 from l2reg.models.prediction import Prediction
-from l2reg.shapes import Batch, Image, Maps
+from l2reg.shapes import Batch, Image, Maps, OneHot
 
 MERGES = ("subtract", "concat", "sum")
 
@@ -31,6 +31,7 @@ class SiameseUNet(nn.Module):
         merge: ``subtract`` (moving minus fixed), ``concat`` or ``sum``.
         slope: Of the activations below 0: 0 is ReLU.
         residual: Whether a decoder level adds its output to the up-sampled input.
+        joint: Labels that a second decoder segments in each scan, in training; ``None`` for none.
         head: ``displacement``, ``velocity`` or ``gradient``.
         grid: Working grid.
     """
@@ -42,6 +43,7 @@ class SiameseUNet(nn.Module):
         merge: str,
         slope: float,
         residual: bool,
+        joint: int | None,
         head: str,
         grid: Grid | Sequence[int],
     ) -> None:
@@ -69,6 +71,13 @@ class SiameseUNet(nn.Module):
             self.up.append(Up(channels, both * fine, fine, n, slope=slope, residual=residual))
             channels = fine
         self.head = FieldHead(head, channels)
+        self.segmenter: Segmenter | None = None
+        if joint is not None:
+            up = (
+                Up(coarse, fine, fine, n, slope=slope, residual=residual)
+                for fine, coarse, n in reversed(steps)
+            )
+            self.segmenter = Segmenter(up, nn.Conv3d(encoder[0], joint + 1, 3, padding=1))
 
     def forward(self, batch: Batch) -> Prediction:
         """Return the field that brings ``batch["moving"]`` onto ``batch["fixed"]``."""
@@ -93,7 +102,10 @@ class SiameseUNet(nn.Module):
             resized(crop_prediction(level, (i, j, k)), halved((i, j, k), times))
             for times, level in enumerate(reversed(deep), start=1)
         ]
-        return replace(prediction, levels=tuple(levels))
+        if self.segmenter is None:
+            return replace(prediction, levels=tuple(levels))
+        fixed, moving = crop(self.segmenter(maps), (i, j, k)).chunk(2)
+        return replace(prediction, levels=tuple(levels), segmentations=(fixed, moving))
 
     def _merged(self, fixed: Image, moving: Image) -> Maps:
         if self.merge == "concat":
@@ -161,6 +173,28 @@ class Up(nn.Module):
         enlarged = self.enlarge(maps)
         convolved: Maps = self.convolve(torch.cat([enlarged, skip], dim=1))
         return enlarged + convolved if self.residual else convolved
+
+
+class Segmenter(nn.Module):
+    """The second decoder, which sees each scan's own maps (Estienne et al. 2020).
+
+    Args:
+        up: Its levels, coarsest first.
+        last: From maps to logits.
+    """
+
+    def __init__(self, up: Iterable[Up], last: nn.Conv3d) -> None:
+        super().__init__()
+        self.up = nn.ModuleList(up)
+        self.last = last
+
+    def forward(self, maps: Sequence[Tensor]) -> OneHot:
+        """Return the logits of an encoder's maps, which come finest first."""
+        features = maps[-1]
+        for block, skip in zip(self.up, reversed(maps[:-1]), strict=True):
+            features = block(features, skip)
+        logits: OneHot = self.last(features)
+        return logits
 
 
 def _convolutions(channels_in: int, channels_out: int, n: int, slope: float) -> list[nn.Module]:

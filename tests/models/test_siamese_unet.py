@@ -16,7 +16,8 @@ Awake = Callable[[nn.Module], nn.Module]
 
 def small_siamese(**changes: Any) -> SiameseUNet:
     options = {"encoder": [4, 6, 8], "convolutions": [1, 2], "merge": "subtract", "slope": 0.0,
-               "residual": False, "head": "gradient", "grid": "half", **changes}  # fmt: skip
+               "residual": False, "joint": None, "head": "gradient", "grid": "half",
+               **changes}  # fmt: skip
     torch.manual_seed(0)
     return SiameseUNet(**options)
 
@@ -63,6 +64,20 @@ def test_a_subtracting_network_sees_no_difference_between_equal_scans(
     model = awake(small_siamese(merge="sum")).eval()
     swapped = {"fixed": first["moving"], "moving": first["fixed"]}
     torch.testing.assert_close(model(first).disp, model(swapped).disp)
+
+
+def test_a_second_decoder_segments_both_scans_in_training(batch: Batches) -> None:
+    """It adds its own weights, and leaves the field as it was."""
+    alone, joint = small_siamese(), small_siamese(joint=3)
+    added = {name for name, _ in joint.named_parameters()} - set(alone.state_dict())
+    assert {name.split(".")[0] for name in added} == {"segmenter"}
+    pairs = batch(13, 16, 22, pairs=2)
+    made = joint.train()(pairs).segmentations
+    assert [tuple(logits.shape) for logits in made] == [(2, 4, 13, 16, 22)] * 2
+    swapped = {"fixed": pairs["moving"], "moving": pairs["fixed"]}
+    torch.testing.assert_close(made, joint(swapped).segmentations[::-1])
+    assert joint.eval()(pairs).segmentations is None
+    torch.testing.assert_close(joint(pairs).disp, alone.eval()(pairs).disp)
 
 
 def test_options_that_do_not_fit_are_refused() -> None:
