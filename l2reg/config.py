@@ -104,13 +104,13 @@ def _check_arguments(name: str, target: Callable[..., Any], given: Mapping[str, 
 def _check_types(name: str, target: Callable[..., Any], given: Mapping[str, Any]) -> None:
     """Refuse a word where a number is meant, and the like, for arguments of plain types."""
     for key, parameter in inspect.signature(target).parameters.items():
-        allowed, expected = _PLAIN.get(parameter.annotation, ((object,), ""))
-        if key in given and type(given[key]) not in allowed and object not in allowed:
+        plain = _PLAIN.get(parameter.annotation)
+        if key in given and plain is not None and type(given[key]) not in plain[0]:
             raise InputError(
                 Problem(
                     where=f"{key}={given[key]}",
                     what=f"is of the wrong type for {name}",
-                    expected=expected,
+                    expected=plain[1],
                     found=f"{given[key]!r}",
                     remedy="correct the value on the command line or in its YAML file",
                 )
