@@ -13,7 +13,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from l2reg.data.reader import Grid
-from l2reg.geometry.compose import compose
+from l2reg.geometry.compose import agreed
 from l2reg.geometry.resize import resample, resize_field, resize_image
 from l2reg.losses.local_ncc import box_mean
 from l2reg.models.prediction import Prediction
@@ -21,8 +21,6 @@ from l2reg.optimise.features import Features
 from l2reg.shapes import Batch, Field, Image, Mask, Shape3
 
 COUPLINGS = (0.003, 0.01, 0.03, 0.1, 0.3, 1.0)  # weaker to stronger, of ConvexAdam
-
-_CONSISTENCY_ROUNDS = 15
 
 Costs = Float[Tensor, "b offsets i j k"]
 Choice = Int[Tensor, "b 1 i j k"]
@@ -64,14 +62,14 @@ class Convex(nn.Module):
     def forward(self, batch: Batch) -> Prediction:
         """Return the field of each pair on the working grid."""
         i, j, k = batch["fixed"].shape[2:]
-        shape = _coarser((i, j, k), self.stride)
+        shape = search_shape((i, j, k), self.stride)
         with torch.autocast(batch["fixed"].device.type, enabled=False):
             maps = self.features(batch["fixed"].float(), batch["moving"].float())
             fixed, moving = (resize_image(image, shape) for image in maps)
             masks = [resample(batch[n].float(), shape) for n in ("fixed_mask", "moving_mask")]
             disp = self._search(fixed, moving, masks[0])
             if self.consistent:
-                disp = _agreed(disp, self._search(moving, fixed, masks[1]))
+                disp = agreed(disp, self._search(moving, fixed, masks[1]))
             return Prediction(resize_field(disp, (i, j, k)))
 
     def _search(self, fixed: Image, moving: Image, mask: Mask) -> Field:
@@ -165,16 +163,7 @@ def _smoothed(field: Field) -> Field:
     return F.avg_pool3d(F.pad(field, [1] * 6, mode="replicate"), 3, stride=1)
 
 
-def _agreed(there: Field, back: Field) -> Field:
-    """Return ``there``, brought together with the inverse of ``back``."""
-    for _ in range(_CONSISTENCY_ROUNDS):
-        there, back = (
-            (there - (compose(back, there) - there)) / 2,
-            (back - (compose(there, back) - back)) / 2,
-        )
-    return there
-
-
-def _coarser(shape: Shape3, stride: int) -> Shape3:
+def search_shape(shape: Shape3, stride: int) -> Shape3:
+    """Return the shape of a grid with a voxel for every ``stride`` voxels of ``shape``."""
     i, j, k = (max(2, -(-(size - 1) // stride) + 1) for size in shape)
     return (i, j, k)
