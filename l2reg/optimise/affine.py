@@ -1,11 +1,10 @@
 """A translation, rigid or affine map of a pair, found by search: where a field can start.
 
 Block matching (Ourselin et al. 2001, Modat et al. 2014): every voxel of a coarse grid looks for its
-partner, and the map that most of them agree on is fitted by trimmed least squares in mm; then
-again on the moved scan, until nothing changes.
+partner, as in ``optimise.convex``, and the map that most of them agree on is fitted by trimmed
+least squares in mm; then again on the moved scan, until nothing changes.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -13,29 +12,44 @@ from jaxtyping import Float
 from torch import Tensor
 
 from l2reg.data.prealign import Motion
-from l2reg.geometry.affine import affine_field, compose_affine, resize_affine
+from l2reg.geometry.affine import affine_field, compose_affine, identity_affine, resize_affine
 from l2reg.geometry.resize import resample, resize_image, voxel_ratio
 from l2reg.geometry.warp import voxel_grid, warp
-from l2reg.optimise.convex import coupled_convex, matching_costs
+from l2reg.losses.local_ncc import box_mean
+from l2reg.optimise.convex import coupled_convex, matching_costs, search_shape
 from l2reg.optimise.features import Features
-from l2reg.shapes import Affine, Batch, Image, Mask, Scalar, Shape3
+from l2reg.shapes import Affine, Batch, Maps, Mask, Shape3
 
 _TRIMMED_FITS = 10
-_SETTLED = 0.02  # coarse voxels that a further round moves at most
+_SETTLED = 0.1  # search voxels that a further round moves at most
+_LEAST_OVERLAP = 0.3  # of the smaller mask; less shows nothing
 
 Positions = Float[Tensor, "n 3"]  # mm
 Map = Float[Tensor, "3 4"]
 
 
 @dataclass(frozen=True)
-class _Level:
-    """A pair on a coarse grid of cubes."""
+class _View:
+    """Features of a pair on the search grid, the moving scan moved.
 
-    fixed: Image
-    moving: Image
-    mask: Mask
-    spacing_mm: Float[Tensor, "3"]
-    shape: Shape3
+    Attributes:
+        maps: Of the fixed and the moving scan.
+        masks: Likewise.
+    """
+
+    maps: tuple[Maps, Maps]
+    masks: tuple[Mask, Mask]
+
+    @property
+    def misfit(self) -> float:
+        """The mean squared difference where both masks are; infinite without enough overlap."""
+        fixed, moving = self.maps
+        both = self.masks[0] * self.masks[1]
+        smaller = min(float(mask.sum()) for mask in self.masks)
+        if float(both.sum()) <= _LEAST_OVERLAP * smaller:
+            return float("inf")
+        difference = (fixed - moving).square_().mean(dim=1, keepdim=True)
+        return float((difference * both).sum() / both.sum())
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,67 +58,93 @@ class BlockMatching:
 
     Attributes:
         features: What is compared.
-        levels: Rows ``(longest, radius, rounds)``, coarsest first: voxels of the level's grid along
-            the scans' longest side (they are cubes), offsets that are tried each way, and rounds
-            at most.
-        structured: Share of the fixed mask that looks for a partner: where there is most structure.
+        longest: Voxels along the scans' longest side at which features are made; they are cubes.
+        stride: Of these between search voxels.
+        radius: Offsets that are tried each way, in search voxels.
+        smoothing: Box means of the costs over three search voxels.
+        rounds: At most.
         agreeing: Share of the matches that the fit trusts.
     """
 
     features: Features
-    levels: Sequence[Sequence[int]]
-    structured: float
+    longest: int
+    stride: int
+    radius: int
+    smoothing: int
+    rounds: int
     agreeing: float
 
     def __post_init__(self) -> None:
-        for level in self.levels:
-            if len(level) != 3 or min(level) < 1 or level[0] < 8:
-                raise ValueError(
-                    f"levels must be rows of longest (8 or more), radius, rounds; got {level}"
-                )
-        if not (0 < self.structured <= 1 and 0 < self.agreeing <= 1):
+        if min(self.longest, self.stride, self.radius, self.rounds) < 1:
             raise ValueError(
-                f"structured and agreeing must be in (0, 1], got {self.structured}, {self.agreeing}"
+                "longest, stride, radius and rounds must be 1 or more, "
+                f"got {self.longest}, {self.stride}, {self.radius}, {self.rounds}"
             )
+        if not 0 < self.agreeing <= 1:
+            raise ValueError(f"agreeing must be in (0, 1], got {self.agreeing}")
 
     @torch.no_grad()
     def __call__(self, batch: Batch, motion: Motion, start: Affine) -> Affine:
         """Return the map from fixed to moving voxels, or ``start`` where none fits better.
 
+        The search begins at ``start`` and, in case that leads astray, where the scans are.
+
         Args:
-            batch: One pair: its images, ``fixed_mask`` and ``spacing_mm``.
+            batch: One pair: its images, masks and ``spacing_mm``.
             motion: What the map may do.
             start: Where to start, in voxels of the pair's grid.
         """
         i, j, k = batch["fixed"].shape[2:]
-        matrix = start
-        for longest, radius, rounds in self.levels:
-            level = _level(batch, longest)
-            first = resize_affine(matrix, (i, j, k), level.shape)
-            found = self._searched(level, radius, rounds, motion, first)
-            matrix = resize_affine(found, level.shape, (i, j, k))
-        return matrix
+        cubes = _in_cubes(batch, self.longest)
+        shape = cubes["fixed"].shape[2:]
+        starts = [resize_affine(start, (i, j, k), shape)]
+        if not torch.equal(start, identity_affine(1).to(start)):
+            starts.append(identity_affine(1).to(start))
+        found = [self._searched(cubes, motion, first) for first in starts]
+        _, matrix = min(found, key=lambda one: one[0])
+        return resize_affine(matrix, shape, (i, j, k))
 
-    def _searched(
-        self, level: _Level, radius: int, rounds: int, motion: Motion, first: Affine
-    ) -> Affine:
-        matrix = first
-        chosen = _most_structured(level.fixed, level.mask, self.structured)
-        here = voxel_grid(level.fixed)[0].movedim(0, -1)[chosen] * level.spacing_mm
-        for _ in range(rounds):
-            maps = self.features(level.fixed, _moved(level.moving, matrix))
-            disp = coupled_convex(matching_costs(*maps, level.mask, radius), radius)
-            there = here + disp[0].movedim(0, -1)[chosen] * level.spacing_mm
-            fit = trimmed_fit(here, there, motion, self.agreeing)
-            step = _in_voxels(fit, level.spacing_mm)[None]
-            matrix = compose_affine(matrix, step)
-            if float(affine_field(step, level.shape).abs().max()) < _SETTLED:
+    def _searched(self, cubes: Batch, motion: Motion, first: Affine) -> tuple[float, Affine]:
+        """Return the best map on the way, in cubes, and its misfit before it."""
+        i, j, k = cubes["fixed"].shape[2:]
+        shape = search_shape((i, j, k), self.stride)
+        spacing_mm = cubes["spacing_mm"][0] * first.new_tensor(voxel_ratio(shape, (i, j, k)))
+        matrix, tried = first, []
+        for _ in range(self.rounds):
+            view = self._view(cubes, matrix, shape)
+            tried.append((view.misfit, matrix))
+            fit = self._matched(view, motion, spacing_mm)
+            step = _in_voxels(fit, spacing_mm)[None]
+            matrix = compose_affine(matrix, resize_affine(step, shape, (i, j, k)))
+            if float(affine_field(step, shape).abs().max()) < _SETTLED:
                 break
-        return matrix if self._misfit(level, matrix) < self._misfit(level, first) else first
+        tried.append((self._view(cubes, matrix, shape).misfit, matrix))
+        return min(tried, key=lambda one: one[0])
 
-    def _misfit(self, level: _Level, matrix: Affine) -> Scalar:
-        here, there = self.features(level.fixed, _moved(level.moving, matrix))
-        return ((here - there).square() * level.mask).mean()
+    def _view(self, cubes: Batch, matrix: Affine, shape: Shape3) -> _View:
+        i, j, k = cubes["fixed"].shape[2:]
+        disp = affine_field(matrix, (i, j, k))
+        moving, moving_mask = (
+            warp(cubes[name], disp, padding="zeros") for name in ("moving", "moving_mask")
+        )
+        fixed, moving = (
+            resize_image(maps, shape) for maps in self.features(cubes["fixed"], moving)
+        )
+        masks = (resample(cubes["fixed_mask"], shape), resample(moving_mask, shape))
+        return _View((fixed, moving), masks)
+
+    def _matched(self, view: _View, motion: Motion, spacing_mm: Float[Tensor, "3"]) -> Map:
+        """Return the map in mm that most partners agree on, those outside either mask left out."""
+        costs = matching_costs(*view.maps, view.masks[0], self.radius)
+        for _ in range(self.smoothing):
+            costs = box_mean(costs, 3)
+        disp = coupled_convex(costs, self.radius)
+        counts = (view.masks[0] * warp(view.masks[1], disp, padding="zeros"))[0, 0] > 0.5
+        if not bool(counts.any()):
+            counts = torch.ones_like(counts)
+        here = voxel_grid(disp)[0].movedim(0, -1)[counts] * spacing_mm
+        there = here + disp[0].movedim(0, -1)[counts] * spacing_mm
+        return trimmed_fit(here, there, motion, self.agreeing)
 
 
 def trimmed_fit(here: Positions, there: Positions, motion: Motion, agreeing: float) -> Map:
@@ -128,20 +168,18 @@ def trimmed_fit(here: Positions, there: Positions, motion: Motion, agreeing: flo
     return matrix
 
 
-def _level(batch: Batch, longest: int) -> _Level:
+def _in_cubes(batch: Batch, longest: int) -> dict[str, Tensor]:
+    """Return images and masks on a grid of cubes, no finer than they are along the longest side."""
     fine = batch["fixed"].shape[2:]
     spacing_mm = batch["spacing_mm"][0]
-    extent = (spacing_mm.new_tensor(fine) - 1) * spacing_mm
-    step = float(extent.max()) / (longest - 1)
-    i, j, k = (max(2, round(float(length) / step) + 1) for length in extent)
-    shape = (i, j, k)
-    return _Level(
-        fixed=resize_image(batch["fixed"], shape),
-        moving=resize_image(batch["moving"], shape),
-        mask=resample(batch["fixed_mask"], shape),
-        spacing_mm=spacing_mm * spacing_mm.new_tensor(voxel_ratio(shape, fine)),
-        shape=shape,
-    )
+    extent_mm = (spacing_mm.new_tensor(fine) - 1) * spacing_mm
+    side_mm = float(extent_mm.max()) / (min(longest, max(fine)) - 1)
+    i, j, k = (max(2, round(float(length) / side_mm) + 1) for length in extent_mm)
+    return {
+        **{name: resize_image(batch[name], (i, j, k)) for name in ("fixed", "moving")},
+        **{name: resample(batch[name], (i, j, k)) for name in ("fixed_mask", "moving_mask")},
+        "spacing_mm": batch["spacing_mm"] * spacing_mm.new_tensor(voxel_ratio((i, j, k), fine)),
+    }
 
 
 def _translation(here: Positions, there: Positions) -> Map:
@@ -167,19 +205,3 @@ def _affine(here: Positions, there: Positions) -> Map:
 def _in_voxels(matrix: Map, spacing_mm: Float[Tensor, "3"]) -> Map:
     scale = torch.cat([spacing_mm.expand(3, 3), torch.ones_like(spacing_mm)[:, None]], dim=1)
     return matrix * scale / spacing_mm[:, None]
-
-
-def _most_structured(fixed: Image, mask: Mask, share: float) -> Tensor:
-    """Return a boolean volume: the voxels inside the mask where the image changes most."""
-    slopes = [torch.gradient(fixed[0, 0], dim=axis)[0] for axis in range(3)]
-    change = torch.stack(slopes).square().sum(dim=0)
-    inside = mask[0, 0] > 0.5
-    if not bool(inside.any()):
-        inside = torch.ones_like(inside)
-    least = torch.quantile(change[inside], 1 - share)
-    return inside & (change >= least)
-
-
-def _moved(moving: Image, matrix: Affine) -> Image:
-    i, j, k = moving.shape[2:]
-    return warp(moving, affine_field(matrix, (i, j, k)), padding="zeros")

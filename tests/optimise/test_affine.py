@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -14,8 +16,8 @@ from l2reg.shapes import Affine
 SHAPE = (48, 40, 44)
 SPACING_MM = torch.tensor([[2.0, 3.0, 2.5]])
 SEARCH = BlockMatching(
-    features=Mind(radius=1, dilation=2),
-    levels=[(20, 4, 4), (32, 3, 4)], structured=0.5, agreeing=0.6,
+    features=Mind(radius=1, dilation=1), longest=60, stride=2, radius=4, smoothing=1, rounds=6,
+    agreeing=0.6,
 )  # fmt: skip
 MOTIONS: tuple[Motion, ...] = ("translation", "rigid", "affine")
 
@@ -49,7 +51,8 @@ def in_voxels(matrix: np.ndarray) -> Affine:
 
 def batch_of(fixed: torch.Tensor, moving: torch.Tensor) -> dict[str, torch.Tensor]:
     mask = torch.ones(1, 1, *SHAPE)
-    return {"fixed": fixed, "moving": moving, "fixed_mask": mask, "spacing_mm": SPACING_MM}
+    masks = {"fixed_mask": mask, "moving_mask": mask}
+    return {"fixed": fixed, "moving": moving, **masks, "spacing_mm": SPACING_MM}
 
 
 @pytest.mark.parametrize("motion", MOTIONS)
@@ -119,12 +122,35 @@ def test_a_mirror_image_is_no_rigid_motion() -> None:
     assert float(torch.linalg.det(found[:, :3])) == pytest.approx(1)
 
 
+def test_a_start_that_leads_astray_is_left_for_where_the_scans_are() -> None:
+    moving = blobs()
+    truth = in_voxels(map_in_mm("rigid"))
+    fixed = warp(moving, affine_field(truth, SHAPE), padding="zeros")
+    astray = identity_affine(1)
+    astray[0, :, 3] = torch.tensor([30.0, 25.0, -25.0])  # next to no overlap
+    found = SEARCH(batch_of(fixed, moving), "rigid", astray)
+    torch.testing.assert_close(found, truth, atol=0.5, rtol=0.05)
+
+
+def test_partners_outside_the_moving_mask_do_not_count() -> None:
+    moving, other = blobs(0), blobs(1)
+    truth = in_voxels(map_in_mm("translation"))
+    fixed = warp(moving, affine_field(truth, SHAPE), padding="zeros")
+    batch = batch_of(fixed, moving)
+    half = slice(SHAPE[2] // 2 - 4, None)
+    batch["moving"][..., half] = other[..., half]  # what is not part of the scan
+    batch["moving_mask"] = batch["moving_mask"].clone()
+    batch["moving_mask"][..., half] = 0
+    found = SEARCH(batch, "translation", identity_affine(1))
+    torch.testing.assert_close(found, truth, atol=0.5, rtol=0)
+
+
 def test_shares_that_mean_nothing_are_refused() -> None:
-    with pytest.raises(ValueError, match=r"must be in \(0, 1\], got 0, 0\.6"):
-        BlockMatching(features=Mind(1, 2), levels=[(32, 4, 1)], structured=0, agreeing=0.6)
+    with pytest.raises(ValueError, match=r"agreeing must be in \(0, 1\], got 0"):
+        replace(SEARCH, agreeing=0)
 
 
-@pytest.mark.parametrize("level", [(32, 4), (7, 4, 1), (32, 0, 1)])
-def test_rows_that_are_no_levels_are_refused(level: tuple[int, ...]) -> None:
-    with pytest.raises(ValueError, match=r"longest \(8 or more\), radius, rounds; got \("):
-        BlockMatching(features=Mind(1, 2), levels=[level], structured=0.5, agreeing=0.6)
+@pytest.mark.parametrize("name", ["longest", "stride", "radius", "rounds"])
+def test_sizes_below_one_are_refused(name: str) -> None:
+    with pytest.raises(ValueError, match="longest, stride, radius and rounds must be 1 or more"):
+        replace(SEARCH, **{name: 0})
