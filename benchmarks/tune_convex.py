@@ -1,7 +1,7 @@
 """Find settings of ``model=convex`` and its refinement on pairs that can be scored: your own.
 
-python benchmarks/tune_convex.py model=convex task=lung +minutes=60
-python benchmarks/tune_convex.py model=convex task=oasis data.pairs=my.csv out=tuned +minutes=60
+python -m benchmarks.tune_convex model=convex task=lung +minutes=60
+python -m benchmarks.tune_convex model=convex task=oasis data.pairs=my.csv out=tuned +minutes=60
 
 Takes the options of ``predict.py``. The first trial is what is set, every further one changes about
 half of what ``CHOICES`` names, drawn at random from the seed; the rest keeps what is set. A trial's
@@ -10,6 +10,7 @@ Prints the trials, best first, whenever one leads, and writes all of them to ``t
 Do not report scores on the pairs that settings were chosen on.
 """
 
+import copy
 import csv
 import time
 from collections.abc import Mapping, Sequence
@@ -81,10 +82,13 @@ def draw(rng: np.random.Generator) -> dict[str, Any]:
 
 def changed(config: Mapping[str, Any], settings: Mapping[str, Any]) -> dict[str, Any]:
     """Return ``config`` with some of its values replaced, by dotted key."""
-    new = {**config, "model": dict(config["model"]), "refine": dict(config["refine"])}
+    new: dict[str, Any] = copy.deepcopy(dict(config))
     for key, value in settings.items():
-        group, name = key.split(".")
-        new[group][name] = value
+        *groups, name = key.split(".")
+        node = new
+        for group in groups:
+            node = node[group]
+        node[name] = value
     return new
 
 
@@ -109,13 +113,9 @@ def run(config: Mapping[str, Any], pairs: Sequence[Pair], data: Dataset) -> dict
     device = pick_device(config["device"])
     model = build(config["model"]).to(device)
     refine = build(config["refine"])
-    predictor = Predictor(
-        model,
-        data.reader(grid_of(model)),
-        device,
-        config["precision"],
-        Refinement(refine, data.reader(refine.grid)),
-    )
+    refinement = None if refine is None else Refinement(refine, data.reader(refine.grid))
+    reader = data.reader(grid_of(model))
+    predictor = Predictor(model, reader, device, config["precision"], refinement)
     task: Task = data.release.task
     found = []
     for pair in pairs:
@@ -123,6 +123,17 @@ def run(config: Mapping[str, Any], pairs: Sequence[Pair], data: Dataset) -> dict
         truth = load_truth(pair, task, RULES["2021"])
         found.append(losses(score_field(pair.name, disp, truth, task)))
     return {name: float(np.mean([one[name] for one in found])) for name in found[0]}
+
+
+def checked(config: Mapping[str, Any]) -> tuple[Dataset, list[Pair]]:
+    """Return the data and its pairs, or end with what is wrong with them."""
+    with told_plainly():
+        data: Dataset = build(config["data"], task=build(config["task"]))
+        pairs = data.listed(config["split"])
+        task = data.release.task
+        raise_if_any(check_pairs(pairs, task, data.volumes, prealign=data.prealign))
+        raise_if_any(check_truth(pairs, task))
+    return data, pairs
 
 
 def table(trials: Sequence[Trial]) -> str:
@@ -166,12 +177,7 @@ def main(cfg: DictConfig) -> None:
     end = time.monotonic() + 60 * float(config.get("minutes", 60))
     out = Path(config.get("out") or "tuned")
     rng = np.random.default_rng(config["seed"])
-    with told_plainly():
-        data: Dataset = build(config["data"], task=build(config["task"]))
-        pairs = data.listed(config["split"])
-        task = data.release.task
-        raise_if_any(check_pairs(pairs, task, data.volumes, prealign=data.prealign))
-        raise_if_any(check_truth(pairs, task))
+    data, pairs = checked(config)
     trials: list[Trial] = []
     settings: Mapping[str, Any] = {}
     while not trials or time.monotonic() < end:

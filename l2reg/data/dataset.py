@@ -154,6 +154,11 @@ class Dataset:
             scored_images=sorted(shared),
         )
 
+    def as_given(self, pair: Pair) -> Pair:
+        """Return a pair that is to be scored, with pseudo-labels or none in place of its labels."""
+        bare = pair.images_only()
+        return replace(bare, fixed=self._taught(bare.fixed), moving=self._taught(bare.moving))
+
     def _taught(self, scan: Scan) -> Scan:
         return self.pseudo_labels.given_to(scan, self.release.folder)
 

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 from l2reg.config import build
+from l2reg.data.cases import Pair
 from l2reg.data.reader import Grid, PairReader
 from l2reg.engine.rebuild import Rebuilt, rebuild
 from l2reg.inference.device import autocast, pick_device
@@ -39,11 +40,21 @@ class Method:
     precision: str
     rebuilt: Rebuilt | None
 
-    def predictor(self, reader: Callable[[Grid | Sequence[int]], PairReader]) -> Predictor:
-        """Return what registers pairs that ``reader`` puts on a grid."""
+    def predictor(
+        self,
+        reader: Callable[[Grid | Sequence[int]], PairReader],
+        given: Callable[[Pair], Pair] = Pair.images_only,
+    ) -> Predictor:
+        """Return what registers pairs.
+
+        Args:
+            reader: Returns what puts a pair on a grid.
+            given: Returns what a refinement that compares labels may read of a pair.
+        """
         refinement = None
         if self.refine is not None:
-            refinement = Refinement(self.refine, reader(self.refine.grid))
+            seen = given if self.refine.labels > 0 else Pair.images_only
+            refinement = Refinement(self.refine, reader(self.refine.grid), seen)
         working = reader(grid_of(self.model))
         return Predictor(self.model, working, self.device, self.precision, refinement)
 

@@ -17,7 +17,7 @@ from l2reg.files import fresh_folder, written_whole
 from l2reg.inference.export import check_grid
 from l2reg.inference.extras import check_extras
 from l2reg.inference.predictor import Predictor
-from l2reg.problems import raise_if_any
+from l2reg.problems import InputError, Problem, raise_if_any
 
 CONFIG = "config.yaml"  # marks a folder that may be overwritten
 
@@ -62,14 +62,35 @@ def prepare_prediction(config: Mapping[str, Any], overridden: Sequence[str]) -> 
     pairs = data.listed(split)
     raise_if_any(check_pairs(pairs, data.release.task, data.volumes, prealign=data.prealign))
     timed = replace(data, cache=None)  # from the file on
-    predictor = method.predictor(timed.reader)
+    notes = method.rebuilt.notes(pairs) if method.rebuilt is not None else []
+    if method.refine is not None and method.refine.labels > 0:
+        notes.append(_labels_given(data, pairs))
+    predictor = method.predictor(timed.reader, data.as_given)
     fresh_folder(out, marker=CONFIG, overwrite=config["overwrite"])
     shown = {key: config[key] for key in OWN_KEYS} | {k: base[k] for k in ("task", "model", "data")}
     shown["refine"] = config.get("refine") or "none"
     with written_whole(out / CONFIG) as draft:
         draft.write_text(yaml.safe_dump(shown, sort_keys=False), encoding="utf-8")
-    notes = method.rebuilt.notes(pairs) if method.rebuilt is not None else []
     return Job(predictor, pairs, out, rules, notes)
+
+
+def _labels_given(data: Dataset, pairs: Sequence[Pair]) -> str:
+    """Return how many pairs have labels that the refinement may read; refuse if none has."""
+    given = [data.as_given(pair) for pair in pairs]
+    n_both = sum(pair.fixed.labels is not None and pair.moving.labels is not None for pair in given)
+    root = data.pseudo_labels.root
+    if not n_both:
+        raise InputError(
+            Problem(
+                where="refine.labels",
+                what="has no labels to compare",
+                expected="label maps of both scans, under the scans' names, in "
+                "data.pseudo_labels.root=FOLDER; labels that pairs are scored with are never read",
+                found=f"none for {len(pairs)} pairs in {root}" if root else "no such folder named",
+                remedy="write them with a segmentation tool, or leave refine.labels at 0",
+            )
+        )
+    return f"labels from {root} were compared in {n_both} of {len(pairs)} pairs"
 
 
 def _default_out(config: Mapping[str, Any]) -> Path:

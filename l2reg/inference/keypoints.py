@@ -6,7 +6,6 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from l2reg.config import build, read_node
 from l2reg.data.batches import to_device
 from l2reg.data.cases import Pair
 from l2reg.data.dataset import Dataset
@@ -14,6 +13,7 @@ from l2reg.data.layouts import file_name
 from l2reg.files import written_whole
 from l2reg.inference.predictor import Predictor
 from l2reg.optimise.keypoints import Correspondences
+from l2reg.optimise.refine import refine_for
 from l2reg.problems import InputError, Problem
 
 
@@ -42,7 +42,7 @@ def write_keypoints(data: Dataset, predictor: Predictor) -> dict[Path, int]:
     patterns = data.release.layout.keypoints
     if not patterns or not pairs:
         raise InputError(_nothing_to_do(data, len(training.listed)))
-    find: Correspondences = build(read_node("keypoints", "default"))
+    find: Correspondences = refine_for(data.task.name).points.find
     reader = replace(data, prealign="none").reader("full")  # the field has the prealignment
     found = {}
     for pair in tqdm(pairs, "pairs", disable=None):

@@ -1,6 +1,6 @@
 """One pair in, one field out."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -18,10 +18,17 @@ from l2reg.shapes import Batch, Field
 
 @dataclass(frozen=True)
 class Refinement:
-    """An optimisation of every pair's field, and what reads pairs onto its grid."""
+    """An optimisation of every pair's field.
+
+    Attributes:
+        refine: What optimises.
+        reader: Reads pairs onto its grid.
+        given: Returns what may be read of a pair.
+    """
 
     refine: Refine
     reader: PairReader
+    given: Callable[[Pair], Pair] = Pair.images_only
 
 
 class Predictor:
@@ -70,9 +77,10 @@ class Predictor:
     def read(self, pair: Pair) -> list[Batch]:
         """Return a pair as the model sees it, and as the refinement does if there is one.
 
-        Only images and masks are read.
+        Only images and masks are read, and labels that were given for the refinement.
         """
-        opened, pair = Opened(), pair.images_only()
+        opened = Opened()
+        pair = pair.images_only() if self.refinement is None else self.refinement.given(pair)
         batches = [to_device(self.reader.read(pair, opened), self.device)]
         if self.refinement is not None:
             reader = self.refinement.reader

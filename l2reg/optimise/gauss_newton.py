@@ -27,6 +27,7 @@ from torch import Tensor
 from l2reg.geometry.compose import compose
 from l2reg.geometry.resize import resample, resize_field, voxel_ratio
 from l2reg.geometry.warp import warp
+from l2reg.optimise.matches import Matches
 from l2reg.shapes import Field, Image, Mask, Shape3
 
 LARGEST_STEP = 0.4  # control voxels; below 0.48 a cubic B-spline has an inverse
@@ -80,6 +81,7 @@ def gauss_newton(
     spacing_mm: Float[Tensor, "b 3"],
     stiffness: Stiffness,
     steps: Steps,
+    matches: Matches | None = None,
 ) -> Control:
     """Return ``disp`` improved so that the moving features fit the fixed ones.
 
@@ -90,6 +92,7 @@ def gauss_newton(
         spacing_mm: Voxel size of the scans' grid.
         stiffness: How smooth it must be.
         steps: How long to go on.
+        matches: Points that are to fit as well, of one pair.
 
     Returns:
         The field on the control grid, in voxels of that grid.
@@ -102,6 +105,9 @@ def gauss_newton(
     current = resize_field(disp, control) * ratio  # in voxels of the scans, as everything below
     for _ in range(steps.most):
         blocks, gradient = _normal_equations(*features, weight, resample(current, shape), control)
+        if matches is not None:
+            further, pulling = matches.normal_equations(current, shape)
+            blocks, gradient = blocks + further, gradient + pulling
         pull = _smoothed(gradient, stiffness.smoothing)
         pull = pull + stiffness.elastic * _diffusion(current, bending)
         step = _solved(blocks, -pull, bending, stiffness, steps.solver)

@@ -1,3 +1,4 @@
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -76,6 +77,33 @@ def test_a_checkpoint_is_refined_as_its_task_asks(composed: TinyRun) -> None:
     assert job.predictor.refinement.reader.shape == (72, 64, 80)
     assert yaml.safe_load((job.out / "config.yaml").read_text())["refine"]["elastic"] == 0.5
     assert prepared(composed, "ckpt=run", "out=plain").predictor.refinement is None
+
+
+def test_labels_to_refine_with_are_those_given_and_never_those_scored_with(
+    composed: TinyRun, tmp_path: Path
+) -> None:
+    def made(*overrides: str) -> Any:
+        asked = ["model=zero", "task=phantom", "refine=gauss_newton", "device=cpu", *overrides]
+        config = composed("predict", *asked, flavour="abdomen")
+        return prepare_prediction(config, [text.split("=", 1)[0] for text in asked])
+
+    with pytest.raises(InputError, match=r"(?s)no labels to compare.*scored with are never read"):
+        made("refine.labels=1.0")
+    given = f"data.pseudo_labels.root={tmp_path}"
+    with pytest.raises(InputError, match=rf"none for 1 pairs in {tmp_path}"):
+        made("refine.labels=1.0", given)
+    unread = made(given)
+    (pair,) = unread.pairs
+    folder = pair.fixed.image.parents[1]
+    for scan in (pair.fixed, pair.moving):
+        path = tmp_path / scan.image.relative_to(folder)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(scan.labels, path)
+    job = made("refine.labels=1.0", given, "out=read")
+    assert job.notes == [f"labels from {tmp_path} were compared in 1 of 1 pairs"]
+    assert tmp_path in job.predictor.refinement.given(pair).fixed.labels.parents
+    assert job.predictor.read(pair)[-1]["fixed_labels"].max() > 0
+    assert unread.predictor.read(pair)[-1]["fixed_labels"].max() == 0
 
 
 def test_zero_needs_no_checkpoint(composed: TinyRun) -> None:

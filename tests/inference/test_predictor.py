@@ -1,5 +1,7 @@
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -17,7 +19,7 @@ from l2reg.models.unet import UNet
 from l2reg.models.zero import Zero
 from l2reg.optimise.convex import Convex
 from l2reg.optimise.features import LocalContrast, Mind
-from l2reg.optimise.refine import Refine
+from l2reg.optimise.refine import refine_for
 from l2reg.shapes import Batch
 
 CPU = torch.device("cpu")
@@ -80,11 +82,11 @@ def test_bf16_stays_close(lung: Dataset) -> None:
     assert (exact - rough).abs().max() < 0.05 * exact.abs().max()
 
 
-def refinement(data: Dataset, grid: str, n_steps: int = 3) -> Refinement:
+def refinement(data: Dataset, grid: str, n_steps: int = 3, **changes: Any) -> Refinement:
     levels = [[4, 1, n_steps], [2, 1, n_steps], [1, 2, n_steps]]
-    refine = Refine(
-        grid=grid, features=LocalContrast(1), levels=levels, elastic=0.03, viscous=0.1,
-        smoothing=1, tolerance=0.01, solver=12, diffeomorphic=True,
+    refine = replace(
+        refine_for("lung"), grid=grid, features=LocalContrast(1), levels=levels, elastic=0.03,
+        viscous=0.1, **changes,
     )  # fmt: skip
     return Refinement(refine, data.reader(grid))
 
@@ -124,10 +126,7 @@ def test_the_prealignment_is_part_of_a_refined_field_too(
     task = phantom_task("abdomen", "small", 0, 3, root=phantoms["abdomen"])
     data = open_data(task, prealign="mask_centre")
     pair = data.listed("val")[0]
-    stiff = Refine(
-        grid="full", features=LocalContrast(1), levels=[[2, 4, 1]], elastic=1e6, viscous=1e6,
-        smoothing=1, tolerance=0.01, solver=12, diffeomorphic=True,
-    )  # fmt: skip
+    stiff = replace(refine_for("phantom"), levels=[[2, 4, 1]], elastic=1e6, viscous=1e6)
     reader = data.reader("full")
     predictor = Predictor(
         Zero("half"), data.reader("half"), CPU, "float32", Refinement(stiff, reader)

@@ -4,13 +4,15 @@ from typing import Any
 import pytest
 import torch
 
+from l2reg.geometry.compose import compose
 from l2reg.geometry.resize import resample, resize_field
 from l2reg.geometry.unfold import smallest_determinant
 from l2reg.geometry.warp import voxel_grid, warp
 from l2reg.optimise import refine as module
 from l2reg.optimise.features import Features, LocalContrast, MatchedIntensity, Mind
 from l2reg.optimise.gauss_newton import Steps, Stiffness, gauss_newton
-from l2reg.optimise.refine import Refine
+from l2reg.optimise.keypoints import Correspondences
+from l2reg.optimise.refine import PointTerm, Refine
 
 SHAPE = (29, 34, 39)
 SMALL = (15, 17, 20)
@@ -23,10 +25,18 @@ def refiner(
 ) -> Refine:
     settings: dict[str, Any] = {
         "grid": "half", "elastic": 0.0, "viscous": 0.05, "smoothing": 1, "tolerance": 0.01,
-        "solver": 15, "diffeomorphic": True,
+        "solver": 15, "labels": 0.0, "points": points(0.0), "symmetric": False,
+        "diffeomorphic": True,
     }  # fmt: skip
     features = features or LocalContrast(3)
     return Refine(features=features, levels=levels, **{**settings, **changes})
+
+
+def points(weight: float) -> PointTerm:
+    find = Correspondences(
+        features=Mind(1, 1), distance=3, most=200, radius=3, patch=2, tolerance=1.0
+    )
+    return PointTerm(find=find, weight=weight, outlying=1.0)
 
 
 def pair(
@@ -187,9 +197,10 @@ def test_every_level_spans_the_whole_volume_in_millimetres(
     grids = [tuple(weight.shape[2:]) for _, weight, *_ in seen]
     assert grids == [(8, 8, 8), (16, 8, 8), shape]  # eight voxels at least, if there are so many
     edge_mm = batch["spacing_mm"] * (torch.tensor(shape) - 1)
-    for (features, weight, _, spacing_mm, stiffness, steps), level in zip(
+    for (features, weight, _, spacing_mm, stiffness, steps, matches), level in zip(
         seen, levels, strict=True
     ):
+        assert matches is None
         grid = weight.shape[2:]
         assert [v.shape[2:] for v in features] == [grid] * 2
         torch.testing.assert_close(spacing_mm * (torch.tensor(grid) - 1), edge_mm)
@@ -222,3 +233,63 @@ def test_rows_that_are_no_levels_are_refused_by_name(level: tuple[int, ...]) -> 
 def test_a_field_that_nothing_keeps_smooth_is_refused(elastic: float, viscous: float) -> None:
     with pytest.raises(ValueError, match=f"elastic and viscous.*got {elastic}, {viscous}"):
         refiner(elastic=elastic, viscous=viscous)
+
+
+def test_keypoints_pull_the_last_level_where_the_images_alone_do_not_get_there(
+    rng: torch.Generator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[Any] = []
+
+    def watched(*args: Any) -> torch.Tensor:
+        seen.append(args[-1])
+        return gauss_newton(*args)
+
+    monkeypatch.setattr(module, "gauss_newton", watched)
+    disp = wave(SHAPE, 2.0)
+    batch, zero = pair(rng, disp), torch.zeros_like(disp)
+    slow: dict[str, Any] = {"levels": [(4, 2, 1), (1, 2, 4)], "viscous": 10.0}
+    alone = error(refiner(**slow)(batch, zero), disp)
+    pulled = error(refiner(points=points(1.0), **slow)(batch, zero), disp)
+    assert pulled < 0.7 * alone
+    assert [matches is None for matches in seen] == [True, True, True, False]
+    assert len(seen[-1].here) > 20
+
+
+def test_labels_bring_together_what_images_do_not_show(rng: torch.Generator) -> None:
+    disp = wave(SHAPE, 2.0)
+    batch = pair(rng, disp)
+    labels = (batch["moving"] > batch["moving"].median()).to(torch.int16) * 3
+    batch["moving_labels"], batch["fixed_labels"] = labels, (warp(labels.float(), disp) > 1.5) * 3
+    batch["fixed"] = batch["moving"] = torch.zeros_like(batch["fixed"])
+    start = torch.zeros_like(disp)
+    assert error(refiner(labels=1.0)(batch, start), disp) < 0.5 * error(start, disp)
+    assert error(refiner(labels=0.0)(batch, start), disp) == error(start, disp)
+    batch["moving_labels"] = torch.zeros_like(labels)  # none in common
+    assert error(refiner(labels=1.0)(batch, start), disp) == error(start, disp)
+
+
+def test_a_symmetric_field_is_undone_by_that_of_the_swapped_pair(rng: torch.Generator) -> None:
+    disp = wave(SHAPE, 1.5)
+    batch = pair(rng, disp)
+    batch["moving_mask"] = batch["fixed_mask"]
+    swapped = {**batch, "fixed": batch["moving"], "moving": batch["fixed"]}
+    start = torch.zeros_like(disp)
+
+    def left_over(refine: Refine) -> float:
+        there, back = (resize_field(refine(x, start), SHAPE) for x in (batch, swapped))
+        return error(compose(there, back), start)
+
+    symmetric = refiner(symmetric=True)
+    assert left_over(symmetric) < 0.5 * left_over(refiner())
+    assert error(symmetric(batch, start), disp) < 0.3
+
+
+@pytest.mark.parametrize(("weight", "outlying"), [(-0.1, 1.0), (1.0, 0.0)])
+def test_a_point_term_without_sense_is_refused(weight: float, outlying: float) -> None:
+    with pytest.raises(ValueError, match=f"weight.*outlying.*got {weight}, {outlying}"):
+        PointTerm(find=points(0.0).find, weight=weight, outlying=outlying)
+
+
+def test_a_negative_weight_of_labels_is_refused() -> None:
+    with pytest.raises(ValueError, match="labels must be 0 or more, got -1"):
+        refiner(labels=-1.0)

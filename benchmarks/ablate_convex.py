@@ -1,0 +1,62 @@
+"""What each part of ``model=convex`` and its refinement is worth: leave one out, add one, score.
+
+python -m benchmarks.ablate_convex model=convex task=lung
+python -m benchmarks.ablate_convex model=convex task=abdomen data.pairs=my.csv
+
+Takes the options of ``predict.py``, and prints the means over the pairs of its split: of errors,
+so that less is better in every column, and of the seconds that a pair took.
+"""
+
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import hydra
+from omegaconf import DictConfig, OmegaConf
+
+from benchmarks.tune_convex import CONFIGS, FEATURES, changed, checked, run
+from l2reg.allocator import keep_freed_memory
+from l2reg.config import read_node
+
+MIND = {"_target_": FEATURES + "Mind", "radius": 1, "dilation": 1}
+
+
+def variants(levels: Sequence[Sequence[int]]) -> dict[str, Mapping[str, Any]]:
+    """Return settings by what they leave out or add."""
+    return {
+        "as set": {},
+        "no refinement": {"refine": None},
+        "no search": {"model": read_node("model", "zero")},
+        "search in one direction": {"model.consistent": False},
+        "finest level only": {"refine.levels": levels[-1:]},
+        "one step a level": {"refine.levels": [[*level[:2], 1] for level in levels]},
+        "no elastic term": {"refine.elastic": 0.0},
+        "MIND for all": {"refine.features": MIND},
+        "intensities for all": {"refine.features": {"_target_": FEATURES + "MatchedIntensity"}},
+        "folds left": {"refine.diffeomorphic": False},
+        "with keypoints": {"refine.points.weight": 1.0},
+        "symmetric": {"refine.symmetric": True},
+    }
+
+
+@hydra.main(version_base="1.3", config_path=CONFIGS, config_name="predict")
+def main(cfg: DictConfig) -> None:
+    """Print a row for each variant."""
+    keep_freed_memory()
+    config: Any = OmegaConf.to_container(cfg, resolve=True)
+    data, pairs = checked(config)
+    title = True
+    for name, settings in variants(config["refine"]["levels"]).items():
+        begin = time.perf_counter()
+        losses = run(changed(config, settings), pairs, data)
+        seconds = (time.perf_counter() - begin) / len(pairs)
+        if title:
+            print("| variant | " + " | ".join([*losses, "seconds"]) + " |")
+            print("|---" * (len(losses) + 2) + "|")
+        title = False
+        values = [f"{value:.4g}" for value in losses.values()]
+        print("| " + " | ".join([name, *values, f"{seconds:.1f}"]) + " |", flush=True)
+
+
+if __name__ == "__main__":
+    main()
