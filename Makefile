@@ -3,7 +3,6 @@
 PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/.installed
-THREADS ?= 2
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test test-all lint clean

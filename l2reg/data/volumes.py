@@ -9,13 +9,21 @@ import nibabel as nib
 import numpy as np
 from jaxtyping import Float, Float32, Shaped
 from nibabel.filebasedimages import ImageFileError
-from nibabel.spatialimages import SpatialImage
+from nibabel.spatialimages import HeaderDataError, SpatialImage
 
 from l2reg.data.cases import PointFiles
 from l2reg.problems import InputError, Problem
 from l2reg.shapes import Shape3, Spacing
 
-_UNREADABLE = (EOFError, OSError, zlib.error, gzip.BadGzipFile, ImageFileError, ValueError)
+_UNREADABLE = (
+    EOFError,
+    OSError,
+    zlib.error,
+    gzip.BadGzipFile,
+    ImageFileError,
+    HeaderDataError,
+    ValueError,
+)
 
 
 @dataclass(frozen=True)
@@ -30,7 +38,8 @@ def read_grid(path: Path) -> Grid:
     """Return the grid of a volume; reads the header alone.
 
     Raises:
-        InputError: If the file is missing, unreadable or not three-dimensional.
+        InputError: If the file is missing, unreadable or not three-dimensional; trailing axes of
+            length one do not count.
     """
     return _grid(_open(path), path)
 
@@ -39,9 +48,22 @@ def read_affine(path: Path) -> Float[np.ndarray, "4 4"]:
     """Return the header's map from voxels to RAS millimetres.
 
     Raises:
-        InputError: If the file is missing or unreadable.
+        InputError: If the file is missing or unreadable, or the map cannot be inverted.
     """
     affine: np.ndarray = np.asarray(_open(path).affine, dtype=np.float64)
+    sizes = np.linalg.norm(affine[:3, :3], axis=0)
+    # The volume of a voxel of these side lengths, relative to that of a box: 0 where axes coincide
+    if not np.isfinite(affine).all() or abs(np.linalg.det(affine[:3, :3])) <= 1e-6 * sizes.prod():
+        rows = "; ".join(" ".join(f"{value:.4g}" for value in row) for row in affine[:3])
+        raise InputError(
+            Problem(
+                where=str(path),
+                what="has a header that does not say where its voxels lie",
+                expected="an affine whose three axes are independent and longer than 0 mm",
+                found=f"the rows {rows}",
+                remedy="write the sform or qform again, or convert the scan from DICOM again",
+            )
+        )
     return affine
 
 
@@ -164,7 +186,8 @@ def _open(path: Path) -> SpatialImage:
 
 
 def _grid(image: SpatialImage, path: Path) -> Grid:
-    if len(image.shape) != 3:
+    shape = _shape(image)
+    if len(shape) != 3:
         raise InputError(
             Problem(
                 where=str(path),
@@ -174,19 +197,39 @@ def _grid(image: SpatialImage, path: Path) -> Grid:
                 remedy="store one volume of one channel in a file",
             )
         )
-    i, j, k = image.shape
+    i, j, k = shape
     di, dj, dk = (float(size) for size in image.header.get_zooms()[:3])
     return Grid((int(i), int(j), int(k)), (di, dj, dk))
 
 
+def _shape(image: SpatialImage) -> tuple[int, ...]:
+    """Return the shape without axes of length one after the third: some tools write them."""
+    shape: tuple[int, ...] = image.shape
+    while len(shape) > 3 and shape[-1] == 1:
+        shape = shape[:-1]
+    return shape
+
+
 def _voxels(path: Path) -> np.ndarray:
     image = _open(path)
-    _grid(image, path)
+    grid = _grid(image, path)
+    stored = image.get_data_dtype()
+    if stored.kind not in "biuf":
+        kinds = {"V": "several channels (RGB)", "c": "complex numbers"}
+        raise InputError(
+            Problem(
+                where=str(path),
+                what="does not have one real number in each voxel",
+                expected="integers or floats",
+                found=kinds.get(stored.kind, str(stored)),
+                remedy="store one channel, or the magnitude, as a volume of its own",
+            )
+        )
     try:
         voxels: np.ndarray = np.asanyarray(image.dataobj)
     except _UNREADABLE as error:
         raise _unreadable(path, error) from error
-    return voxels
+    return voxels.reshape(grid.shape)
 
 
 def _unreadable(path: Path, error: Exception) -> InputError:

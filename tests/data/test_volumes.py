@@ -68,6 +68,61 @@ def test_four_axes_are_refused(tmp_path: Path, volume: Callable[..., Path]) -> N
         read_image(path)
 
 
+def test_trailing_axes_of_length_one_are_dropped(
+    tmp_path: Path, volume: Callable[..., Path]
+) -> None:
+    array = np.arange(120, dtype=np.int16).reshape(*SHAPE, 1, 1)
+    path = volume(tmp_path / "a.nii.gz", array)
+    assert read_grid(path).shape == SHAPE
+    np.testing.assert_array_equal(read_image(path), array[..., 0, 0])
+    np.testing.assert_array_equal(read_labels(path), array[..., 0, 0])
+    slice_alone = volume(tmp_path / "b.nii.gz", array[:, :, :1])
+    assert read_image(slice_alone).shape == (4, 5, 1)
+
+
+@pytest.mark.parametrize(
+    ("voxel", "words"),
+    [
+        (np.dtype([("R", "u1"), ("G", "u1"), ("B", "u1")]), r"several channels \(RGB\)"),
+        (np.dtype(np.complex64), "complex numbers"),
+    ],
+)
+def test_voxels_of_more_than_one_number_are_refused(
+    tmp_path: Path, voxel: np.dtype, words: str
+) -> None:
+    path = tmp_path / "a.nii.gz"
+    nib.save(nib.Nifti1Image(np.zeros(SHAPE, voxel), np.eye(4)), path)
+    for read in (read_image, read_labels, read_mask):
+        with pytest.raises(InputError, match=f"(?s)one real number.*{words}.*remedy"):
+            read(path)
+
+
+@pytest.mark.parametrize(
+    "rows",
+    [
+        [[1, 0, 0, 0], [0, 0, 0, 0], [0, 0, 2, 0]],
+        [[1, 1, 0, 0], [2, 2, 0, 0], [0, 0, 1, 0]],
+        [[np.nan, 0, 0, 0], [0, 1, 0, 0], [0, 0, 1, 0]],
+    ],
+)
+def test_a_header_that_cannot_be_inverted_is_refused(
+    tmp_path: Path, rows: list[list[float]]
+) -> None:
+    image = nib.Nifti1Image(np.zeros(SHAPE, np.float32), None)
+    image.header["sform_code"] = 1
+    for name, row in zip(("srow_x", "srow_y", "srow_z"), rows, strict=True):
+        image.header[name] = row
+    path = tmp_path / "a.nii.gz"
+    nib.save(image, path)
+    with pytest.raises(InputError, match="(?s)does not say where its voxels lie.*found.*sform"):
+        read_affine(path)
+
+
+def test_tiny_voxels_are_no_fault(tmp_path: Path, volume: Callable[..., Path]) -> None:
+    path = volume(tmp_path / "a.nii.gz", np.zeros(SHAPE, np.float32), (1e-3, 2e-3, 4e-3))
+    np.testing.assert_allclose(np.diag(read_affine(path)), [1e-3, 2e-3, 4e-3, 1], rtol=1e-6)
+
+
 @pytest.mark.parametrize("value", [np.nan, np.inf])
 def test_voxels_that_are_not_numbers_are_counted_and_located(
     tmp_path: Path, volume: Callable[..., Path], value: float
