@@ -147,6 +147,7 @@ def _shape(batch: Batch) -> Shape3:
 
 def _draw(path: Path, batch: Batch, disp: Field) -> None:
     nothing = np.zeros(disp.shape[2:], dtype=np.int16)
+    i_mm, j_mm, k_mm = batch["spacing_mm"][0].tolist()
     shown = RegisteredPair(
         fixed=batch["fixed"][0, 0].numpy(),
         moving=batch["moving"][0, 0].numpy(),
@@ -154,6 +155,7 @@ def _draw(path: Path, batch: Batch, disp: Field) -> None:
         disp=disp[0].numpy(),
         fixed_labels=nothing,
         warped_labels=nothing,
+        spacing_mm=(i_mm, j_mm, k_mm),
     )
     with written_whole(path) as draft:
         pair_figure(shown, path.parent.name).savefig(draft, format="png", dpi=70)

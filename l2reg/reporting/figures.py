@@ -9,6 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from l2reg.evaluation.volume_change import determinants
+from l2reg.shapes import Spacing
 
 Volume = Shaped[np.ndarray, "i j k"]
 
@@ -21,6 +22,11 @@ COLUMNS = (
     "after: fixed, warped",
     "grid, deformed",
     "volume change",
+)
+LEGEND = (
+    "overlays: fixed magenta, moving or warped green, grey where they agree"
+    "  |  outlines, if any: fixed yellow, warped cyan"
+    "  |  volume: blue shrinks, red grows, black folds"
 )
 
 
@@ -35,6 +41,7 @@ class RegisteredPair:
         disp: The field, in voxels.
         fixed_labels: Segmentation or mask of the fixed scan, outlined in the pictures.
         warped_labels: That of the moving scan, looked up through the field.
+        spacing_mm: Size of a voxel along i, j, k; planes are drawn in these proportions.
     """
 
     fixed: Volume
@@ -43,18 +50,18 @@ class RegisteredPair:
     disp: Float[np.ndarray, "3 i j k"]
     fixed_labels: Volume
     warped_labels: Volume
+    spacing_mm: Spacing
 
 
 def pair_figure(pair: RegisteredPair, title: str) -> Figure:
     """Return three planes through the middle: images, overlays, deformed grid, volume change.
 
-    Overlays show the fixed image in magenta and the other in green: grey is agreement. Outlines
-    are yellow for fixed and cyan for warped labels. The last column is the Jacobian determinant,
-    blue where space shrinks, red where it grows, black where it folds.
+    Planes are drawn in millimetres. What the colours mean is said below the title; the last column
+    is the Jacobian determinant.
     """
     det = np.pad(determinants(pair.disp), 1, mode="edge")
     figure = Figure(figsize=(3 * len(COLUMNS), 9), layout="constrained")
-    figure.suptitle(title)
+    figure.suptitle(f"{title}\n{LEGEND}")
     rows = figure.subplots(3, len(COLUMNS))
     for axis, row in enumerate(rows):
         _draw_plane(pair, det, axis, list(row))
@@ -104,6 +111,8 @@ def _draw_plane(pair: RegisteredPair, det: Volume, axis: int, row: list[Axes]) -
     row[6].imshow(change, cmap="RdBu_r", vmin=-1.5, vmax=1.5, origin=origin)
     folds = np.where(plane(det) <= 0, 1.0, np.nan)
     row[6].imshow(folds, cmap="gray", vmin=1, vmax=2, origin=origin)
+    for cell in row:
+        cell.set_aspect(pair.spacing_mm[up] / pair.spacing_mm[across])
 
 
 def _outline(cell: Axes, labels: np.ndarray, color: str) -> None:
@@ -123,6 +132,5 @@ def _draw_grid(cell: Axes, across: np.ndarray, up: np.ndarray, *, flipped: bool)
     step = max(1, max(across.shape) // GRID_LINES)
     cell.plot(x[::step].T, y[::step].T, color="#305070", linewidth=0.5)
     cell.plot(x[:, ::step], y[:, ::step], color="#305070", linewidth=0.5)
-    cell.set_aspect("equal")
     if flipped:
         cell.invert_yaxis()

@@ -20,6 +20,7 @@ def registered_pair(pair: Pair, reader: PairReader, disp: FullField) -> Register
         disp: The field, in voxels of that grid.
     """
     fixed, moving = reader.image(pair.fixed), reader.image(pair.moving)
+    i_mm, j_mm, k_mm = reader.spacing_mm
     labels = [_outlined(scan, reader) for scan in (pair.fixed, pair.moving)]
     return RegisteredPair(
         fixed=fixed[0, 0].numpy(),
@@ -28,6 +29,7 @@ def registered_pair(pair: Pair, reader: PairReader, disp: FullField) -> Register
         disp=disp,
         fixed_labels=labels[0],
         warped_labels=warp_labels(labels[1], disp),
+        spacing_mm=(i_mm, j_mm, k_mm),
     )
 
 

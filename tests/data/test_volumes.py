@@ -114,7 +114,7 @@ def test_a_header_that_cannot_be_inverted_is_refused(
         image.header[name] = row
     path = tmp_path / "a.nii.gz"
     nib.save(image, path)
-    with pytest.raises(InputError, match="(?s)does not say where its voxels lie.*found.*sform"):
+    with pytest.raises(InputError, match=r"(?s)does not say where its voxels lie.*found.*sform"):
         read_affine(path)
 
 

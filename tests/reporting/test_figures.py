@@ -1,11 +1,12 @@
 import io
+from dataclasses import replace
 
 import matplotlib.image
 import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
-from l2reg.reporting.figures import COLUMNS, RegisteredPair, determinant_figure, pair_figure
+from l2reg.reporting.figures import COLUMNS, LEGEND, RegisteredPair, determinant_figure, pair_figure
 
 SHAPE = (16, 18, 20)
 
@@ -28,6 +29,7 @@ def pair(random: np.random.Generator) -> RegisteredPair:
         disp=random.normal(0, 0.1, (3, *SHAPE)).astype(np.float32),
         fixed_labels=labels,
         warped_labels=np.roll(labels, 1, axis=1),
+        spacing_mm=(1.0, 2.0, 5.0),
     )
 
 
@@ -39,13 +41,34 @@ def test_a_pair_is_shown_in_three_planes_with_all_columns(pair: RegisteredPair) 
     assert pixels(figure).std() > 0.1
 
 
+def test_the_title_says_what_the_colours_mean_and_the_overlay_bears_it_out(
+    pair: RegisteredPair,
+) -> None:
+    dark = np.zeros_like(pair.fixed)
+    figure = pair_figure(replace(pair, fixed=np.ones_like(dark), moving=dark), "0001_0002")
+    assert figure.get_suptitle() == f"0001_0002\n{LEGEND}"
+    assert "fixed magenta, moving or warped green" in LEGEND
+    colours = figure.get_axes()[3].images[0].get_array()
+    np.testing.assert_array_equal(colours[0, 0], [1, 0, 1])
+
+
+def test_every_plane_is_drawn_in_millimetres(pair: RegisteredPair) -> None:
+    figure = pair_figure(pair, "x")
+    pixels(figure)
+    sides_mm = np.array(SHAPE) * pair.spacing_mm
+    for number, cell in enumerate(figure.get_axes()):
+        across, up = (axis for axis in range(3) if axis != number // len(COLUMNS))
+        if number % len(COLUMNS) == 5:  # the deformed grid ends where its lines do
+            assert cell.get_aspect() == pair.spacing_mm[up] / pair.spacing_mm[across]
+            continue
+        drawn = cell.get_window_extent()
+        assert drawn.width / drawn.height == pytest.approx(sides_mm[across] / sides_mm[up])
+
+
 def test_the_overlay_is_grey_where_scans_agree_and_coloured_where_they_do_not(
     pair: RegisteredPair,
 ) -> None:
-    figure = pair_figure(
-        RegisteredPair(pair.fixed, pair.moving, pair.fixed, pair.disp, pair.fixed_labels,
-                       pair.warped_labels), "x"
-    )  # fmt: skip
+    figure = pair_figure(replace(pair, warped=pair.fixed), "x")
     before, after = (figure.get_axes()[column].images[0].get_array() for column in (3, 4))
     assert np.ptp(after, axis=-1).max() == 0
     assert np.ptp(before, axis=-1).max() > 0.5
