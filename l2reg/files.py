@@ -35,6 +35,17 @@ def written_whole(path: Path) -> Iterator[Path]:
             draft.unlink(missing_ok=True)
 
 
+def writable_folder(path: Path) -> None:
+    """Make a folder that is to be written to much later, and write a file of no bytes to try it.
+
+    Raises:
+        InputError: As ``written_whole``.
+    """
+    with written_whole(path / ".writable") as draft:
+        draft.touch()
+    (path / ".writable").unlink()
+
+
 def raise_if_disk_is_at_fault(error: OSError, path: Path) -> None:
     """Turn a full or write-protected disk into an ``InputError`` that names ``path``."""
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
@@ -42,7 +53,7 @@ def raise_if_disk_is_at_fault(error: OSError, path: Path) -> None:
         existing = next(folder for folder in (path, *path.absolute().parents) if folder.exists())
         found = f"{shutil.disk_usage(existing).free / 2**20:.0f} MiB free below {existing}"
         remedy = "make room there, or name another folder (run_dir=..., out=..., data.cache=...)"
-    elif error.errno in (errno.EACCES, errno.EROFS, errno.EPERM, errno.ENOTDIR):
+    elif error.errno in (errno.EACCES, errno.EROFS, errno.EPERM, errno.ENOTDIR, errno.EEXIST):
         what, expected = "cannot be written", "a folder that may be written to"
         found = error.strerror or type(error).__name__
         remedy = "name another folder (run_dir=..., out=..., data.cache=...)"

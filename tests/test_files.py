@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from l2reg.files import content_digest, fresh_folder, written_whole
+from l2reg.files import content_digest, fresh_folder, writable_folder, written_whole
 from l2reg.problems import InputError
 
 
@@ -45,6 +45,17 @@ def test_a_real_full_device_is_said_as_such(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="the disk is full"), written_whole(tmp_path / "x"):
         with Path("/dev/full").open("w") as full:
             full.write("anything")
+
+
+def test_a_folder_is_tried_and_left_as_it_was(tmp_path: Path) -> None:
+    folder = tmp_path / "new/folder"
+    writable_folder(folder)
+    assert list(folder.iterdir()) == []
+    (folder / "file").touch()
+    for below in (folder / "file", folder / "file/deeper"):
+        with pytest.raises(InputError, match="cannot be written"):
+            writable_folder(below)
+    assert [path.name for path in folder.iterdir()] == ["file"]
 
 
 def test_other_disk_errors_are_left_alone(tmp_path: Path) -> None:

@@ -9,22 +9,26 @@ import torch
 
 from l2reg.config import build, read_node
 from l2reg.data.intensity import Intensity, Percentiles
-from l2reg.data.volumes import read_affine, read_image
-from l2reg.files import written_whole
+from l2reg.data.volumes import read_affine, read_grid, read_image
+from l2reg.files import writable_folder, written_whole
 from l2reg.geometry.affine import affine_after_field, affine_field
 from l2reg.geometry.resize import resize_field, resize_image, voxel_ratio
 from l2reg.geometry.warp import warp
 from l2reg.inference.device import pick_device
 from l2reg.interop.itk import write_warp
 from l2reg.optimise.refine import refine_for
-from l2reg.problems import InputError, Problem
+from l2reg.problems import InputError, Problem, raise_if_any
 from l2reg.reporting.figures import RegisteredPair, pair_figure
 from l2reg.shapes import Affine, Batch, Field, Shape3
 
 PRESETS = ("abdomen", "lung", "oasis")
 
 _MOST_VOXELS = 8_000_000  # of the grid that is optimised on; larger scans are sampled down to it
+_LEAST_VOXELS = 8  # along an axis; with 5 the search missed a shift by one voxel altogether
 _LEAST_OVERLAP = 0.1
+_LEAST_KEPT = 0.3  # of that overlap, once registered
+_LEAST_RANGE = 0.1  # of [0, 1], the intensities that a registration sees
+_FITS = "lung is for CT in Hounsfield units, abdomen and oasis for any scan whose outside is 0"
 _ANY_SCAN = Percentiles(low=0.5, high=99.5)
 
 
@@ -53,18 +57,32 @@ def register_files(fixed: Path, moving: Path, out: Path, *, preset: str, device:
         device: As ``pick_device`` takes it.
 
     Raises:
-        InputError: If a file is unreadable, or the headers put the scans apart.
+        InputError: If a file is unreadable, a scan has fewer than 8 voxels along an axis or almost
+            no contrast as the preset sees it, the headers put the scans apart, or ``out`` cannot be
+            written to: before anything is computed. Or if the field found leads out of the moving
+            scan, as for two scans that show different things.
     """
+    paths = fixed, moving
     affines = read_affine(fixed), read_affine(moving)
-    images = [read_image(path) for path in (fixed, moving)]
+    raise_if_any(problem for path in paths for problem in _too_small(path))
+    images = [read_image(path) for path in paths]
     between = torch.from_numpy(np.linalg.inv(affines[1]) @ affines[0])[None, :3].float()
     raw = [torch.from_numpy(image)[None, None] for image in images]
-    _check_overlap(between, raw, fixed, moving)
-    batch = _batch(raw, between, affines[0], preset)
-    where = pick_device(device)
-    disp = _registered({name: value.to(where) for name, value in batch.items()}, preset).cpu()
     i, j, k = images[0].shape
+    overlap = _inside(affine_field(between, (i, j, k)), raw[1])
+    _check_overlap(overlap, fixed, moving)
+    seen = [torch.from_numpy(_intensity(preset)(image))[None, None] for image in images]
+    raise_if_any(
+        problem
+        for path, image, shown in zip(paths, images, seen, strict=True)
+        for problem in _without_contrast(path, image, shown, preset)
+    )
+    where = pick_device(device)
+    writable_folder(out)
+    batch = _batch(seen, between, affines[0])
+    disp = _registered({name: value.to(where) for name, value in batch.items()}, preset).cpu()
     total = affine_after_field(between, resize_field(disp, (i, j, k)))
+    _check_kept(_inside(total, raw[1]), overlap, fixed, moving)
     warped = warp(raw[1], total)[0, 0].numpy()
     written = Written(out / "warped.nii.gz", out / "transform.nii.gz", out / "picture.png")
     with written_whole(written.warped) as draft:
@@ -74,10 +92,59 @@ def register_files(fixed: Path, moving: Path, out: Path, *, preset: str, device:
     return written
 
 
-def _check_overlap(between: Affine, raw: list[torch.Tensor], fixed: Path, moving: Path) -> None:
-    i, j, k = raw[0].shape[2:]
-    lookup = affine_field(between, (i, j, k))
-    inside = float(warp(torch.ones_like(raw[1]), lookup, padding="zeros").mean())
+def _too_small(path: Path) -> list[Problem]:
+    shape = read_grid(path).shape
+    if min(shape) >= _LEAST_VOXELS:
+        return []
+    return [
+        Problem(
+            where=str(path),
+            what="is too small to be registered",
+            expected=f"at least {_LEAST_VOXELS} voxels along each axis",
+            found=" x ".join(map(str, shape)),
+            remedy="name the whole scan, or sample it on a finer grid",
+        )
+    ]
+
+
+def _without_contrast(
+    path: Path, image: np.ndarray, shown: torch.Tensor, preset: str
+) -> list[Problem]:
+    if float(shown.max() - shown.min()) >= _LEAST_RANGE:
+        return []
+    others = " or ".join(f"--like {other}" for other in PRESETS if other != preset)
+    constant = image.min() == image.max()
+    return [
+        Problem(
+            where=str(path),
+            what=f"shows nothing with --like {preset}",
+            expected=f"contrast within {_intensity(preset)}",
+            found=f"intensities from {image.min():.4g} to {image.max():.4g}",
+            remedy=f"{'name another file' if constant else f'try {others}'}; {_FITS}",
+        )
+    ]
+
+
+def _inside(field: Field, moving: torch.Tensor) -> float:
+    """Return the share of the fixed volume that is looked up within the moving one."""
+    return float(warp(torch.ones_like(moving), field, padding="zeros").mean())
+
+
+def _check_kept(inside: float, overlap: float, fixed: Path, moving: Path) -> None:
+    if inside < _LEAST_KEPT * overlap:
+        raise InputError(
+            Problem(
+                where=str(moving),
+                what=f"could not be registered to {fixed}",
+                expected="a field that leads into the moving scan",
+                found=f"{100 * inside:.0f} % of the fixed volume lands within the moving one, "
+                f"{100 * overlap:.0f} % as the headers put them",
+                remedy="look whether both show the same part of a body, or try another --like",
+            )
+        )
+
+
+def _check_overlap(inside: float, fixed: Path, moving: Path) -> None:
     if inside < _LEAST_OVERLAP:
         raise InputError(
             Problem(
@@ -91,11 +158,10 @@ def _check_overlap(between: Affine, raw: list[torch.Tensor], fixed: Path, moving
 
 
 def _batch(
-    raw: list[torch.Tensor], between: Affine, affine: np.ndarray, preset: str
+    images: list[torch.Tensor], between: Affine, affine: np.ndarray
 ) -> dict[str, torch.Tensor]:
     """Return the pair as a model sees it, the moving scan moved as the headers say."""
-    intensity = _intensity(preset)
-    fixed, moving = (torch.from_numpy(intensity(x[0, 0].numpy()))[None, None] for x in raw)
+    fixed, moving = images
     i, j, k = fixed.shape[2:]
     aligned = warp(moving, affine_field(between, (i, j, k)), padding="zeros")
     shape = _working_shape((i, j, k))

@@ -1,14 +1,17 @@
+from collections.abc import Callable
 from pathlib import Path
+from unittest.mock import patch
 
 import nibabel as nib
 import numpy as np
 import pytest
 import SimpleITK as sitk  # noqa: N813
 import torch
+from scipy.ndimage import gaussian_filter
 
 from l2reg.cli import main
 from l2reg.geometry.resize import resize_image
-from l2reg.inference.register import register_files
+from l2reg.inference.register import PRESETS, register_files
 from l2reg.problems import InputError
 
 
@@ -88,6 +91,96 @@ def test_scans_that_lie_elsewhere_are_refused_with_what_to_do(
         register_files(fixed, tmp_path / "away.nii.gz", tmp_path / "out", preset="lung",
                        device="cpu")  # fmt: skip
     assert not (tmp_path / "out").exists()
+
+
+def refusal(fixed: Path, moving: Path, out: Path, preset: str) -> str:
+    """Return why the registration was refused, before anything was computed."""
+    with (
+        patch("l2reg.inference.register._registered", side_effect=AssertionError("computed")),
+        pytest.raises(InputError) as error,
+    ):
+        register_files(fixed, moving, out, preset=preset, device="cpu")
+    return str(error.value)
+
+
+@pytest.mark.parametrize("value", [-1000, 0, 40])
+@pytest.mark.parametrize("preset", PRESETS)
+def test_a_constant_scan_is_refused(
+    scans: tuple[Path, Path], volume: Callable[..., Path], tmp_path: Path, value: int, preset: str
+) -> None:
+    like = nib.load(scans[0])
+    empty = tmp_path / "empty.nii.gz"
+    nib.save(nib.Nifti1Image(np.full(like.shape, value, np.int16), like.affine), empty)
+    for pair in ((empty, scans[1]), (scans[0], empty)):
+        said = refusal(*pair, tmp_path / "out", preset)
+        assert said.startswith(f"{empty}: shows nothing with --like {preset}")
+        assert f"found     intensities from {value} to {value}" in said
+        assert "remedy    name another file" in said
+    assert not (tmp_path / "out").exists()
+
+
+def test_an_mr_that_is_dark_in_the_window_of_ct_is_refused_with_what_fits(
+    volume: Callable[..., Path], tmp_path: Path, random: np.random.Generator
+) -> None:
+    shown = random.random((16, 18, 20)).astype("f4")
+    brain = volume(tmp_path / "brain.nii.gz", 0.8 * (shown - shown.min()) / np.ptp(shown))
+    said = refusal(brain, brain, tmp_path / "out", "lung")
+    assert "low=-1000.0, high=200.0" in said
+    assert "found     intensities from 0 to 0.8" in said
+    assert "remedy    try --like abdomen or --like oasis" in said
+
+
+def test_both_scans_are_refused_at_once_where_both_are_too_small(
+    volume: Callable[..., Path], tmp_path: Path, random: np.random.Generator
+) -> None:
+    flat = volume(tmp_path / "flat.nii.gz", random.random((40, 36, 1)).astype("f4"))
+    tiny = volume(tmp_path / "tiny.nii.gz", random.random((7, 8, 9)).astype("f4"), (40.0,) * 3)
+    said = refusal(flat, tiny, tmp_path / "out", "abdomen")
+    assert "at least 8 voxels along each axis" in said
+    assert "found     40 x 36 x 1" in said
+    assert "found     7 x 8 x 9" in said
+
+
+def test_a_shift_by_a_voxel_is_found_in_scans_of_eight_voxels(
+    volume: Callable[..., Path], tmp_path: Path, random: np.random.Generator
+) -> None:
+    structure = gaussian_filter(random.normal(size=(5, 7, 8)), 1.0).astype("f4")
+    body = np.pad(structure - structure.min() + 0.1, ((2, 2), (1, 1), (1, 1)))
+    shifted = body[1:], body[:-1]
+    fixed, moving = (
+        volume(tmp_path / f"{name}.nii.gz", array, (40.0,) * 3)
+        for name, array in zip("ab", shifted, strict=True)
+    )
+    written = register_files(fixed, moving, tmp_path / "out", preset="abdomen", device="cpu")
+    after = np.abs(intensities(written.warped) - shifted[0]).mean()
+    assert after < 0.7 * np.abs(shifted[1] - shifted[0]).mean()
+
+
+def test_a_field_that_leads_out_of_the_moving_scan_is_not_written(
+    volume: Callable[..., Path], tmp_path: Path, random: np.random.Generator
+) -> None:
+    """So the search ended on two scans of noise, eight voxels of 40 mm wide."""
+    scan = volume(tmp_path / "a.nii.gz", random.random((8, 9, 10)).astype("f4"))
+    with (
+        patch(
+            "l2reg.inference.register._registered", return_value=torch.full((1, 3, 8, 9, 10), 8.0)
+        ),
+        pytest.raises(InputError, match=r"(?s)could not be registered.* 0 % of .*100 % as the"),
+    ):
+        register_files(scan, scan, tmp_path / "out", preset="abdomen", device="cpu")
+    assert not list((tmp_path / "out").iterdir())
+
+
+def test_a_folder_that_cannot_be_written_to_is_refused_before_the_work(
+    scans: tuple[Path, Path], tmp_path: Path
+) -> None:
+    file = tmp_path / "file"
+    file.write_text("mine")
+    for out in (file, file / "out"):
+        said = refusal(*scans, out, "lung")
+        assert "cannot be written" in said
+        assert str(out) in said
+    assert file.read_text() == "mine"
 
 
 def test_a_missing_file_is_named(tmp_path: Path, scans: tuple[Path, Path]) -> None:
