@@ -112,15 +112,17 @@ def _without_contrast(
 ) -> list[Problem]:
     if float(shown.max() - shown.min()) >= _LEAST_RANGE:
         return []
-    others = " or ".join(f"--like {other}" for other in PRESETS if other != preset)
-    constant = image.min() == image.max()
+    fitting = [p for p in PRESETS if np.ptp(_intensity(p)(image)) >= _LEAST_RANGE]
+    remedy = (
+        "try " + " or ".join(f"--like {p}" for p in fitting) if fitting else "name another file"
+    )
     return [
         Problem(
             where=str(path),
             what=f"shows nothing with --like {preset}",
             expected=f"contrast within {_intensity(preset)}",
             found=f"intensities from {image.min():.4g} to {image.max():.4g}",
-            remedy=f"{'name another file' if constant else f'try {others}'}; {_FITS}",
+            remedy=f"{remedy}; {_FITS}",
         )
     ]
 
