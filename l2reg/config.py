@@ -176,7 +176,7 @@ def config_dir() -> Path:
 
 def names_in(group: str) -> list[str]:
     """Return the names that ``<group>=<name>`` can take."""
-    return sorted(path.stem for path in (config_dir() / group).glob("[!_]*.yaml"))
+    return sorted(path.stem for path in (config_dir() / group).glob("*.yaml"))
 
 
 def read_node(group: str, name: str) -> dict[str, Any]:

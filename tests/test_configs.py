@@ -194,3 +194,8 @@ def test_unknown_names_are_refused_with_those_there_are(
 ) -> None:
     with pytest.raises(error, match=words):
         composed("train", override)
+
+
+def test_hydra_offers_nothing_that_cannot_be_chosen() -> None:
+    """Its help and its errors list every file of a group, those with an underscore too."""
+    assert not list(CONFIGS.glob("*/_*.yaml"))

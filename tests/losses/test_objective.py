@@ -18,8 +18,8 @@ SHAPE = (12, 13, 14)
 def full_objective(name: str) -> Objective:
     """Return the objective of a YAML file with every term of a field switched on."""
     shared, own = (
-        yaml.safe_load((config_dir() / f"loss/{stem}.yaml").read_text())
-        for stem in ("_terms", name)
+        yaml.safe_load((config_dir() / f"{stem}.yaml").read_text())
+        for stem in ("loss_terms", f"loss/{name}")
     )
     terms = shared["terms"] | own["terms"]
     terms.pop("segmentation")  # judges what else a network returns: test_segmentation.py
@@ -91,7 +91,7 @@ def test_pairs_with_labels_points_both_and_neither_share_a_batch(rng: torch.Gene
     data = batch(4, rng)
     data["label_weight"] = torch.tensor([1.0, 0.0, 1.0, 0.0])
     data["point_weights"] = torch.tensor([[0.0], [1.0], [1.0], [0.0]]).expand(4, 6)
-    shared = yaml.safe_load((config_dir() / "loss/_terms.yaml").read_text())
+    shared = yaml.safe_load((config_dir() / "loss_terms.yaml").read_text())
     supervision = {name: shared["terms"][name] for name in ("dice", "keypoints")}
     objective = build({**shared, "terms": supervision, "weights": dict.fromkeys(supervision, 1.0)})
 
