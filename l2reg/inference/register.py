@@ -1,5 +1,6 @@
 """Register two files that belong to no data set: any grids, any headers, nothing trained."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -191,10 +192,17 @@ def _working_shape(shape: Shape3) -> Shape3:
     return (i, j, k)
 
 
+def _half_shape(shape: Shape3, spacing_mm: Sequence[float]) -> Shape3:
+    """Return half of each size, but for thick slices: voxels twice as long as they are wide."""
+    thick = [mm >= 2 * min(spacing_mm) for mm in spacing_mm]
+    i, j, k = (n if keep else (n + 1) // 2 for n, keep in zip(shape, thick, strict=True))
+    return (i, j, k)
+
+
 def _registered(batch: Batch, preset: str) -> Field:
     """Return the field on the grid of ``batch``: searched on its half grid, refined on either."""
     i, j, k = batch["fixed"].shape[2:]
-    half = _resized(batch, ((i + 1) // 2, (j + 1) // 2, (k + 1) // 2))
+    half = _resized(batch, _half_shape((i, j, k), batch["spacing_mm"][0].tolist()))
     disp = build(read_node("model", "convex"))(half).disp
     refine = refine_for(preset)
     working = half if refine.grid == "half" else batch

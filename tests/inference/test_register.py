@@ -11,7 +11,7 @@ from scipy.ndimage import gaussian_filter
 
 from l2reg.cli import main
 from l2reg.geometry.resize import resize_image
-from l2reg.inference.register import PRESETS, register_files
+from l2reg.inference.register import PRESETS, _half_shape, register_files
 from l2reg.problems import InputError
 
 
@@ -186,3 +186,8 @@ def test_a_folder_that_cannot_be_written_to_is_refused_before_the_work(
 def test_a_missing_file_is_named(tmp_path: Path, scans: tuple[Path, Path]) -> None:
     with pytest.raises(SystemExit, match=r"nothing\.nii\.gz: is missing"):
         main(["register", str(scans[0]), str(tmp_path / "nothing.nii.gz"), "--out", "x"])
+
+
+def test_thick_slices_are_all_searched() -> None:
+    assert _half_shape((65, 64, 20), [0.9, 0.9, 5.0]) == (33, 32, 20)
+    assert _half_shape((65, 64, 20), [1.0, 1.25, 1.75]) == (33, 32, 10)
