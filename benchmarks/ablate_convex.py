@@ -17,6 +17,7 @@ from omegaconf import DictConfig, OmegaConf
 from benchmarks.tune_convex import CONFIGS, FEATURES, changed, checked, run
 from l2reg.allocator import keep_freed_memory
 from l2reg.config import read_node
+from l2reg.inference.device import pick_device
 
 MIND = {"_target_": FEATURES + "Mind", "radius": 1, "dilation": 1}
 
@@ -45,15 +46,14 @@ def main(cfg: DictConfig) -> None:
     keep_freed_memory()
     config: Any = OmegaConf.to_container(cfg, resolve=True)
     data, pairs = checked(config)
-    title = True
-    for name, settings in variants(config["refine"]["levels"]).items():
+    device = pick_device(config["device"])
+    for n, (name, settings) in enumerate(variants(config["refine"]["levels"]).items()):
         begin = time.perf_counter()
-        losses = run(changed(config, settings), pairs, data)
+        losses = run(changed(config, settings), pairs, data, device)
         seconds = (time.perf_counter() - begin) / len(pairs)
-        if title:
+        if n == 0:
             print("| variant | " + " | ".join([*losses, "seconds"]) + " |")
             print("|---" * (len(losses) + 2) + "|")
-        title = False
         values = [f"{value:.4g}" for value in losses.values()]
         print("| " + " | ".join([name, *values, f"{seconds:.1f}"]) + " |", flush=True)
 

@@ -18,7 +18,6 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-import numpy as np
 import torch
 
 from benchmarks.networks import NETWORKS, composed, in_own_process, table, trained
@@ -27,7 +26,6 @@ from l2reg.config import build
 from l2reg.data.dataset import Dataset
 from l2reg.evaluation.evaluate import load_truth, score_field
 from l2reg.evaluation.metrics import upsample
-from l2reg.evaluation.pair_scores import PairScores
 from l2reg.evaluation.rules import RULES
 from l2reg.inference.predictor import Predictor, Refinement
 from l2reg.models.prediction import grid_of
@@ -35,8 +33,8 @@ from l2reg.submission.fields import to_submission
 
 IMAGES_ALONE = ["loss.weights.dice=0", "loss.weights.keypoints=0"]
 SEEN = {"lung": ["data.sampling.val_images=true"], "oasis": []}
-TITLES = {"tre_mm": "TRE mm", "dice": "Dice", "sdlogj": "SDlogJ", "folds": "folds %"}
-DIGITS = {"tre_mm": 3, "dice": 4, "sdlogj": 4, "folds": 4}
+TITLES = {"tre_mm": "TRE mm", "dsc": "Dice", "sdlogj": "SDlogJ", "folds": "folds %"}
+DIGITS = {"tre_mm": 3, "dsc": 4, "sdlogj": 4, "folds": 4}
 Scores = dict[str, float]
 
 
@@ -52,7 +50,7 @@ def main() -> None:
         sys.exit("this needs real pairs: name their folder in the environment's L2REG_DATA")
     overrides = [f"task={options.task}", "refine=gauss_newton", *IMAGES_ALONE, *SEEN[options.task],
                  f"trainer.max_steps={options.steps}", *overrides]  # fmt: skip
-    score = "tre_mm" if options.task == "lung" else "dice"
+    score = "tre_mm" if options.task == "lung" else "dsc"
     rows = []
     for model in options.models:
         rows.append(row(model, score, in_own_process(measured, model, options.keep, overrides)))
@@ -87,18 +85,9 @@ def scored(predictor: Predictor, data: Dataset) -> Scores:
     for pair in data.listed("val"):
         (half,) = to_submission(predictor.register(pair), task.grid)
         truth = load_truth(pair, task, rules)
-        found.append(score_field(pair.name, upsample(half), truth, task, thorough=False))
-    return {
-        "sdlogj": fmean(pair.change.sdlogj for pair in found),
-        "folds": fmean(100 * pair.change.folds for pair in found),
-        **({"tre_mm": fmean(fmean(pair.tre_mm) for pair in found)} if found[0].tre_mm else {}),
-        **({"dice": fmean(mean_dice(pair) for pair in found)} if found[0].dsc else {}),
-    }
-
-
-def mean_dice(pair: PairScores) -> float:
-    """Return the mean over the labels that both scans have."""
-    return float(np.nanmean(list(pair.dsc.values())))
+        scores = score_field(pair.name, upsample(half), truth, task, thorough=False).values()
+        found.append({**scores, "folds": 100 * scores["folds"]})
+    return {name: fmean(scores[name] for scores in found) for name in found[0]}
 
 
 def row(model: str, score: str, values: Scores) -> str:

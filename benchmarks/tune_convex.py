@@ -20,6 +20,7 @@ from typing import Any
 
 import hydra
 import numpy as np
+import torch
 from omegaconf import DictConfig, OmegaConf
 from scipy.stats import gmean, rankdata
 
@@ -108,9 +109,10 @@ def losses(pair_scores: PairScores) -> dict[str, float]:
     return found
 
 
-def run(config: Mapping[str, Any], pairs: Sequence[Pair], data: Dataset) -> dict[str, float]:
+def run(
+    config: Mapping[str, Any], pairs: Sequence[Pair], data: Dataset, device: torch.device
+) -> dict[str, float]:
     """Register all pairs with the settings, and return the means of their losses."""
-    device = pick_device(config["device"])
     model = build(config["model"]).to(device)
     refine = build(config["refine"])
     refinement = None if refine is None else Refinement(refine, data.reader(refine.grid))
@@ -178,11 +180,12 @@ def main(cfg: DictConfig) -> None:
     out = Path(config.get("out") or "tuned")
     rng = np.random.default_rng(config["seed"])
     data, pairs = checked(config)
+    device = pick_device(config["device"])
     trials: list[Trial] = []
     settings: Mapping[str, Any] = {}
     while not trials or time.monotonic() < end:
         begin = time.monotonic()
-        trials.append(Trial(settings, run(changed(config, settings), pairs, data)))
+        trials.append(Trial(settings, run(changed(config, settings), pairs, data, device)))
         seconds = time.monotonic() - begin
         save(trials, out)
         left = max(0.0, end - time.monotonic()) / 60

@@ -47,16 +47,3 @@ def invert(disp: Field, *, tolerance: float = 1e-3, max_iterations: int = 100) -
         if (inverse - previous).abs().max() < tolerance:
             break
     return inverse
-
-
-def agreed(there: Field, back: Field) -> Field:
-    """Return the mean of ``there`` and the inverse of ``back``, which hence nearly undo each other.
-
-    Against the composition rounds of ConvexAdam (Siebert et al. 2021) it interpolates once, so that
-    the field stays sharp.
-
-    Args:
-        there: From the first scan to the second, in voxels.
-        back: From the second to the first, on the same grid.
-    """
-    return (there + invert(back)) / 2

@@ -15,8 +15,7 @@ from l2reg.data.prealign import Motion
 from l2reg.geometry.affine import affine_field, compose_affine, identity_affine, resize_affine
 from l2reg.geometry.resize import resample, resize_image, voxel_ratio
 from l2reg.geometry.warp import voxel_grid, warp
-from l2reg.losses.local_ncc import box_mean
-from l2reg.optimise.convex import coupled_convex, matching_costs, search_shape
+from l2reg.optimise.convex import search_shape, searched
 from l2reg.optimise.features import Features
 from l2reg.shapes import Affine, Batch, Maps, Mask, Shape3
 
@@ -135,10 +134,7 @@ class BlockMatching:
 
     def _matched(self, view: _View, motion: Motion, spacing_mm: Float[Tensor, "3"]) -> Map:
         """Return the map in mm that most partners agree on, those outside either mask left out."""
-        costs = matching_costs(*view.maps, view.masks[0], self.radius)
-        for _ in range(self.smoothing):
-            costs = box_mean(costs, 3)
-        disp = coupled_convex(costs, self.radius)
+        disp = searched(*view.maps, view.masks[0], self.radius, self.smoothing)
         counts = (view.masks[0] * warp(view.masks[1], disp, padding="zeros"))[0, 0] > 0.5
         if not bool(counts.any()):
             counts = torch.ones_like(counts)

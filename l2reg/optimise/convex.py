@@ -13,7 +13,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from l2reg.data.reader import Grid
-from l2reg.geometry.compose import agreed
+from l2reg.geometry.compose import compose
 from l2reg.geometry.resize import resample, resize_field, resize_image
 from l2reg.losses.local_ncc import box_mean
 from l2reg.models.prediction import Prediction
@@ -21,6 +21,8 @@ from l2reg.optimise.features import Features
 from l2reg.shapes import Batch, Field, Image, Mask, Shape3
 
 COUPLINGS = (0.003, 0.01, 0.03, 0.1, 0.3, 1.0)  # weaker to stronger, of ConvexAdam
+
+_CONSISTENCY_ROUNDS = 15
 
 Costs = Float[Tensor, "b offsets i j k"]
 Choice = Int[Tensor, "b 1 i j k"]
@@ -67,16 +69,27 @@ class Convex(nn.Module):
             maps = self.features(batch["fixed"].float(), batch["moving"].float())
             fixed, moving = (resize_image(image, shape) for image in maps)
             masks = [resample(batch[n].float(), shape) for n in ("fixed_mask", "moving_mask")]
-            disp = self._search(fixed, moving, masks[0])
+            there = searched(fixed, moving, masks[0], self.radius, self.smoothing)
             if self.consistent:
-                disp = agreed(disp, self._search(moving, fixed, masks[1]))
-            return Prediction(resize_field(disp, (i, j, k)))
+                back = searched(moving, fixed, masks[1], self.radius, self.smoothing)
+                there = _agreed(there, back)
+            return Prediction(resize_field(there, (i, j, k)))
 
-    def _search(self, fixed: Image, moving: Image, mask: Mask) -> Field:
-        costs = matching_costs(fixed, moving, mask, self.radius)
-        for _ in range(self.smoothing):
-            costs = box_mean(costs, 3)
-        return coupled_convex(costs, self.radius)
+
+def searched(fixed: Image, moving: Image, mask: Mask, radius: int, smoothing: int) -> Field:
+    """Return the smooth field by which the moving map fits the fixed one best, in voxels.
+
+    Args:
+        fixed: Map of the fixed scan.
+        moving: Map of the moving scan, same grid.
+        mask: Of the fixed scan.
+        radius: Largest offset along each axis.
+        smoothing: Box means of the costs over three voxels.
+    """
+    costs = matching_costs(fixed, moving, mask, radius)
+    for _ in range(smoothing):
+        costs = box_mean(costs, 3)
+    return coupled_convex(costs, radius)
 
 
 def matching_costs(fixed: Image, moving: Image, mask: Mask, radius: int) -> Costs:
@@ -161,6 +174,20 @@ def _parabola(costs: Costs, choice: Choice, radius: int) -> Field:
 
 def _smoothed(field: Field) -> Field:
     return F.avg_pool3d(F.pad(field, [1] * 6, mode="replicate"), 3, stride=1)
+
+
+def _agreed(there: Field, back: Field) -> Field:
+    """Return ``there``, brought together with the inverse of ``back``.
+
+    The rounds also smooth, which a start for the refinement wants; a field that is to stay sharp
+    takes the mean with one inverse instead (``optimise.refine``).
+    """
+    for _ in range(_CONSISTENCY_ROUNDS):
+        there, back = (
+            (there - (compose(back, there) - there)) / 2,
+            (back - (compose(there, back) - back)) / 2,
+        )
+    return there
 
 
 def search_shape(shape: Shape3, stride: int) -> Shape3:

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from l2reg.config import build, read_node
 from l2reg.data.reader import Grid
-from l2reg.geometry.compose import agreed, invert
+from l2reg.geometry.compose import invert
 from l2reg.geometry.resize import resample, resize_image, voxel_ratio
 from l2reg.geometry.unfold import unfolded
 from l2reg.optimise.features import Features
@@ -69,8 +69,8 @@ class Refine:
         labels: Weight of the squared difference of the label maps, where the batch has them for
             both scans; 0 leaves them out.
         points: Keypoints that pull the field at the last level.
-        symmetric: Whether the pair is refined in both directions, and both fields are brought
-            together: twice the time, a smoother field.
+        symmetric: Whether the pair is refined in both directions: the result is the mean of one
+            field and the inverse of the other.
         diffeomorphic: Whether what folds in the end is smoothed until it does not.
     """
 
@@ -95,7 +95,8 @@ class Refine:
             raise ValueError(f"labels must be 0 or more, got {self.labels}")
         if self.elastic < 0 or self.viscous < 0 or self.elastic + self.viscous == 0:
             raise ValueError(
-                f"elastic and viscous must not both be 0, got {self.elastic}, {self.viscous}"
+                "elastic and viscous must be 0 or more, and not both 0, "
+                f"got {self.elastic}, {self.viscous}"
             )
 
     @torch.no_grad()
@@ -109,7 +110,8 @@ class Refine:
         batch = {name: batch[name] for name in _SEEN if name in batch} | self._labels(batch)
         there = self._one_way(batch, disp)
         if self.symmetric:
-            there = agreed(there, self._one_way(_swapped(batch), invert(disp)))
+            back = self._one_way(_swapped(batch), invert(disp))
+            there = (there + invert(back)) / 2
         return unfolded(there, least=_LEAST_VOLUME) if self.diffeomorphic else there
 
     def _labels(self, batch: Batch) -> dict[str, OneHot]:
