@@ -5,21 +5,22 @@ from pathlib import Path
 import hydra
 from omegaconf import DictConfig, OmegaConf
 
-from l2reg.allocator import keep_freed_memory
-from l2reg.config import build, check_given, check_keys
-from l2reg.evaluation.rules import rules_named
-from l2reg.problems import told_plainly
-from l2reg.reporting.evaluation import Evaluation, evaluate_submissions, named
+from l2reg.config.build import build
+from l2reg.config.keys import check_keys, require_key
+from l2reg.problems import exit_on_input_error
+from l2reg.reporting.evaluate_submissions import Evaluation, evaluate_submissions, named
+from l2reg.runtime import configure_malloc
+from l2reg.submission.rules import rules_named
 
 
 @hydra.main(version_base="1.3", config_path="configs", config_name="evaluate")
 def main(cfg: DictConfig) -> None:
     """Print the official scores, and write them as JSON and, on request, as a page."""
     config = OmegaConf.to_container(cfg, resolve=True)
-    keep_freed_memory()
-    with told_plainly():
+    configure_malloc()
+    with exit_on_input_error():
         check_keys("evaluate", config)
-        check_given("evaluate", config, "task", "task=lung 'submission=[task_02.zip]'")
+        require_key("evaluate", config, "task", "task=lung 'submission=[task_02.zip]'")
         task = build(config["task"])
         how = Evaluation(
             data=build(config["data"], task=task),

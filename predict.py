@@ -4,11 +4,10 @@ import hydra
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
-from l2reg.allocator import keep_freed_memory
-from l2reg.config import check_keys
-from l2reg.engine.prediction import prepare_prediction
-from l2reg.inference.predict import predict_split
-from l2reg.problems import told_plainly
+from l2reg.config.keys import check_keys
+from l2reg.inference.predict_split import predict_split, prepare_prediction
+from l2reg.problems import exit_on_input_error
+from l2reg.runtime import configure_malloc
 
 
 @hydra.main(version_base="1.3", config_path="configs", config_name="predict")
@@ -16,8 +15,8 @@ def main(cfg: DictConfig) -> None:
     """Predict a split; a checkpoint's config is the base, the command line is laid over it."""
     config = OmegaConf.to_container(cfg, resolve=True)
     overrides = [text.split("=", 1)[0] for text in HydraConfig.get().overrides.task]
-    keep_freed_memory()
-    with told_plainly():
+    configure_malloc()
+    with exit_on_input_error():
         check_keys("predict", config)
         job = prepare_prediction(config, overrides)
         predicted = predict_split(job.predictor, job.pairs, job.out, config["save"], job.rules)

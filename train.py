@@ -8,11 +8,12 @@ import hydra
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
-from l2reg.allocator import keep_freed_memory
-from l2reg.config import check_keys, names_in
-from l2reg.engine.mixed import check_names
-from l2reg.engine.training import prepare_training
-from l2reg.problems import told_plainly
+from l2reg.config.keys import check_keys
+from l2reg.config.presets import preset_names
+from l2reg.config.task_nodes import check_mixed_tasks
+from l2reg.problems import exit_on_input_error
+from l2reg.runtime import configure_malloc
+from l2reg.training.setup import prepare_training
 
 OF_A_TASK = ("task", "data", "loss")
 
@@ -21,8 +22,8 @@ OF_A_TASK = ("task", "data", "loss")
 def main(cfg: DictConfig) -> None:
     """Train until ``trainer.max_steps``, or until the program is asked to stop."""
     config: Any = OmegaConf.to_container(cfg, resolve=True)
-    keep_freed_memory()
-    with told_plainly():
+    configure_malloc()
+    with exit_on_input_error():
         check_keys("train", config)
         if config["mixed"]:
             config = with_tasks(config)
@@ -45,7 +46,7 @@ def main(cfg: DictConfig) -> None:
 def with_tasks(config: dict[str, Any]) -> dict[str, Any]:
     """Return the config of a mixed run, with what each task would be given on its own."""
     only = config["mixed"]["only"]
-    check_names(only, [name for name in names_in("task") if name != "mixed"])
+    check_mixed_tasks(only, [name for name in preset_names("task") if name != "mixed"])
     given = HydraConfig.get().overrides.task
     shared = [option for option in given if not option.startswith(("task=", "mixed."))]
     tasks = {}

@@ -15,9 +15,8 @@ import hydra
 from omegaconf import DictConfig, OmegaConf
 
 from benchmarks.tune_convex import CONFIGS, FEATURES, changed, checked, run
-from l2reg.allocator import keep_freed_memory
-from l2reg.config import read_node
-from l2reg.inference.device import pick_device
+from l2reg.config.presets import load_preset
+from l2reg.runtime import configure_malloc, select_device
 
 MIND = {"_target_": FEATURES + "Mind", "radius": 1, "dilation": 1}
 
@@ -27,7 +26,7 @@ def variants(levels: Sequence[Sequence[int]]) -> dict[str, Mapping[str, Any]]:
     return {
         "as set": {},
         "no refinement": {"refine": None},
-        "no search": {"model": read_node("model", "zero")},
+        "no search": {"model": load_preset("model", "zero")},
         "search in one direction": {"model.consistent": False},
         "finest level only": {"refine.levels": levels[-1:]},
         "one step a level": {"refine.levels": [[*level[:2], 1] for level in levels]},
@@ -43,10 +42,10 @@ def variants(levels: Sequence[Sequence[int]]) -> dict[str, Mapping[str, Any]]:
 @hydra.main(version_base="1.3", config_path=CONFIGS, config_name="predict")
 def main(cfg: DictConfig) -> None:
     """Print a row for each variant."""
-    keep_freed_memory()
+    configure_malloc()
     config: Any = OmegaConf.to_container(cfg, resolve=True)
     data, pairs = checked(config)
-    device = pick_device(config["device"])
+    device = select_device(config["device"])
     for n, (name, settings) in enumerate(variants(config["refine"]["levels"]).items()):
         begin = time.perf_counter()
         losses = run(changed(config, settings), pairs, data, device)

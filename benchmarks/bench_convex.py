@@ -13,11 +13,11 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from l2reg.allocator import keep_freed_memory
-from l2reg.config import build, read_node
-from l2reg.data.reader import working_shape
+from l2reg.config.build import build
+from l2reg.config.presets import load_preset
 from l2reg.geometry.resize import resample
-from l2reg.inference.device import pick_device
+from l2reg.runtime import configure_malloc, select_device
+from l2reg.shapes import working_shape
 
 SHIFT = (3, -4, 7)  # voxels of the half grid
 TEXTURE = 4  # voxels between random values
@@ -50,11 +50,11 @@ def main() -> None:
     parser.add_argument("--radius", type=int, default=4)
     parser.add_argument("--device", default="auto")
     options = parser.parse_args()
-    keep_freed_memory()
-    device = pick_device(options.device)
+    configure_malloc()
+    device = select_device(options.device)
     shape = working_shape(tuple(options.size), "half")
     batch = random_pair(shape, device)
-    node = read_node("model", "convex") | {"stride": options.stride, "radius": options.radius}
+    node = load_preset("model", "convex") | {"stride": options.stride, "radius": options.radius}
     model = build(node)
     begin = time.perf_counter()
     disp = model(batch).disp.cpu()

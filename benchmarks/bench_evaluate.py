@@ -27,15 +27,22 @@ import surface_distance as official  # type: ignore[import-untyped]
 import torch
 from scipy.ndimage import correlate, gaussian_filter, map_coordinates, zoom
 
-from l2reg.allocator import keep_freed_memory
-from l2reg.config import build, read_node
-from l2reg.data.phantom import phantom_task
+from l2reg.config.build import build
+from l2reg.config.presets import load_preset
 from l2reg.data.task import Task
-from l2reg.evaluation.evaluate import Truth, _label_distances, load_truth, score_field
-from l2reg.evaluation.metrics import dice, outside_fraction, upsample, warp_labels
-from l2reg.evaluation.rules import RULES
+from l2reg.evaluation.metrics import dice, outside_fraction, warp_labels
+from l2reg.evaluation.score_field import (
+    GroundTruth,
+    _label_distances,
+    load_ground_truth,
+    score_field,
+)
 from l2reg.evaluation.volume_change import folded_volume, volume_change
-from l2reg.submission.fields import FullField, HalfField
+from l2reg.phantom.make import phantom_task
+from l2reg.runtime import configure_malloc
+from l2reg.submission.fields import FullField
+from l2reg.submission.half_resolution import HalfField, upsample
+from l2reg.submission.rules import RULES
 
 TOLERANCES = {"dsc": 1e-12, "hd95": 1e-9, "sdlogj": 1e-6}
 AT_ONCE = "score_field(upsample(half), ...)"
@@ -48,7 +55,7 @@ class Case:
 
     name: str
     task: Task
-    truth: Truth
+    truth: GroundTruth
     half: HalfField
 
 
@@ -56,11 +63,11 @@ def load_case() -> Case:
     """Read the pair and make its field."""
     with tempfile.TemporaryDirectory() as folder:
         if os.environ.get("L2REG_DATA"):
-            task: Task = build(read_node("task", "oasis"))
+            task: Task = build(load_preset("task", "oasis"))
         else:
             task = phantom_task("oasis", "full", seed=0, pairs=4, root=f"{folder}/phantom")
-        pair = build(read_node("data", "default"), task=task).listed("val")[0]
-        truth = load_truth(pair, task, RULES["2021"])
+        pair = build(load_preset("data", "default"), task=task).listed("val")[0]
+        truth = load_ground_truth(pair, task, RULES["2021"])
     noise = np.random.default_rng(0).standard_normal((3, *(size // 2 for size in task.grid)))
     smooth = np.stack([gaussian_filter(component, 3.0) for component in noise])
     half = (smooth / smooth.std() * 2).astype(np.float16)  # SD of 2 voxels
@@ -183,7 +190,7 @@ def main() -> None:
     expected, found, theirs, own = Scores(), Scores(), dict[str, float](), dict[str, float]()
     for _ in range(options.repeat):
         keep_best(reference(case, expected), theirs)
-    keep_freed_memory()  # as evaluate.py does
+    configure_malloc()  # as evaluate.py does
     for _ in range(options.repeat):
         keep_best(ours(case, found), own)
     print(f"{case.name} {case.task.grid}, best of {options.repeat}, {options.threads} threads")

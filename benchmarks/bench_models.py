@@ -18,12 +18,12 @@ from typing import Any
 import torch
 
 from benchmarks.networks import NETWORKS, composed, in_own_process, table, trained
-from l2reg.allocator import keep_freed_memory
-from l2reg.config import build
+from l2reg.config.build import build
 from l2reg.data.dataset import Dataset
-from l2reg.engine.validation import Validation
 from l2reg.inference.predictor import Predictor
 from l2reg.models.prediction import grid_of
+from l2reg.runtime import configure_malloc
+from l2reg.training.validation import Validation
 
 SCORES = {"tre_mm": "TRE mm", "dsc": "Dice", "sdlogj": "SDlogJ"}
 COSTS = {"step_s": "s/step", "pair_s": "s/pair", "parameters": "parameters", "gib": "peak GiB"}
@@ -55,7 +55,7 @@ def main() -> None:
 
 def measured(model: str, seed: int, overrides: list[str]) -> dict[str, float]:
     """Train one network (``zero`` has nothing to train), and return its scores and costs."""
-    keep_freed_memory()
+    configure_malloc()
     with tempfile.TemporaryDirectory() as folder:
         config = composed(model, Path(folder) / "run", [f"seed={seed}", *overrides])
         done = trained(config)

@@ -21,15 +21,15 @@ from typing import Any
 import torch
 
 from benchmarks.networks import NETWORKS, composed, in_own_process, table, trained
-from l2reg.allocator import keep_freed_memory
-from l2reg.config import build
+from l2reg.config.build import build
 from l2reg.data.dataset import Dataset
-from l2reg.evaluation.evaluate import load_truth, score_field
-from l2reg.evaluation.metrics import upsample
-from l2reg.evaluation.rules import RULES
-from l2reg.inference.predictor import Predictor, Refinement
+from l2reg.evaluation.score_field import load_ground_truth, score_field
+from l2reg.inference.predictor import PairRefinement, Predictor
 from l2reg.models.prediction import grid_of
+from l2reg.runtime import configure_malloc
 from l2reg.submission.fields import to_submission
+from l2reg.submission.half_resolution import upsample
+from l2reg.submission.rules import RULES
 
 IMAGES_ALONE = ["loss.weights.dice=0", "loss.weights.keypoints=0"]
 SEEN = {"lung": ["data.sampling.val_images=true"], "oasis": []}
@@ -64,13 +64,13 @@ def main() -> None:
 
 def measured(model: str, keep: Path | None, overrides: list[str]) -> Scores:
     """Train one network if it can be, and return its scores and what it cost."""
-    keep_freed_memory()
+    configure_malloc()
     with tempfile.TemporaryDirectory() as folder:
         config = composed(model, (keep or Path(folder)) / model, overrides)
         done = trained(config)
     data: Dataset = build(config["data"], task=build(config["task"]))
     reader, refine = data.reader(grid_of(done.model)), build(config["refine"])
-    refinement = Refinement(refine, data.reader(refine.grid))
+    refinement = PairRefinement(refine, data.reader(refine.grid))
     taken = {"steps": config["trainer"]["max_steps"], "step_s": done.step_s} if done.step_s else {}
     for prefix, better in {"": None, "refined_": refinement}.items():
         predictor = Predictor(done.model, reader, torch.device("cpu"), "float32", better)
@@ -84,7 +84,7 @@ def scored(predictor: Predictor, data: Dataset) -> Scores:
     found = []
     for pair in data.listed("val"):
         (half,) = to_submission(predictor.register(pair), task.grid)
-        truth = load_truth(pair, task, rules)
+        truth = load_ground_truth(pair, task, rules)
         scores = score_field(pair.name, upsample(half), truth, task, thorough=False).values()
         found.append({**scores, "folds": 100 * scores["folds"]})
     return {name: fmean(scores[name] for scores in found) for name in found[0]}

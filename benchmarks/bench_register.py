@@ -32,17 +32,18 @@ import torch
 
 from benchmarks.register_peers import PEERS
 from benchmarks.register_results import Run, save, table
-from l2reg.allocator import keep_freed_memory
-from l2reg.config import build, read_node
-from l2reg.data.cases import Pair
+from l2reg.config.build import build
+from l2reg.config.presets import load_preset
 from l2reg.data.dataset import Dataset
+from l2reg.data.pairs import Pair
 from l2reg.data.task import Task
 from l2reg.evaluation.aggregate import hardest
-from l2reg.evaluation.evaluate import Truth, load_truth, score_field, zero_field
-from l2reg.evaluation.metrics import upsample
 from l2reg.evaluation.pair_scores import PairScores
-from l2reg.evaluation.rules import RULES
+from l2reg.evaluation.score_field import GroundTruth, load_ground_truth, score_field, zero_field
+from l2reg.runtime import configure_malloc
 from l2reg.submission.fields import file_name, read_field
+from l2reg.submission.half_resolution import upsample
+from l2reg.submission.rules import RULES
 
 ROOT = Path(__file__).parents[1]
 OURS = {"zero": "model=zero", "convex": "model=convex"}
@@ -78,7 +79,7 @@ class Place:
     case: str
     pair: Pair
     task: Task
-    truth: Truth
+    truth: GroundTruth
     initial: PairScores
     data: Path
     list_path: Path
@@ -116,7 +117,7 @@ class Method:
 def places(case: str, root: Path, out: Path) -> Iterator[Place]:
     """Lay out the folder of every pair of a case."""
     name, own_list = CASES[case]
-    node, task = read_node("data", "default"), build(read_node("task", name))
+    node, task = load_preset("data", "default"), build(load_preset("task", name))
     data: Dataset = build(node, task=task, root=root, pairs=own_list and root / own_list)
     release = data.release
     for pair in data.listed("val"):
@@ -131,7 +132,7 @@ def places(case: str, root: Path, out: Path) -> Iterator[Place]:
         ids = f"{pair.fixed.id}, {pair.moving.id}"
         list_path.write_text(f"fixed, moving\n{ids}\n", encoding="utf-8")
         shown: Dataset = build(node, task=task, root=seen, pairs=list_path)
-        truth = load_truth(pair, release.task, RULES["2021"])
+        truth = load_ground_truth(pair, release.task, RULES["2021"])
         initial = score_field(pair.name, zero_field(release.task), truth, release.task)
         (bare,) = shown.listed("val")
         yield Place(case, bare, release.task, truth, initial, seen, list_path, folder)
@@ -209,7 +210,7 @@ def main() -> None:
     options = parsed()
     if not os.environ.get("L2REG_DATA"):
         sys.exit("this needs real pairs: name their folder in the environment's L2REG_DATA")
-    keep_freed_memory()
+    configure_malloc()
     torch.set_num_threads(options.threads)
     root, out = Path(os.environ["L2REG_DATA"]).absolute(), options.out.absolute()
     methods = [Method(name, OURS.get(name)) for name in options.methods]

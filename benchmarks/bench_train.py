@@ -17,13 +17,12 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 from torch import Tensor
 
-from l2reg.allocator import keep_freed_memory
-from l2reg.config import build
-from l2reg.data.reader import working_shape
+from l2reg.config.build import build
 from l2reg.data.task import Task
-from l2reg.engine.trainer import Scalars, Trainer
-from l2reg.inference.device import pick_device
 from l2reg.models.prediction import grid_of
+from l2reg.runtime import configure_malloc, select_device
+from l2reg.shapes import working_shape
+from l2reg.training.trainer import Scalars, Trainer
 
 CONFIGS = str(Path(__file__).parents[1] / "configs")
 
@@ -82,8 +81,8 @@ class Clock:
 def main(cfg: DictConfig) -> None:
     """Train on random images, and print median seconds a step, pairs a second and peak memory."""
     config: Any = OmegaConf.to_container(cfg, resolve=True)
-    keep_freed_memory()
-    device = pick_device(config["device"])
+    configure_malloc()
+    device = select_device(config["device"])
     task: Task = build(config["task"])
     torch.manual_seed(config["seed"])
     model: torch.nn.Module = build(config["model"]).to(device)

@@ -12,9 +12,9 @@ from typing import Any
 
 import yaml
 
-from l2reg.config import build
+from l2reg.config.build import build
 from l2reg.data.task import Task
-from l2reg.evaluation.scoring import ZERO_FIELD
+from l2reg.evaluation.score_submissions import ZERO_FIELD
 
 ROOT = Path(__file__).parents[1]
 OUT = Path("demo")

@@ -12,8 +12,9 @@ from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 from torch import nn
 
-from l2reg.config import build, config_dir
-from l2reg.engine.training import prepare_training
+from l2reg.config.build import build
+from l2reg.config.presets import config_dir
+from l2reg.training.setup import prepare_training
 
 NETWORKS = ["unet", "monai_segresnet", "siamese_unet", "lapirn", "pyramid"]
 

@@ -19,7 +19,7 @@ import nibabel as nib
 import numpy as np
 import torch
 
-from l2reg.data.volumes import read_affine, read_image
+from l2reg.io.volumes import read_affine, read_image
 from l2reg.submission.fields import FullField, file_name, to_submission, write_field
 
 RAS_TO_LPS = np.diag([-1.0, -1.0, 1.0, 1.0])

@@ -8,8 +8,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from l2reg.evaluation.pair_scores import readable
-from l2reg.files import written_whole
+from l2reg.evaluation.pair_scores import json_ready
+from l2reg.io.files import atomic_write
 
 HEADINGS = {
     "tre_mm": "TRE mm",
@@ -77,10 +77,10 @@ def summed_up(runs: Sequence[Run], name: str) -> str:
 
 def save(runs: Sequence[Run], header: Mapping[str, Any], out: Path) -> None:
     """Write what is known so far as ``runs.json`` and ``runs.csv``."""
-    content = readable({**header, "runs": [asdict(run) for run in runs]})
-    with written_whole(out / "runs.json") as draft:
+    content = json_ready({**header, "runs": [asdict(run) for run in runs]})
+    with atomic_write(out / "runs.json") as draft:
         draft.write_text(json.dumps(content, indent=1), encoding="utf-8")
-    with written_whole(out / "runs.csv") as draft, draft.open("w", newline="") as file:
+    with atomic_write(out / "runs.csv") as draft, draft.open("w", newline="") as file:
         rows = csv.DictWriter(file, ["case", "pair", "method", "turn", *HEADINGS])
         rows.writeheader()
         for run in runs:

@@ -24,24 +24,23 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 from scipy.stats import gmean, rankdata
 
-from l2reg.allocator import keep_freed_memory
-from l2reg.config import build
-from l2reg.data.cases import Pair
+from l2reg.config.build import build
 from l2reg.data.check import check_pairs, check_truth
 from l2reg.data.dataset import Dataset
+from l2reg.data.pairs import Pair
 from l2reg.data.task import Task
 from l2reg.evaluation.aggregate import hardest
-from l2reg.evaluation.evaluate import load_truth, score_field
 from l2reg.evaluation.pair_scores import PairScores
-from l2reg.evaluation.rules import RULES
+from l2reg.evaluation.score_field import load_ground_truth, score_field
 from l2reg.geometry.resize import resize_field
-from l2reg.inference.device import pick_device
-from l2reg.inference.predictor import Predictor, Refinement
+from l2reg.inference.predictor import PairRefinement, Predictor
 from l2reg.models.prediction import grid_of
-from l2reg.problems import raise_if_any, told_plainly
+from l2reg.problems import exit_on_input_error, raise_if_any
+from l2reg.runtime import configure_malloc, select_device
+from l2reg.submission.rules import RULES
 
 CONFIGS = str(Path(__file__).parents[1] / "configs")
-FEATURES = "l2reg.optimise.features."
+FEATURES = "l2reg.features.extractor."
 CHOICES: Mapping[str, Sequence[Any]] = {
     "model.stride": (2, 3, 4),
     "model.radius": (3, 4, 5, 6),
@@ -115,21 +114,21 @@ def run(
     """Register all pairs with the settings, and return the means of their losses."""
     model = build(config["model"]).to(device)
     refine = build(config["refine"])
-    refinement = None if refine is None else Refinement(refine, data.reader(refine.grid))
+    refinement = None if refine is None else PairRefinement(refine, data.reader(refine.grid))
     reader = data.reader(grid_of(model))
     predictor = Predictor(model, reader, device, config["precision"], refinement)
     task: Task = data.release.task
     found = []
     for pair in pairs:
         disp = resize_field(predictor.register(pair).cpu(), task.grid)[0].numpy()
-        truth = load_truth(pair, task, RULES["2021"])
+        truth = load_ground_truth(pair, task, RULES["2021"])
         found.append(losses(score_field(pair.name, disp, truth, task)))
     return {name: float(np.mean([one[name] for one in found])) for name in found[0]}
 
 
 def checked(config: Mapping[str, Any]) -> tuple[Dataset, list[Pair]]:
     """Return the data and its pairs, or end with what is wrong with them."""
-    with told_plainly():
+    with exit_on_input_error():
         data: Dataset = build(config["data"], task=build(config["task"]))
         pairs = data.listed(config["split"])
         task = data.release.task
@@ -174,13 +173,13 @@ def save(trials: Sequence[Trial], out: Path) -> None:
 @hydra.main(version_base="1.3", config_path=CONFIGS, config_name="predict")
 def main(cfg: DictConfig) -> None:
     """Try settings until the time is up."""
-    keep_freed_memory()
+    configure_malloc()
     config: Any = OmegaConf.to_container(cfg, resolve=True)
     end = time.monotonic() + 60 * float(config.get("minutes", 60))
     out = Path(config.get("out") or "tuned")
     rng = np.random.default_rng(config["seed"])
     data, pairs = checked(config)
-    device = pick_device(config["device"])
+    device = select_device(config["device"])
     trials: list[Trial] = []
     settings: Mapping[str, Any] = {}
     while not trials or time.monotonic() < end:

@@ -13,9 +13,10 @@ import yaml
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
-from l2reg.config import build, config_dir
-from l2reg.engine.method import prepare_method
-from l2reg.problems import told_plainly
+from l2reg.config.build import build
+from l2reg.config.presets import config_dir
+from l2reg.inference.prepare import prepare_method
+from l2reg.problems import exit_on_input_error
 
 TASKS = {"task_01": "abdomen", "task_02": "lung", "task_03": "oasis"}
 
@@ -50,5 +51,5 @@ def _write(path: Path, task: str, words: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    with told_plainly():
+    with exit_on_input_error():
         main(Path(sys.argv[1]))

@@ -10,9 +10,9 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from l2reg.allocator import keep_freed_memory
-from l2reg.engine.challenge import serve_2021, serve_current
-from l2reg.problems import told_plainly
+from l2reg.inference.container import serve_2021, serve_current
+from l2reg.problems import exit_on_input_error
+from l2reg.runtime import configure_malloc
 
 HERE = Path(__file__).parent
 TERMINATED = 128 + signal.SIGTERM
@@ -22,8 +22,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Serve one of the interfaces; exit with 1 if a pair or a task was at fault."""
     options = _parser().parse_args(arguments)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(TERMINATED))  # as process 1 it would not end
-    keep_freed_memory()
-    with told_plainly():
+    configure_malloc()
+    with exit_on_input_error():
         faults = options.serve(options)
     for fault in faults:
         print(f"!!! {fault}", file=sys.stderr)

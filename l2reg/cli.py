@@ -9,28 +9,29 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TypeAlias
 
-from l2reg.allocator import keep_freed_memory
-from l2reg.config import build, read_node
+from l2reg.checkpoints.trained_model import load_trained_model
+from l2reg.config.build import build
+from l2reg.config.presets import load_preset
 from l2reg.data.check import check_dataset
 from l2reg.data.dataset import Dataset
-from l2reg.data.phantom import FLAVOURS, MANIFEST, SIZES, make_phantom, phantom_task
 from l2reg.data.task import Task
-from l2reg.engine.rebuild import rebuild
-from l2reg.evaluation.rank_files import read_tasks
-from l2reg.evaluation.rank_table import ranking_text
-from l2reg.evaluation.ranking import METHODS, rank
-from l2reg.evaluation.readings import doubts
-from l2reg.evaluation.rules import RULES
-from l2reg.inference.device import pick_device
-from l2reg.inference.export import check_grid
-from l2reg.inference.keypoints import write_keypoints
+from l2reg.inference.automatic_keypoints import write_keypoints
+from l2reg.inference.label_propagation import propagate_labels
 from l2reg.inference.predictor import Predictor
-from l2reg.inference.propagation import searching_predictor, segment_by_propagation
-from l2reg.inference.register import PRESETS, register_files
+from l2reg.inference.prepare import training_free_predictor
 from l2reg.models.prediction import grid_of
-from l2reg.problems import InputError, Problem, raise_if_any, told_plainly
+from l2reg.phantom.make import FLAVOURS, MANIFEST, SIZES, make_phantom, phantom_task
+from l2reg.problems import InputError, Problem, exit_on_input_error, raise_if_any
+from l2reg.ranking.rank import METHODS, rank
+from l2reg.ranking.standings import ranking_text
+from l2reg.ranking.team_scores import read_tasks
+from l2reg.registration.register import PRESETS, register
+from l2reg.runtime import configure_malloc, select_device
 from l2reg.submission.bundle import join_bundles
-from l2reg.submission.check import check_submission, official_names
+from l2reg.submission.convention_check import convention_warnings
+from l2reg.submission.export import check_grid
+from l2reg.submission.format_check import check_submission, official_names
+from l2reg.submission.rules import RULES
 
 TASKS = ("abdomen", "lung", "oasis")
 
@@ -40,7 +41,7 @@ Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run one subcommand; exit with 1 where the input is at fault."""
     options = _parser().parse_args(arguments)
-    with told_plainly():
+    with exit_on_input_error():
         options.run(options)
 
 
@@ -193,11 +194,11 @@ def _tasks_to_check(options: argparse.Namespace) -> list[Task]:
         described = json.loads(manifest.read_text(encoding="utf-8"))
         return [phantom_task(**described, root=options.data)]
     names = [options.task] if options.task else TASKS
-    return [build(read_node("task", name)) for name in names]
+    return [build(load_preset("task", name)) for name in names]
 
 
 def _open(task: Task, options: argparse.Namespace) -> Dataset:
-    node = read_node("data", "default") | {
+    node = load_preset("data", "default") | {
         "root": str(options.data),
         "layout": options.layout,
         "pairs": options.pairs,
@@ -211,7 +212,7 @@ def _check_submission(options: argparse.Namespace) -> None:
     """Print warnings, then all faults; exit with 1 if there is any."""
     full = RULES[options.rules].full_resolution
     if options.data is None:
-        task: Task = build(read_node("task", options.task))
+        task: Task = build(load_preset("task", options.task))
         task = replace(task, shape=task.layouts["current"].shape or task.shape) if full else task
         names = official_names(task, options.split, full_resolution=full)
     else:
@@ -222,7 +223,9 @@ def _check_submission(options: argparse.Namespace) -> None:
     checked = check_submission(options.zip, task, names, full_resolution=full)
     warnings = checked.warnings
     if options.data is not None and not checked.faults:
-        warnings += doubts(options.zip, pairs, data.reader("half"), full_resolution=full)
+        warnings += convention_warnings(
+            options.zip, pairs, data.reader("half"), full_resolution=full
+        )
     for warning in warnings:
         print(f"warning: {warning}")
     raise_if_any(checked.faults)
@@ -247,9 +250,9 @@ def _phantom(options: argparse.Namespace) -> None:
 
 
 def _register(options: argparse.Namespace) -> None:
-    keep_freed_memory()
+    configure_malloc()
     begin = time.perf_counter()
-    written = register_files(
+    written = register(
         options.fixed, options.moving, options.out, preset=options.like, device=options.device
     )
     for path in (written.warped, written.transform, written.picture):
@@ -260,30 +263,36 @@ def _register(options: argparse.Namespace) -> None:
 def _open_one(options: argparse.Namespace) -> Dataset:
     tasks = _tasks_to_check(options)
     if len(tasks) > 1:
-        problem = Problem("--task", "is missing", ", ".join(TASKS), "no task", "add --task abdomen")
+        problem = Problem(
+            where="--task",
+            what="is missing",
+            expected=", ".join(TASKS),
+            found="no task",
+            remedy="add --task abdomen",
+        )
         raise InputError(problem)
     return _open(tasks[0], options)
 
 
 def _keypoints(options: argparse.Namespace) -> None:
-    keep_freed_memory()
+    configure_malloc()
     data = _open_one(options)
-    predictor = searching_predictor(data, pick_device(options.device))
+    predictor = training_free_predictor(data, select_device(options.device))
     for path, count in write_keypoints(data, predictor).items():
         print(f"{path}: {count} keypoints")
 
 
 def _propagate(options: argparse.Namespace) -> None:
-    keep_freed_memory()
-    data, device = _open_one(options), pick_device(options.device)
+    configure_malloc()
+    data, device = _open_one(options), select_device(options.device)
     if options.ckpt is None:
-        predictor = searching_predictor(data, device)
+        predictor = training_free_predictor(data, device)
     else:
-        rebuilt = rebuild(options.ckpt, {}, data.task.name)
+        rebuilt = load_trained_model(options.ckpt, {}, data.task.name)
         data = replace(data, prealign=rebuilt.config["data"]["prealign"])
         reader = data.reader(grid_of(rebuilt.model))
         predictor = Predictor(rebuilt.model.to(device), reader, device, "float32")
-    written = segment_by_propagation(data, predictor, options.out, n_atlases=options.atlases)
+    written = propagate_labels(data, predictor, options.out, n_atlases=options.atlases)
     print(f"{len(written)} label maps below {options.out}")
     print(f"train with them: python train.py ... data.pseudo_labels.root={options.out}")
 

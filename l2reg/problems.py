@@ -1,5 +1,6 @@
 """What is wrong with the input, said so that its owner can mend it."""
 
+import difflib
 import errno
 import io
 import sys
@@ -8,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Problem:
     """One fault of a file, an option or a data set.
 
@@ -58,7 +59,7 @@ def raise_if_any(problems: Iterable[Problem]) -> None:
 
 
 @contextmanager
-def told_plainly() -> Iterator[None]:
+def exit_on_input_error() -> Iterator[None]:
     """End the program with the message of an ``InputError``, without a traceback.
 
     So it does when a log cannot be continued because the disk is full. Lines that are printed
@@ -74,3 +75,10 @@ def told_plainly() -> Iterator[None]:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise
         sys.exit(f"error: {error.filename or 'a file'}: the disk is full; make room and go on")
+
+
+def suggest(word: str, known: Iterable[str]) -> str:
+    """Return a remedy for a misspelt ``word``."""
+    known = list(known)
+    close = difflib.get_close_matches(word, known, n=1)
+    return f"did you mean {close[0]!r}?" if close else f"use one of: {', '.join(known)}"

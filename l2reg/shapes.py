@@ -13,7 +13,8 @@ There is no x, y or z in this package: those letters mean the reversed axis orde
 ``torch.nn.functional.grid_sample`` expects, and only ``geometry/warp.py`` speaks it.
 """
 
-from collections.abc import Mapping
+from collections.abc import Sequence
+from typing import Literal
 
 from jaxtyping import Float, Int
 from torch import Tensor
@@ -25,6 +26,8 @@ LabelMap = Int[Tensor, "b 1 i j k"]
 Mask = Float[Tensor, "b 1 i j k"]  # 1 inside, 0 outside
 Field = Float[Tensor, "b 3 i j k"]
 Points = Float[Tensor, "b n 3"]  # voxel positions along i, j, k
+ControlField = Float[Tensor, "b 3 ci cj ck"]  # on a grid of control points
+StartField = Float[Tensor, "b 3 _i _j _k"]  # on a grid of its own, whatever the others are on
 Affine = Float[Tensor, "b 3 4"]  # voxel positions to voxel positions
 PerPair = Float[Tensor, " b"]
 Scalar = Float[Tensor, ""]
@@ -32,4 +35,23 @@ Scalar = Float[Tensor, ""]
 Shape3 = tuple[int, int, int]
 Spacing = tuple[float, float, float]  # mm per voxel along i, j, k
 
-Batch = Mapping[str, Tensor]  # see data/batches.py for its names
+WorkingGrid = Literal["half", "full"] | Sequence[int]  # or three sizes, in voxels along i, j, k
+
+
+def working_shape(shape: Shape3, grid: WorkingGrid) -> Shape3:
+    """Return the shape that a network works at for scans of ``shape``.
+
+    Args:
+        shape: Grid of the task.
+        grid: ``half`` rounds up, so that a submission of an even size has the same shape;
+            three numbers are taken as they are.
+    """
+    if grid == "full":
+        return shape
+    i, j, k = ((size + 1) // 2 for size in shape) if grid == "half" else map(int, grid)
+    return (i, j, k)
+
+
+def as_working_grid(grid: WorkingGrid) -> WorkingGrid:
+    """Return a grid as YAML gives it, its sizes in a list of their own if it has any."""
+    return grid if isinstance(grid, str) else list(grid)

@@ -11,12 +11,13 @@ import pytest
 import torch
 import yaml
 
-from l2reg.config import build, config_dir, read_node
+from l2reg.config.build import build
+from l2reg.config.presets import config_dir, load_preset
 from l2reg.data.dataset import Dataset
-from l2reg.data.phantom import make_phantom
 from l2reg.data.task import Task
 from l2reg.evaluation.pair_scores import PairScores
 from l2reg.evaluation.volume_change import VolumeChange
+from l2reg.phantom.make import make_phantom
 
 TINY = (12, 10, 14)  # voxels: even, and no two alike
 
@@ -110,7 +111,7 @@ def volume() -> Callable[..., Path]:
 
 def tiny(name: str, **changes: Any) -> Task:
     """Return a task as its YAML describes it, on a grid of a few voxels."""
-    task: Task = build(read_node("task", name))
+    task: Task = build(load_preset("task", name))
     return replace(task, shape=TINY, **changes)
 
 

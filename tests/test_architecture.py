@@ -6,9 +6,10 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-LAYERS = ["problems", "allocator", "shapes", "files", "config", "geometry", "data", "models",
-          "losses", "optimise", "submission", "evaluation", "reporting", "interop", "inference",
-          "engine", "cli"]  # fmt: skip
+LAYERS = ["problems", "shapes", "runtime", "config", "io", "geometry", "transforms", "batch", "data",
+          "features", "models", "losses", "optimisation", "phantom", "submission", "evaluation",
+          "ranking", "reporting", "checkpoints", "inference", "registration", "training",
+          "cli"]  # fmt: skip
 MODULES = sorted((ROOT / "l2reg").rglob("*.py"))
 IDS = [str(path.relative_to(ROOT)) for path in MODULES]
 

@@ -6,16 +6,17 @@ import numpy as np
 import pytest
 import torch
 
+from l2reg.checkpoints import storage
 from l2reg.cli import main
-from l2reg.config import build, read_node
+from l2reg.config.build import build
+from l2reg.config.presets import load_preset
 from l2reg.data.task import Task
-from l2reg.engine import checkpoint
 from l2reg.evaluation.pair_scores import PairScores
-from l2reg.evaluation.rules import RULES
 from l2reg.evaluation.score_files import write_scores
-from l2reg.evaluation.scoring import ZERO_FIELD, SubmissionScores
+from l2reg.evaluation.score_submissions import ZERO_FIELD, SubmissionScores
 from l2reg.submission.bundle import write_bundle
 from l2reg.submission.fields import to_submission, write_field
+from l2reg.submission.rules import RULES
 
 
 def test_a_phantom_is_written_and_checked(
@@ -176,10 +177,10 @@ def test_a_team_ranked_twice_is_refused(results: Callable[..., Path]) -> None:
 def test_pseudo_labels_are_written_and_trained_with(
     half_labelled_brains: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    node = read_node("model", "unet") | {"encoder": [4, 6], "decoder": [6], "final": [4]}
-    config = {"model": node, "data": read_node("data", "default")}
+    node = load_preset("model", "unet") | {"encoder": [4, 6], "decoder": [6], "final": [4]}
+    config = {"model": node, "data": load_preset("data", "default")}
     state = {"config": config, "model": build(node).state_dict(), "trained_on": {}}
-    checkpoint.save(Path("network.pt"), state)
+    storage.save(Path("network.pt"), state)
     main(["segment-by-propagation", str(half_labelled_brains), "--out", "pseudo",
           "--ckpt", "network.pt", "--device", "cpu"])  # fmt: skip
     said = capsys.readouterr().out

@@ -12,10 +12,10 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.errors import ConfigCompositionException, MissingConfigException
 from omegaconf import OmegaConf
 
-from l2reg.config import build, locate
+from l2reg.config.build import build, locate
 from l2reg.data.task import Task
-from l2reg.engine.trainer import Settings
-from l2reg.optimise.refine import Refine
+from l2reg.optimisation.refinement import Refinement
+from l2reg.training.trainer import TrainerSettings
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 FILES = sorted(CONFIGS.rglob("*.yaml"))
@@ -68,7 +68,7 @@ def test_every_task_and_model_compose_and_build(task: str, model: str) -> None:
     config = composed("train", f"task={task}", f"model={model}")
     build(config["model"])
     build(config["loss"])
-    assert isinstance(build(config["trainer"]), Settings)
+    assert isinstance(build(config["trainer"]), TrainerSettings)
     if task != "phantom":  # whose task makes its data
         assert isinstance(build(config["task"]), Task)
 
@@ -76,7 +76,7 @@ def test_every_task_and_model_compose_and_build(task: str, model: str) -> None:
 @pytest.mark.parametrize("task", TASKS)
 def test_convex_brings_a_refinement_made_for_the_task_which_can_be_left_out(task: str) -> None:
     refine = build(composed("predict", f"task={task}", "model=convex")["refine"])
-    assert isinstance(refine, Refine)
+    assert isinstance(refine, Refinement)
     assert not composed("predict", f"task={task}", "model=convex", "refine=none").get("refine")
     assert not composed("predict", f"task={task}", "model=zero").get("refine")
     asked = composed("predict", f"task={task}", "model=zero", "refine=gauss_newton")
@@ -172,7 +172,7 @@ def test_later_groups_win_and_the_command_line_wins_over_all(tmp_path: Path) -> 
 
 
 def test_the_default_task_is_the_phantom() -> None:
-    assert composed("train")["task"]["_target_"] == "l2reg.data.phantom.phantom_task"
+    assert composed("train")["task"]["_target_"] == "l2reg.phantom.make.phantom_task"
 
 
 def test_predict_knows_neither_task_nor_model_by_itself() -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from l2reg.data.phantom import make_phantom
+from l2reg.phantom.make import make_phantom
 
 ROOT = Path(__file__).parents[1]
 ENVIRONMENT = os.environ | {"PYTHONPATH": str(ROOT), "CUDA_VISIBLE_DEVICES": ""}

@@ -4,10 +4,12 @@ from pathlib import Path
 
 import pytest
 
-from l2reg.problems import InputError, Problem, raise_if_any, told_plainly
+from l2reg.problems import InputError, Problem, exit_on_input_error, raise_if_any
 
-ONE = Problem("a.csv", "has a fault", "this", "that", "mend it")
-TWO = Problem("b.csv", "has another", "these", "those", "mend it too")
+ONE = Problem(where="a.csv", what="has a fault", expected="this", found="that", remedy="mend it")
+TWO = Problem(
+    where="b.csv", what="has another", expected="these", found="those", remedy="mend it too"
+)
 
 
 def test_a_problem_says_who_what_expected_found_and_remedy() -> None:
@@ -26,26 +28,26 @@ def test_no_problem_no_error() -> None:
 
 
 def test_people_get_the_message_without_a_traceback(capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit) as stop, told_plainly():
+    with pytest.raises(SystemExit) as stop, exit_on_input_error():
         raise InputError(ONE)
     assert str(stop.value.code).startswith("error: a.csv: has a fault")
 
 
 def test_a_log_on_a_full_disk_is_no_traceback_either() -> None:
-    with pytest.raises(SystemExit, match="the disk is full"), told_plainly():
+    with pytest.raises(SystemExit, match="the disk is full"), exit_on_input_error():
         Path("/dev/full").write_text("x")
-    with pytest.raises(FileNotFoundError), told_plainly():
+    with pytest.raises(FileNotFoundError), exit_on_input_error():
         Path("nothing").read_text()
 
 
 def test_other_errors_keep_their_traceback() -> None:
-    with pytest.raises(KeyError), told_plainly():
+    with pytest.raises(KeyError), exit_on_input_error():
         raise KeyError("a bug")
 
 
 def test_a_line_reaches_a_log_file_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     file = io.BytesIO()
     monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(file))
-    with told_plainly():
+    with exit_on_input_error():
         sys.stdout.write("step 1\n")
         assert file.getvalue() == b"step 1\n"

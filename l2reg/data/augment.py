@@ -1,12 +1,14 @@
 """Random transforms of a training pair: images, labels, masks and keypoints move together."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import cast
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from l2reg.batch import SIDES, Batch, Side, side_keys
 from l2reg.geometry.affine import affine_field
 from l2reg.geometry.resize import resample
 from l2reg.geometry.warp import sample_at_points, warp
@@ -45,19 +47,19 @@ class Augment:
     gain: float
     noise: float
 
-    def __call__(self, sample: dict[str, Tensor], rng: np.random.Generator) -> dict[str, Tensor]:
+    def __call__(self, sample: Batch, rng: np.random.Generator) -> Batch:
         """Return the transformed sample of one pair; every random number comes from ``rng``."""
         shape = sample["fixed"].shape[2:]
         flipped = [axis for axis in self.flip_axes if rng.random() < 0.5]
         spacing = sample["spacing_mm"][0].cpu().numpy().astype(np.float64)
         shared = self._random_field(shape, spacing, rng, strength=1.0).to(sample["fixed"].device)
         own = self._random_field(shape, spacing, rng, strength=self.extra).to(shared.device)
-        fields = {"fixed": shared, "moving": shared + own}
-        result = dict(sample)
-        for side, disp in fields.items():
-            result |= _transformed(sample, side, flipped, disp)
+        tensors = cast(Mapping[str, Tensor], sample)
+        result = dict(tensors)
+        for side, disp in zip(SIDES, (shared, shared + own), strict=True):
+            result |= _transformed(tensors, side, flipped, disp)
             result[side] = self._intensity(result[side], rng)
-        return result
+        return cast(Batch, result)
 
     def _random_field(
         self, shape: Sequence[int], spacing: np.ndarray, rng: np.random.Generator, strength: float
@@ -87,15 +89,16 @@ class Augment:
 
 
 def _transformed(
-    sample: dict[str, Tensor], side: str, flipped: Sequence[int], disp: Field
+    sample: Mapping[str, Tensor], side: Side, flipped: Sequence[int], disp: Field
 ) -> dict[str, Tensor]:
     """Return one scan and all that belongs to it, flipped and then looked up through ``disp``."""
     axes = [2 + axis for axis in flipped]
+    keys = side_keys(side)
     image, mask, labels = (
-        sample[f"{side}{kind}"].flip(axes) if axes else sample[f"{side}{kind}"]
-        for kind in ("", "_mask", "_labels")
+        sample[key].flip(axes) if axes else sample[key]
+        for key in (keys.image, keys.mask, keys.labels)
     )
-    points = sample[f"{side}_points"].clone()
+    points = sample[keys.points].clone()
     for axis in flipped:
         points[..., axis] = image.shape[2 + axis] - 1 - points[..., axis]
     nearest = warp(
@@ -105,10 +108,10 @@ def _transformed(
         padding="zeros",
     )
     return {
-        side: warp(image, disp, padding="zeros"),
-        f"{side}_mask": nearest[:, :1],
-        f"{side}_labels": nearest[:, 1:].to(labels.dtype),
-        f"{side}_points": _moved(points, disp),
+        keys.image: warp(image, disp, padding="zeros"),
+        keys.mask: nearest[:, :1],
+        keys.labels: nearest[:, 1:].to(labels.dtype),
+        keys.points: _moved(points, disp),
     }
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from l2reg.files import content_digest, written_whole
+from l2reg.io.files import atomic_write, content_digest
 
 VERSION = 1  # raise when the same settings lead to other voxels
 
@@ -41,6 +41,6 @@ class Cache:
             kept: np.ndarray = np.load(path)
             return kept
         array = compute()
-        with written_whole(path) as draft, draft.open("wb") as file:
+        with atomic_write(path) as draft, draft.open("wb") as file:
             np.save(file, array)
         return array

@@ -8,11 +8,11 @@ import numpy as np
 from tqdm import tqdm
 
 from l2reg.data.cache import Cache
-from l2reg.data.cases import Pair, PointFiles, Scan
 from l2reg.data.dataset import Dataset
+from l2reg.data.pairs import Pair, PointFiles, Scan
 from l2reg.data.task import Task
-from l2reg.data.volumes import read_grid, read_image, read_labels, read_mask, read_points
-from l2reg.files import content_digest
+from l2reg.io.files import content_digest
+from l2reg.io.volumes import read_header, read_image, read_labels, read_mask
 from l2reg.problems import InputError, Problem
 
 SPACING_TOLERANCE_MM = 1e-3
@@ -128,7 +128,7 @@ def _check_file(path: Path, kind: str, task: Task, cache: Cache) -> None:
 
 
 def _check_image(path: Path, task: Task) -> None:
-    grid = read_grid(path)
+    grid = read_header(path)
     _check_shape(path, grid.shape, task)
     if not np.allclose(grid.spacing_mm, task.voxel_mm, rtol=0, atol=SPACING_TOLERANCE_MM):
         raise InputError(
@@ -179,7 +179,7 @@ def _check_shape(path: Path, shape: tuple[int, ...], task: Task) -> None:
 
 def _check_inside(files: PointFiles, task: Task) -> None:
     problems = []
-    for side, points in zip(("fixed", "moving"), read_points(files), strict=True):
+    for side, points in zip(("fixed", "moving"), files.read(), strict=True):
         outside = ((points < 0) | (points > np.array(task.grid) - 1)).any(axis=1)
         if outside.any():
             row = int(np.flatnonzero(outside)[0])

@@ -12,15 +12,16 @@ from l2reg.data import pair_lists
 from l2reg.data.augment import Augment
 from l2reg.data.batches import Batches
 from l2reg.data.cache import Cache
-from l2reg.data.cases import Pair, Scan
 from l2reg.data.layouts import Release, open_release
-from l2reg.data.pairs import RandomPairs, Sampling
+from l2reg.data.pairs import Pair, Scan
 from l2reg.data.prealign import METHODS, Prealign, Search
 from l2reg.data.pseudo_labels import PseudoLabels
-from l2reg.data.reader import Grid, PairReader
+from l2reg.data.reader import PairReader
+from l2reg.data.sampling import RandomPairs, Sampling
 from l2reg.data.task import Task
-from l2reg.files import content_digest
+from l2reg.io.files import content_digest
 from l2reg.problems import InputError, Problem
+from l2reg.shapes import WorkingGrid
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,7 +95,15 @@ class Dataset:
         """
         if split not in ("val", "test"):
             remedy = "split=val; own pairs are named by data.pairs=FILE"
-            raise InputError(Problem(f"split={split}", "is no split", "val or test", split, remedy))
+            raise InputError(
+                Problem(
+                    where=f"split={split}",
+                    what="is no split",
+                    expected="val or test",
+                    found=split,
+                    remedy=remedy,
+                )
+            )
         pairs = self._official(split) if self.pairs is None else self._own_list(Path(self.pairs))
         kept = [p for p in pairs if not any(map(self.release.is_excluded, (p.fixed, p.moving)))]
         if not kept:
@@ -167,13 +176,13 @@ class Dataset:
         """Where preprocessed volumes are kept."""
         return Cache(None if self.cache is None else Path(self.cache))
 
-    def reader(self, grid: Grid | Sequence[int]) -> PairReader:
+    def reader(self, grid: WorkingGrid) -> PairReader:
         """Return a reader of pairs onto a working grid."""
         how = Prealign(self.prealign, self.prealign_search)
         return PairReader(self.release.task, grid, how, self.volumes)
 
     def batches(
-        self, grid: Grid | Sequence[int], *, batch_size: int, seed: int, device: torch.device
+        self, grid: WorkingGrid, *, batch_size: int, seed: int, device: torch.device
     ) -> Batches:
         """Return training batches on a working grid.
 

@@ -7,9 +7,9 @@ from functools import cached_property
 from pathlib import Path
 
 from l2reg.data import pair_lists
-from l2reg.data.cases import Pair, PointFiles, Scan
 from l2reg.data.pair_lists import IdPair
-from l2reg.data.task import Files, Layout, Task
+from l2reg.data.pairs import Pair, PointFiles, Scan
+from l2reg.data.task import Layout, ScanFiles, Task
 from l2reg.problems import InputError, Problem
 
 _ID = re.compile(r"\{id:0(\d)\}")
@@ -95,7 +95,7 @@ class Release:
         stem = scan.image.name.removesuffix(".gz").removesuffix(".nii")
         return str(scan.id) in self.exclude or stem in self.exclude
 
-    def _scan(self, files: Files, number: int, near: Path | None) -> Scan:
+    def _scan(self, files: ScanFiles, number: int, near: Path | None) -> Scan:
         """Return one scan: any kind that lies ``near`` the list, else of its own kind."""
         kind, image = files, None
         if near is not None:

@@ -22,23 +22,55 @@ def read_csv(path: Path) -> list[IdPair]:
     expected = "a header line 'fixed, moving' and one pair of scan numbers a line, such as '1, 2'"
     remedy = "write the list as the challenge's pairs_val.csv"
     if not path.is_file():
-        raise InputError(Problem(str(path), "is missing", expected, "no such file", remedy))
+        raise InputError(
+            Problem(
+                where=str(path),
+                what="is missing",
+                expected=expected,
+                found="no such file",
+                remedy=remedy,
+            )
+        )
     with path.open(newline="", encoding="utf-8-sig") as file:
         rows = [row for row in csv.reader(file, skipinitialspace=True) if row]
     if not rows or [name.strip().lower() for name in rows[0]] != ["fixed", "moving"]:
         found = f"first line {', '.join(rows[0])!r}" if rows else "an empty file"
-        raise InputError(Problem(str(path), "has the wrong columns", expected, found, remedy))
+        raise InputError(
+            Problem(
+                where=str(path),
+                what="has the wrong columns",
+                expected=expected,
+                found=found,
+                remedy=remedy,
+            )
+        )
     problems, pairs = [], []
     for number, row in enumerate(rows[1:], start=2):
         try:
             fixed, moving = (int(value) for value in row)
         except ValueError:
             line = f"line {number}: {', '.join(row)!r}"
-            problems.append(Problem(str(path), "has a bad line", expected, line, remedy))
+            problems.append(
+                Problem(
+                    where=str(path),
+                    what="has a bad line",
+                    expected=expected,
+                    found=line,
+                    remedy=remedy,
+                )
+            )
         else:
             pairs.append((fixed, moving))
     if not problems and not pairs:
-        problems = [Problem(str(path), "lists no pair", expected, "only the header", remedy)]
+        problems = [
+            Problem(
+                where=str(path),
+                what="lists no pair",
+                expected=expected,
+                found="only the header",
+                remedy=remedy,
+            )
+        ]
     if problems:
         raise InputError(problems)
     return pairs

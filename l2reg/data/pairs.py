@@ -1,107 +1,97 @@
-"""Which pair is trained on, as a pure function of (seed, step, item)."""
+"""Scans, pairs of them, and the files that belong to them."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
+from jaxtyping import Float
 
-from l2reg.data.cases import Pair, Scan
-
-SOURCES = ("intra_patient", "inter_patient", "cross_modality")
+from l2reg.io.points import read_points
 
 
 @dataclass(frozen=True, kw_only=True)
-class Sampling:
-    """How training pairs are chosen.
+class Scan:
+    """One volume of one patient.
 
     Attributes:
-        sources: How often each source is drawn from, relative to the others; a source without
-            pairs is left out. ``intra_patient``: the two scans of one patient. ``inter_patient``:
-            two patients, one modality. ``cross_modality``: two patients, the fixed and the
-            moving modality of the task.
-        both_directions: Whether fixed and moving change places in half of the pairs.
-        val_images: Whether the images of the validation pairs join the training, without their
-            labels, keypoints and landmarks.
-        n_points: Keypoints drawn from a pair that has more of them.
+        id: Number in its layout.
+        official_id: Number in a 2021 submission.
+        modality: Key into ``Task.intensity``.
+        image: Its file; where it was looked for if it is missing.
+        labels: Segmentation, if there is one.
+        mask: Region of interest, if there is one.
+        label_weight: How much the labels count in a loss: 1, or less for pseudo-labels.
     """
 
-    sources: Mapping[str, float]
-    both_directions: bool
-    val_images: bool
-    n_points: int
-
-    def __post_init__(self) -> None:
-        unknown = set(self.sources) - set(SOURCES)
-        if unknown or min(self.sources.values(), default=0) < 0:
-            raise ValueError(f"sources must be weights >= 0 of {SOURCES}, got {dict(self.sources)}")
+    id: int
+    official_id: int
+    modality: str
+    image: Path
+    labels: Path | None
+    mask: Path | None
+    label_weight: float = 1.0
 
 
-class RandomPairs:
-    """Endless training pairs, drawn as a pure function of ``(seed, step, item)``.
+@dataclass(frozen=True)
+class PointFiles:
+    """Corresponding points of a pair: one file of six columns, or two files of three.
 
-    Holding no state, it needs no place in a checkpoint: a resumed run asks for the next step
-    and gets what the uninterrupted run would have got, whatever the number of ranks.
-
-    Args:
-        listed: Pairs of one patient's scans.
-        scans: Scans that may be paired across patients.
-        modalities: Fixed and moving modality of the task.
-        sampling: How to choose.
-        seed: Of the whole run.
-
-    Raises:
-        ValueError: If no source with a weight has a pair.
+    Attributes:
+        paths: The file or files, in the order they have on disk.
+        reversed: Whether the first three columns belong to the moving scan of the pair.
     """
 
-    def __init__(
-        self,
-        listed: Sequence[Pair],
-        scans: Sequence[Scan],
-        modalities: tuple[str, str],
-        sampling: Sampling,
-        seed: int,
-    ) -> None:
-        self.listed = sorted(listed, key=lambda pair: str(pair.fixed.image))
-        self.scans = sorted(scans, key=lambda scan: str(scan.image))
-        self.modalities = modalities
-        self.both_directions = sampling.both_directions
-        self.seed = seed
-        possible = {
-            "intra_patient": bool(self.listed),
-            "inter_patient": any(len(self._partners(a, a.modality)) > 0 for a in self.scans),
-            "cross_modality": any(
-                scan.modality == modalities[0] and len(self._partners(scan, modalities[1])) > 0
-                for scan in self.scans
-            ),
-        }
-        self.weights = {s: w for s, w in sampling.sources.items() if w > 0 and possible[s]}
-        if not self.weights:
-            raise ValueError("no source of pairs has any")
+    paths: tuple[Path, ...]
+    reversed: bool = False
 
-    def draw(self, step: int, item: int) -> Pair:
-        """Return pair ``item`` of the batch of training step ``step``."""
-        rng = np.random.default_rng((self.seed, step, item))
-        weights = np.array(list(self.weights.values()))
-        source = list(self.weights)[rng.choice(len(weights), p=weights / weights.sum())]
-        if source == "intra_patient":
-            pair = self.listed[rng.integers(len(self.listed))]
-        else:
-            pair = self._across_patients(rng, cross=source == "cross_modality")
-        return pair.swapped() if self.both_directions and rng.random() < 0.5 else pair
+    def read(self) -> tuple[Float[np.ndarray, "n 3"], Float[np.ndarray, "n 3"]]:
+        """Return the points of the fixed and of the moving scan, in voxels.
 
-    def _across_patients(self, rng: np.random.Generator, *, cross: bool) -> Pair:
-        while True:  # ends: __init__ made sure that some scan has a partner
-            fixed = self.scans[rng.integers(len(self.scans))]
-            if cross and fixed.modality != self.modalities[0]:
-                continue
-            partners = self._partners(fixed, self.modalities[1] if cross else fixed.modality)
-            if partners:
-                return Pair(fixed=fixed, moving=partners[rng.integers(len(partners))])
+        Raises:
+            InputError: If a file is missing, is not a table of numbers, or has the wrong columns.
+        """
+        return read_points(self.paths, reverse=self.reversed)
 
-    def _partners(self, fixed: Scan, modality: str) -> list[Scan]:
-        return [
-            scan
-            for scan in self.scans
-            if scan.modality == modality
-            and (scan.id != fixed.id or scan.image.parent != fixed.image.parent)
-        ]
+
+@dataclass(frozen=True, kw_only=True)
+class Pair:
+    """A registration problem: bring ``moving`` onto ``fixed``.
+
+    Attributes:
+        keypoints: Correspondences to train on, if there are any.
+        landmarks: Correspondences to score with, if there are any; no method may read them.
+    """
+
+    fixed: Scan
+    moving: Scan
+    keypoints: PointFiles | None = None
+    landmarks: PointFiles | None = None
+
+    @property
+    def name(self) -> str:
+        """Official ids, fixed first: ``0438_0439``."""
+        return f"{self.fixed.official_id:04}_{self.moving.official_id:04}"
+
+    @property
+    def name_in_layout(self) -> str:
+        """Ids of the layout, which a later release may have numbered anew: ``0395_0396``."""
+        return f"{self.fixed.id:04}_{self.moving.id:04}"
+
+    def swapped(self) -> "Pair":
+        """Return the same problem the other way round."""
+        return Pair(
+            fixed=self.moving,
+            moving=self.fixed,
+            keypoints=_swapped(self.keypoints),
+            landmarks=_swapped(self.landmarks),
+        )
+
+    def images_only(self) -> "Pair":
+        """Return the pair without anything that a score could be computed from."""
+        return Pair(
+            fixed=replace(self.fixed, labels=None), moving=replace(self.moving, labels=None)
+        )
+
+
+def _swapped(points: PointFiles | None) -> PointFiles | None:
+    return None if points is None else replace(points, reversed=not points.reversed)

@@ -1,16 +1,15 @@
 """Move a far-off scan into view before anything else looks at it."""
 
 from dataclasses import dataclass
-from typing import Literal, Protocol, cast, get_args, runtime_checkable
+from typing import Protocol, cast, get_args, runtime_checkable
 
 from jaxtyping import Float
 from torch import Tensor
 
-from l2reg.geometry.affine import identity_affine
-from l2reg.geometry.warp import voxel_grid
-from l2reg.shapes import Affine, Batch, Mask
-
-Motion = Literal["translation", "rigid", "affine"]
+from l2reg.batch import Batch
+from l2reg.geometry.affine import Motion, identity_affine
+from l2reg.geometry.warp import voxel_coords
+from l2reg.shapes import Affine, Mask
 
 METHODS = ("none", "mask_centre", *get_args(Motion))
 
@@ -61,5 +60,5 @@ class Prealign:
 
 
 def _centre(mask: Mask) -> Float[Tensor, "b 3"]:
-    weighted = (voxel_grid(mask) * mask).sum(dim=(2, 3, 4))
+    weighted = (voxel_coords(mask) * mask).sum(dim=(2, 3, 4))
     return weighted / mask.sum(dim=(2, 3, 4))

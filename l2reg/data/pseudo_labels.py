@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from l2reg.data.cases import Scan
+from l2reg.data.pairs import Scan
 from l2reg.problems import InputError, Problem
 
 

@@ -1,19 +1,17 @@
 """Read a pair onto the working grid, ready for a network."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from l2reg.batch import Batch
 from l2reg.data.cache import Cache
-from l2reg.data.cases import Pair, Scan
+from l2reg.data.pairs import Pair, Scan
 from l2reg.data.prealign import Prealign
 from l2reg.data.task import Task
-from l2reg.data.volumes import read_image, read_labels, read_mask, read_points
-from l2reg.files import content_digest
 from l2reg.geometry.affine import (
     affine_field,
     apply_affine,
@@ -22,26 +20,12 @@ from l2reg.geometry.affine import (
 )
 from l2reg.geometry.resize import resize_image, resize_labels, resize_points, voxel_ratio
 from l2reg.geometry.warp import warp
-from l2reg.shapes import Affine, Shape3
-
-Grid = Literal["half", "full"]
-
-
-def working_shape(shape: Shape3, grid: Grid | Sequence[int]) -> Shape3:
-    """Return the shape that a network works at for scans of ``shape``.
-
-    Args:
-        shape: Grid of the task.
-        grid: ``half`` rounds up, so that a submission of an even size has the same shape;
-            three numbers are taken as they are.
-    """
-    if grid == "full":
-        return shape
-    i, j, k = ((size + 1) // 2 for size in shape) if grid == "half" else map(int, grid)
-    return (i, j, k)
+from l2reg.io.files import content_digest
+from l2reg.io.volumes import read_image, read_labels, read_mask
+from l2reg.shapes import Affine, WorkingGrid, working_shape
 
 
-class Opened:
+class LoadedVolumes:
     """The files of one pair, each read once however many grids the pair is put on."""
 
     def __init__(self) -> None:
@@ -64,9 +48,7 @@ class PairReader:
         cache: Where normalised and resized volumes are kept.
     """
 
-    def __init__(
-        self, task: Task, grid: Grid | Sequence[int], prealign: Prealign, cache: Cache
-    ) -> None:
+    def __init__(self, task: Task, grid: WorkingGrid, prealign: Prealign, cache: Cache) -> None:
         self.task = task
         self.shape = working_shape(task.grid, grid)
         self.prealign = prealign
@@ -75,8 +57,8 @@ class PairReader:
         self.spacing_mm = [mm * r for mm, r in zip(task.voxel_mm, ratio, strict=True)]
 
     def read(
-        self, pair: Pair, opened: Opened | None = None, prealign: Affine | None = None
-    ) -> dict[str, Tensor]:
+        self, pair: Pair, opened: LoadedVolumes | None = None, prealign: Affine | None = None
+    ) -> Batch:
         """Return one pair as a batch of one.
 
         Args:
@@ -98,8 +80,8 @@ class PairReader:
         Raises:
             InputError: If a file is unreadable, or a mask is needed and missing.
         """
-        opened = opened or Opened()
-        sample = {
+        opened = opened or LoadedVolumes()
+        sample: Batch = {
             "fixed": self.image(pair.fixed, opened),
             "moving": self.image(pair.moving, opened),
             "fixed_mask": self.mask(pair.fixed, opened),
@@ -111,7 +93,7 @@ class PairReader:
         matrix = self._prealignment(pair, sample) if prealign is None else prealign
         return {**self._moved(sample, matrix), "prealign": matrix}
 
-    def image(self, scan: Scan, opened: Opened | None = None) -> Tensor:
+    def image(self, scan: Scan, opened: LoadedVolumes | None = None) -> Tensor:
         """Return a scan's intensities in [0, 1]."""
         intensity = self.task.intensity[scan.modality]
 
@@ -121,21 +103,21 @@ class PairReader:
         def place(full: np.ndarray) -> np.ndarray:
             return resize_image(torch.from_numpy(full)[None, None], self.shape)[0, 0].numpy()
 
-        return self._placed(scan.image, repr(intensity), read, place, opened or Opened())
+        return self._placed(scan.image, repr(intensity), read, place, opened or LoadedVolumes())
 
-    def mask(self, scan: Scan, opened: Opened | None = None) -> Tensor:
+    def mask(self, scan: Scan, opened: LoadedVolumes | None = None) -> Tensor:
         """Return a scan's mask, or ones."""
         if scan.mask is None:
             return torch.ones(1, 1, *self.shape)
         return self._nearest(scan.mask, "mask", read_mask, opened).float()
 
-    def labels(self, scan: Scan, opened: Opened | None = None) -> Tensor:
+    def labels(self, scan: Scan, opened: LoadedVolumes | None = None) -> Tensor:
         """Return a scan's labels, or zeros."""
         if scan.labels is None:
             return torch.zeros(1, 1, *self.shape, dtype=torch.int16)
         return self._nearest(scan.labels, "labels", read_labels, opened)
 
-    def _labels(self, pair: Pair, opened: Opened) -> dict[str, Tensor]:
+    def _labels(self, pair: Pair, opened: LoadedVolumes) -> Batch:
         both = pair.fixed.labels is not None and pair.moving.labels is not None
         weight = min(pair.fixed.label_weight, pair.moving.label_weight)
         return {
@@ -144,11 +126,11 @@ class PairReader:
             "label_weight": torch.tensor([weight if both else 0.0]),
         }
 
-    def _keypoints(self, pair: Pair) -> dict[str, Tensor]:
+    def _keypoints(self, pair: Pair) -> Batch:
         if pair.keypoints is None:
             points = torch.zeros(2, 1, 0, 3)
         else:
-            full = torch.from_numpy(np.stack(read_points(pair.keypoints)))[:, None].float()
+            full = torch.from_numpy(np.stack(pair.keypoints.read()))[:, None].float()
             points = torch.stack([resize_points(p, self.task.grid, self.shape) for p in full])
         fixed, moving = points
         return {
@@ -157,7 +139,7 @@ class PairReader:
             "point_weights": torch.ones(fixed.shape[:2]),
         }
 
-    def _prealignment(self, pair: Pair, sample: dict[str, Tensor]) -> Affine:
+    def _prealignment(self, pair: Pair, sample: Batch) -> Affine:
         if not self.prealign.searches:
             return self.prealign.matrix(sample)
 
@@ -172,7 +154,7 @@ class PairReader:
         }
         return torch.from_numpy(self.cache.get(pair.fixed.image, settings, compute))
 
-    def _moved(self, sample: dict[str, Tensor], matrix: Tensor) -> dict[str, Tensor]:
+    def _moved(self, sample: Batch, matrix: Tensor) -> Batch:
         """Apply the prealignment: what lies outside is background."""
         if torch.equal(matrix, identity_affine(1)):
             return sample
@@ -191,13 +173,17 @@ class PairReader:
         }
 
     def _nearest(
-        self, path: Path, kind: str, read: Callable[[Path], np.ndarray], opened: Opened | None
+        self,
+        path: Path,
+        kind: str,
+        read: Callable[[Path], np.ndarray],
+        opened: LoadedVolumes | None,
     ) -> Tensor:
         def place(full: np.ndarray) -> np.ndarray:
             labels = torch.from_numpy(full.astype(np.int16))[None, None]
             return resize_labels(labels, self.shape)[0, 0].numpy()
 
-        return self._placed(path, kind, read, place, opened or Opened())
+        return self._placed(path, kind, read, place, opened or LoadedVolumes())
 
     def _placed(
         self,
@@ -205,7 +191,7 @@ class PairReader:
         kind: str,
         read: Callable[[Path], np.ndarray],
         place: Callable[[np.ndarray], np.ndarray],
-        opened: Opened,
+        opened: LoadedVolumes,
     ) -> Tensor:
         """Return a volume on the working grid, from the cache if it is there."""
         settings = {"kind": kind, "shape": self.shape, "of": self.task.grid}

@@ -9,7 +9,7 @@ from l2reg.shapes import Shape3, Spacing
 
 
 @dataclass(frozen=True, kw_only=True)
-class Files:
+class ScanFiles:
     """Where the files of one kind of scan lie.
 
     A pattern is the end of a path, with ``{id:03}`` where the zero-padded id stands and ``?`` for
@@ -52,9 +52,9 @@ class Layout:
     """
 
     folder: str
-    fixed: Files
-    moving: Files
-    unpaired: Sequence[Files] = ()
+    fixed: ScanFiles
+    moving: ScanFiles
+    unpaired: Sequence[ScanFiles] = ()
     keypoints: Sequence[str] = ()
     landmarks: Sequence[str] = ()
     val: Sequence[Sequence[int]] = ()

@@ -1,1 +1,1 @@
-"""The official Learn2Reg 2021 scores, to the digit."""
+"""The official scores of displacement fields, to the digit."""

@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Bool, Float
 
 from l2reg.evaluation.pair_scores import PairScores
-from l2reg.evaluation.rules import Rules
+from l2reg.submission.rules import Rules
 
 SHARE = 0.3
 
@@ -36,7 +36,7 @@ def aggregate(scores: Sequence[PairScores], rules: Rules) -> dict[str, dict[str,
     return aggregates
 
 
-def thirty(
+def dsc30_and_tre30(
     scores: Sequence[PairScores], initial: Sequence[PairScores], rules: Rules
 ) -> dict[str, float]:
     """Return DSC30 and TRE30 in all their definitions, where there are labels or landmarks.

@@ -12,11 +12,10 @@ from typing import TypeVar
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Float32, Float64, Shaped
+from jaxtyping import Bool, Float, Float64, Shaped
 from scipy.ndimage import spline_filter1d
 
-from l2reg.submission.fields import FullField, HalfField
-from l2reg.submission.half_grid import zoom_matrix
+from l2reg.submission.fields import FullField
 
 Labels = Shaped[np.ndarray, "i j k"]
 MaskArray = Bool[np.ndarray, "i j k"]
@@ -25,24 +24,6 @@ T = TypeVar("T")
 
 _SLAB_VOXELS = 2**18  # a float64 slab of 2 MiB
 _SPLINE_REACH = 30  # voxels; beyond, the cubic spline's weights are below 1e-16
-
-
-def upsample(field: HalfField) -> Float32[np.ndarray, "3 i j k"]:
-    """Return a submitted field on the full grid, as the organisers up-sample it.
-
-    Quadratic spline, corner-aligned, values not rescaled: ``scipy.ndimage.zoom(component, 2,
-    order=2)`` in float32. It is linear and works axis by axis, so it is three matrix products:
-    large ones, as BLAS's threads get in each other's way over many small ones.
-    """
-    along_i, along_j, along_k = (zoom_matrix(size) for size in field.shape[1:])
-    full = np.empty((3, *(2 * size for size in field.shape[1:])), dtype=np.float32)
-    for component, half in zip(full, field, strict=True):
-        i, j, k = half.shape
-        rows = (half.astype(np.float64).reshape(-1, k) @ along_k.T).reshape(i, j, -1)
-        planes = along_j @ rows.transpose(1, 0, 2).reshape(j, -1)
-        planes = planes.reshape(2 * j, i, -1).transpose(1, 0, 2)
-        component[:] = (along_i @ planes.reshape(i, -1)).reshape(component.shape)
-    return full
 
 
 def warp_labels(moving: Labels, disp: FullField) -> Labels:

@@ -74,7 +74,7 @@ class PairScores:
 
     def to_json(self) -> dict[str, Any]:
         """Return everything, nan and inf as strings; ``from_json`` reads it."""
-        content: dict[str, Any] = readable({**asdict(self), "means": self.all_values()})
+        content: dict[str, Any] = json_ready({**asdict(self), "means": self.all_values()})
         return content
 
 
@@ -89,12 +89,12 @@ def from_json(content: Mapping[str, Any]) -> PairScores:
     return PairScores(**fields, change=VolumeChange(**change))
 
 
-def readable(value: Any) -> Any:
+def json_ready(value: Any) -> Any:
     """Return ``value`` as JSON knows it: keys as strings, nan and inf as strings."""
     if isinstance(value, Mapping):
-        return {str(key): readable(item) for key, item in value.items()}
+        return {str(key): json_ready(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [readable(item) for item in value]
+        return [json_ready(item) for item in value]
     return str(value) if isinstance(value, float) and not math.isfinite(value) else value
 
 

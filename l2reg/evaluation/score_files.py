@@ -7,14 +7,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from l2reg.data.cases import Pair
+from l2reg.data.pairs import Pair
 from l2reg.data.task import Task
-from l2reg.evaluation.aggregate import aggregate, thirty
-from l2reg.evaluation.pair_scores import PairScores, from_json, readable
-from l2reg.evaluation.rules import Rules
-from l2reg.evaluation.scoring import ZERO_FIELD, SubmissionScores
-from l2reg.files import written_whole
+from l2reg.evaluation.aggregate import aggregate, dsc30_and_tre30
+from l2reg.evaluation.pair_scores import PairScores, from_json, json_ready
+from l2reg.evaluation.score_submissions import ZERO_FIELD, SubmissionScores
+from l2reg.io.files import atomic_write
 from l2reg.problems import InputError, Problem
+from l2reg.submission.rules import Rules
 
 FORMAT = 2
 
@@ -51,8 +51,8 @@ def write_scores(
         "rules": rules.name,
         "submissions": {name: as_json(s, scored, rules) for name, s in scored.items()},
     }
-    with written_whole(path) as draft:
-        draft.write_text(json.dumps(readable(content), indent=1), encoding="utf-8")
+    with atomic_write(path) as draft:
+        draft.write_text(json.dumps(json_ready(content), indent=1), encoding="utf-8")
 
 
 def as_json(
@@ -63,7 +63,7 @@ def as_json(
     initial = [score for score in scored[ZERO_FIELD].pairs if score.pair in names]
     return {
         "aggregates": aggregate(scores.pairs, rules),
-        "thirty": thirty(scores.pairs, initial, rules),
+        "thirty": dsc30_and_tre30(scores.pairs, initial, rules),
         "missing": list(scores.missing),
         "seconds": dict(scores.seconds),
         "pairs": {score.pair: score.to_json() for score in scores.pairs},
@@ -127,7 +127,7 @@ def write_official(
         }
         aggregates = {new: means[old] for old, new in known.items()}
         content = {task.folder: {"case": cases, "aggregates": aggregates}}
-    with written_whole(path) as draft:
+    with atomic_write(path) as draft:
         draft.write_text(json.dumps(content, indent=4), encoding="utf-8")
 
 
@@ -146,7 +146,7 @@ def write_tables(folder: Path, scored: Mapping[str, SubmissionScores]) -> list[P
     written = []
     for path, rows in ((folder / "cases.csv", cases), (folder / "labels.csv", labels)):
         if rows:
-            with written_whole(path) as draft, draft.open("w", newline="", encoding="utf-8") as out:
+            with atomic_write(path) as draft, draft.open("w", newline="", encoding="utf-8") as out:
                 writer = csv.DictWriter(out, list(rows[0]), restval="")
                 writer.writeheader()
                 writer.writerows(rows)

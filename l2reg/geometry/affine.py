@@ -5,17 +5,20 @@ A matrix ``(b, 3, 4)`` takes a voxel position ``p`` of the fixed grid to the pos
 """
 
 from collections.abc import Sequence
+from typing import Literal
 
 import torch
 
 from l2reg.geometry.resize import voxel_ratio
-from l2reg.geometry.warp import voxel_grid
+from l2reg.geometry.warp import voxel_coords
 from l2reg.shapes import Affine, Field, Points, Shape3
+
+Motion = Literal["translation", "rigid", "affine"]  # families of maps
 
 
 def affine_field(matrix: Affine, shape: Shape3) -> Field:
     """Return the displacement field of ``matrix`` on a grid of ``shape``."""
-    grid = voxel_grid(matrix.new_empty((len(matrix), 1, *shape)))
+    grid = voxel_coords(matrix.new_empty((len(matrix), 1, *shape)))
     moved = torch.einsum("bcd,bdijk->bcijk", matrix[:, :, :3], grid)
     return moved + matrix[:, :, 3, None, None, None] - grid
 
@@ -31,7 +34,7 @@ def affine_after_field(matrix: Affine, disp: Field) -> Field:
     Exact, where ``compose`` would interpolate. It joins a field found on an image that was moved
     by ``matrix`` with that move, so that the original image is resampled once.
     """
-    grid = voxel_grid(disp)
+    grid = voxel_coords(disp)
     moved = torch.einsum("bcd,bdijk->bcijk", matrix[:, :, :3], grid + disp)
     return moved + matrix[:, :, 3, None, None, None] - grid
 

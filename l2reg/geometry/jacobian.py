@@ -1,6 +1,5 @@
 """Local volume change of a deformation."""
 
-import torch
 from jaxtyping import Float
 from torch import Tensor
 
@@ -15,17 +14,23 @@ def jacobian_determinant(disp: Field) -> Float[Tensor, "b inner_i inner_j inner_
     zero or less where the deformation folds.
     """
     inner = slice(1, -1)
-    rows = [
+    return determinant(
         (disp[:, :, 2:, inner, inner] - disp[:, :, :-2, inner, inner]) / 2,
         (disp[:, :, inner, 2:, inner] - disp[:, :, inner, :-2, inner]) / 2,
         (disp[:, :, inner, inner, 2:] - disp[:, :, inner, inner, :-2]) / 2,
-    ]
-    # rows[a][:, c] is the change of component c along axis a
-    (ii, ij, ik), (ji, jj, jk), (ki, kj, kk) = [list(row.unbind(dim=1)) for row in rows]
-    ii, jj, kk = ii + 1, jj + 1, kk + 1
-    return ii * (jj * kk - jk * kj) - ij * (ji * kk - jk * ki) + ik * (ji * kj - jj * ki)
+    )
 
 
-def fold_fraction(disp: Field) -> Float[Tensor, " b"]:
-    """Return the fraction of inner voxels whose determinant is zero or negative."""
-    return (jacobian_determinant(disp) <= 0).to(torch.float32).flatten(1).mean(dim=1)
+def determinant(di: Field, dj: Field, dk: Field) -> Float[Tensor, "b i j k"]:
+    """Return the determinant of the Jacobian from the derivatives of a displacement field.
+
+    Args:
+        di: Derivative of the three components along axis i, in voxels per voxel.
+        dj: Derivative along axis j.
+        dk: Derivative along axis k.
+    """
+    ii, jj, kk = di[:, 0] + 1, dj[:, 1] + 1, dk[:, 2] + 1
+    by_i = ii * (jj * kk - dk[:, 1] * dj[:, 2])
+    by_j = dj[:, 0] * (di[:, 1] * kk - dk[:, 1] * di[:, 2])
+    by_k = dk[:, 0] * (di[:, 1] * dj[:, 2] - jj * di[:, 2])
+    return by_i - by_j + by_k

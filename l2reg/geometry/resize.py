@@ -49,7 +49,7 @@ def resize_image(image: Image, shape: Shape3) -> Float[Tensor, "b c new_i new_j 
         torch.from_numpy(_shrink_matrix(*both)).to(image) if shrinks else None
         for both, shrinks in zip(sizes, shrinking, strict=True)
     ]
-    return resample(along_axes(image, matrices), shape)
+    return resample(apply_separable(image, matrices), shape)
 
 
 def resize_labels(labels: LabelMap, shape: Shape3) -> Int[Tensor, "b 1 new_i new_j new_k"]:
@@ -73,7 +73,7 @@ def resample(volume: Image, shape: Shape3) -> Float[Tensor, "b c new_i new_j new
     return F.interpolate(volume, size=shape, mode="trilinear", align_corners=True)
 
 
-def along_axes(
+def apply_separable(
     volume: Image, matrices: Sequence[Float[Tensor, "_ _"] | None]
 ) -> Float[Tensor, "b c new_i new_j new_k"]:
     """Return ``volume`` after one linear map an axis; ``None`` leaves an axis as it is."""

@@ -49,7 +49,7 @@ def warp(
         float32, or float64 if ``moving`` is.
     """
     moving, disp = _full_precision(moving, disp)
-    grid = _to_torch_grid(disp + voxel_grid(disp), moving.shape[2:])
+    grid = _to_torch_grid(disp + voxel_coords(disp), moving.shape[2:])
     parts = _parts(moving, grid)
     if parts > 1:
         moving = moving.expand(parts, -1, -1, -1, -1)
@@ -86,7 +86,7 @@ def sample_at_points(
     return F.grid_sample(volume, grid, "bilinear", padding, align_corners=True)[..., 0, 0].mT
 
 
-def voxel_grid(like: Float[Tensor, "b c i j k"]) -> Field:
+def voxel_coords(like: Float[Tensor, "b c i j k"]) -> Field:
     """Return every voxel's own position: entry ``(b, :, i, j, k)`` is ``(i, j, k)``."""
     axes = [torch.arange(size, dtype=like.dtype, device=like.device) for size in like.shape[2:]]
     grid = torch.stack(torch.meshgrid(*axes, indexing="ij"))

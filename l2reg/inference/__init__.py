@@ -1,1 +1,1 @@
-"""From a trained or training-free model to fields on disk."""
+"""Methods, and what they write: fields, submissions, the container."""

@@ -4,20 +4,20 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from l2reg.data.batches import to_device
-from l2reg.data.cases import Pair
-from l2reg.data.reader import Opened, PairReader
+from l2reg.batch import Batch, to_device
+from l2reg.data.pairs import Pair
+from l2reg.data.reader import LoadedVolumes, PairReader
 from l2reg.geometry.affine import affine_after_field, resize_affine
-from l2reg.inference.device import autocast
 from l2reg.models.prediction import Prediction
-from l2reg.optimise.refine import Refine
-from l2reg.shapes import Batch, Field
+from l2reg.optimisation.refinement import Refinement
+from l2reg.runtime import autocast
+from l2reg.shapes import Field
 
 
 @dataclass(frozen=True)
-class Refinement:
+class PairRefinement:
     """An optimisation of every pair's field.
 
     Attributes:
@@ -26,7 +26,7 @@ class Refinement:
         given: Returns what may be read of a pair.
     """
 
-    refine: Refine
+    refine: Refinement
     reader: PairReader
     given: Callable[[Pair], Pair] = Pair.images_only
 
@@ -48,7 +48,7 @@ class Predictor:
         reader: PairReader,
         device: torch.device,
         precision: str,
-        refinement: Refinement | None = None,
+        refinement: PairRefinement | None = None,
     ) -> None:
         self.model = model
         self.reader = reader
@@ -63,9 +63,9 @@ class Predictor:
         """
         if self.device.type != "cpu":
             readers = [self.reader, *([self.refinement.reader] if self.refinement else [])]
-            self.solve([to_device(made_up_pair(reader), self.device) for reader in readers])
+            self.solve([to_device(noise_batch(reader), self.device) for reader in readers])
         elif any(True for _ in self.model.parameters()):
-            self.predict(made_up_pair(self.reader))
+            self.predict(noise_batch(self.reader))
 
     def register(self, pair: Pair) -> Field:
         """Return the field of a pair, in voxels of the grid it is on, prealignment included.
@@ -79,7 +79,7 @@ class Predictor:
 
         Only images and masks are read, and labels that were given for the refinement.
         """
-        opened = Opened()
+        opened = LoadedVolumes()
         pair = pair.images_only() if self.refinement is None else self.refinement.given(pair)
         batches = [to_device(self.reader.read(pair, opened), self.device)]
         if self.refinement is not None:
@@ -115,7 +115,7 @@ class Predictor:
         return prediction
 
 
-def made_up_pair(reader: PairReader) -> dict[str, Tensor]:
+def noise_batch(reader: PairReader) -> Batch:
     """Return a pair of noise on the grid of ``reader``: what models and refinements look at."""
     noise = torch.Generator().manual_seed(0)
     fixed, moving = (torch.rand(1, 1, *reader.shape, generator=noise) for _ in range(2))

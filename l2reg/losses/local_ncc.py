@@ -1,24 +1,11 @@
 """Local normalised cross-correlation (Avants et al. 2008, squared as in ANTs and VoxelMorph)."""
 
 import torch
-import torch.nn.functional as F
 from torch import nn
 
+from l2reg.geometry.filters import box_mean
 from l2reg.losses.objective import Aligned, masked_mean
 from l2reg.shapes import Image, PerPair
-
-
-def box_mean(volume: Image, window: int) -> Image:
-    """Return the mean over a cube around every voxel; cubes are cut off at the border.
-
-    Along an axis with fewer voxels than ``window`` it is as wide as the largest odd number of them.
-    """
-    for axis, voxels in enumerate(volume.shape[2:]):
-        size, padding = [1, 1, 1], [0, 0, 0]
-        size[axis] = min(window, voxels - 1 + voxels % 2)
-        padding[axis] = size[axis] // 2
-        volume = F.avg_pool3d(volume, size, stride=1, padding=padding, count_include_pad=False)
-    return volume
 
 
 def local_ncc(fixed: Image, warped: Image, *, window: int, flat: float = 1e-4) -> Image:

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from l2reg.geometry.warp import voxel_grid, warp
-from l2reg.losses.coarser import coarser
+from l2reg.batch import Batch, resize_batch
+from l2reg.geometry.warp import voxel_coords, warp
 from l2reg.models.prediction import Prediction
-from l2reg.shapes import Batch, Field, Image, Mask, PerPair, Scalar
+from l2reg.shapes import Field, Image, Mask, PerPair, Scalar
 
 
 @dataclass(frozen=True)
@@ -79,7 +79,7 @@ class Objective(nn.Module):
     def _at_level(self, level: Prediction, batch: Batch) -> dict[str, Scalar]:
         i, j, k = level.disp.shape[2:]
         terms = {n: term for n, term in self.terms.items() if getattr(term, "of_levels", True)}
-        return self._weighted(terms, level, coarser(batch, (i, j, k)))
+        return self._weighted(terms, level, resize_batch(batch, (i, j, k), masks="nearest"))
 
     def _weighted(
         self, terms: Mapping[str, nn.Module], prediction: Prediction, batch: Batch
@@ -101,7 +101,7 @@ def comparable(disp: Field, batch: Batch) -> Mask:
 
     The whole fixed mask where it looks up nothing inside: leaving must not pay.
     """
-    coords = disp.detach() + voxel_grid(disp)
+    coords = disp.detach() + voxel_coords(disp)
     last = coords.new_tensor(batch["moving"].shape[2:]).view(3, 1, 1, 1) - 1
     inside = ((coords >= 0) & (coords <= last)).all(dim=1, keepdim=True)
     seen = batch["fixed_mask"] * inside

@@ -4,7 +4,7 @@ import torch
 from torch import nn
 
 from l2reg.geometry.affine import affine_field
-from l2reg.geometry.warp import voxel_grid
+from l2reg.geometry.warp import voxel_coords
 from l2reg.shapes import Affine, Field, Image
 
 
@@ -34,7 +34,7 @@ class AffineHead(nn.Module):
     @staticmethod
     def _moments(maps: Image) -> torch.Tensor:
         last = maps.new_tensor(maps.shape[2:]).view(3, 1, 1, 1) - 1
-        position = 2 * voxel_grid(maps) / last - 1
+        position = 2 * voxel_coords(maps) / last - 1
         powers = torch.cat([position, position.square()], dim=1)
         moments = torch.einsum("bcijk,bdijk->bcd", maps, powers) / maps[0, 0].numel()
         return moments.flatten(1)

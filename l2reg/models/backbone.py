@@ -1,15 +1,13 @@
 """Any network that maps a two-channel volume to feature maps, made a registration network."""
 
-from collections.abc import Sequence
-
 import torch
 from torch import nn
 
-from l2reg.data.reader import Grid
+from l2reg.batch import Batch
 from l2reg.models.blocks import crop_prediction, pad_to_multiple
 from l2reg.models.heads import FieldHead
 from l2reg.models.prediction import Prediction
-from l2reg.shapes import Batch
+from l2reg.shapes import WorkingGrid, as_working_grid
 
 
 class Backbone(nn.Module):
@@ -30,10 +28,10 @@ class Backbone(nn.Module):
         channels: int,
         stride: int,
         head: str,
-        grid: Grid | Sequence[int],
+        grid: WorkingGrid,
     ) -> None:
         super().__init__()
-        self.grid = grid if isinstance(grid, str) else list(grid)
+        self.grid = as_working_grid(grid)
         self.network = network
         self.stride = stride
         self.head = FieldHead(head, channels)

@@ -14,14 +14,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from l2reg.data.reader import Grid
+from l2reg.batch import Batch
 from l2reg.geometry.resize import resample, resize_image
 from l2reg.geometry.warp import warp
 from l2reg.models.blocks import crop_prediction, halved, pad_to_multiple
 from l2reg.models.heads import as_prediction, check_kind, resized
 from l2reg.models.lapirn_level import LapIRNLevel
 from l2reg.models.prediction import Prediction
-from l2reg.shapes import Batch, Field, PerPair
+from l2reg.shapes import Field, PerPair, WorkingGrid, as_working_grid
 
 MOST_SMOOTH = 10.0  # the largest factor of the smoothness weight that is trained for
 
@@ -51,14 +51,14 @@ class LapIRN(nn.Module):
         stages: Sequence[float],
         freeze: float,
         head: str,
-        grid: Grid | Sequence[int],
+        grid: WorkingGrid,
     ) -> None:
         super().__init__()
         if any(a >= b for a, b in pairwise([0.0, *stages])) or [*stages][-1:] != [1.0]:
             raise ValueError(f"stages must increase and end with 1.0, got {list(stages)}")
         if smoothness is not None and not 0 <= smoothness <= MOST_SMOOTH:
             raise ValueError(f"smoothness must be null or 0 to {MOST_SMOOTH:g}, got {smoothness}")
-        self.grid = grid if isinstance(grid, str) else list(grid)
+        self.grid = as_working_grid(grid)
         self.reach = reach
         self.smoothness = smoothness
         self.stages = list(stages)

@@ -4,14 +4,12 @@ A model is an ``nn.Module`` that maps a batch on its working grid (see
 ``data.reader.PairReader.read``) to a ``Prediction``. Its attribute ``grid`` names that grid.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import cast
+from typing import Protocol, cast, runtime_checkable
 
 from torch import nn
 
-from l2reg.data.reader import Grid
-from l2reg.shapes import Field, OneHot, PerPair
+from l2reg.shapes import Field, OneHot, PerPair, WorkingGrid
 
 
 @dataclass(frozen=True)
@@ -37,6 +35,18 @@ class Prediction:
     smoothness: PerPair | None = None
 
 
-def grid_of(model: nn.Module) -> Grid | Sequence[int]:
+def grid_of(model: nn.Module) -> WorkingGrid:
     """Return the working grid that a model was built for, its attribute ``grid``."""
-    return cast(Grid | Sequence[int], model.grid)
+    return cast(WorkingGrid, model.grid)
+
+
+@runtime_checkable
+class StagedTraining(Protocol):
+    """A network whose parts are trained one after the other.
+
+    What it trains must follow from ``progress`` alone, so that a resumed run goes on as it was.
+    """
+
+    def set_progress(self, progress: float) -> None:
+        """Set the fraction of all training steps that is done, in [0, 1); called before each."""
+        ...

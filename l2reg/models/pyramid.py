@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from l2reg.data.reader import Grid
+from l2reg.batch import Batch
 from l2reg.geometry.compose import compose
 from l2reg.geometry.resize import resample, resize_field
 from l2reg.geometry.warp import warp
@@ -24,7 +24,7 @@ from l2reg.models.blocks import ConvBlock
 from l2reg.models.cost_volume import cost_volume
 from l2reg.models.heads import FieldHead
 from l2reg.models.prediction import Prediction
-from l2reg.shapes import Batch, Field, Image, Maps, Shape3
+from l2reg.shapes import Field, Image, Maps, Shape3, WorkingGrid, as_working_grid
 
 INHERITED = 32  # feature maps that a level hands to the next finer one
 
@@ -57,7 +57,7 @@ class Pyramid(nn.Module):
         context: Sequence[Sequence[int]],
         affine: bool,
         head: str,
-        grid: Grid | Sequence[int],
+        grid: WorkingGrid,
     ) -> None:
         super().__init__()
         coarsest = len(features)
@@ -68,7 +68,7 @@ class Pyramid(nn.Module):
                 f"  features  {list(features)}\n"
                 f"  radius    {list(radius)}"
             )
-        self.grid = grid if isinstance(grid, str) else list(grid)
+        self.grid = as_working_grid(grid)
         self.encoder = Encoder(features)
         self.levels = nn.ModuleList()  # coarsest first
         for level in range(coarsest, finest - 1, -1):

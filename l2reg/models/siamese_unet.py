@@ -11,11 +11,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from l2reg.data.reader import Grid
+from l2reg.batch import Batch
 from l2reg.models.blocks import crop, crop_prediction, halved, pad_to_multiple
 from l2reg.models.heads import FieldHead, resized
 from l2reg.models.prediction import Prediction
-from l2reg.shapes import Batch, Image, Maps, OneHot
+from l2reg.shapes import Image, Maps, OneHot, WorkingGrid, as_working_grid
 
 MERGES = ("subtract", "concat", "sum")
 
@@ -45,7 +45,7 @@ class SiameseUNet(nn.Module):
         residual: bool,
         joint: int | None,
         head: str,
-        grid: Grid | Sequence[int],
+        grid: WorkingGrid,
     ) -> None:
         super().__init__()
         if len(convolutions) != len(encoder) - 1:
@@ -56,7 +56,7 @@ class SiameseUNet(nn.Module):
             )
         if merge not in MERGES:
             raise ValueError(f"merge must be one of {', '.join(MERGES)}, got {merge!r}")
-        self.grid = grid if isinstance(grid, str) else list(grid)
+        self.grid = as_working_grid(grid)
         self.merge = merge
         self.stride = 2 ** len(convolutions)
         steps = list(zip(encoder, encoder[1:], convolutions, strict=False))

@@ -6,11 +6,11 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from l2reg.data.reader import Grid
+from l2reg.batch import Batch
 from l2reg.models.blocks import ConvBlock, crop_prediction, pad_to_multiple
 from l2reg.models.heads import FieldHead
 from l2reg.models.prediction import Prediction
-from l2reg.shapes import Batch
+from l2reg.shapes import WorkingGrid, as_working_grid
 
 
 class UNet(nn.Module):
@@ -34,7 +34,7 @@ class UNet(nn.Module):
         decoder: Sequence[int],
         final: Sequence[int],
         head: str,
-        grid: Grid | Sequence[int],
+        grid: WorkingGrid,
     ) -> None:
         super().__init__()
         if not 0 < len(decoder) < len(encoder):
@@ -43,7 +43,7 @@ class UNet(nn.Module):
                 f"  encoder  {list(encoder)}\n"
                 f"  decoder  {list(decoder)}"
             )
-        self.grid = grid if isinstance(grid, str) else list(grid)
+        self.grid = as_working_grid(grid)
         widths = [2, *encoder]
         self.down = nn.ModuleList(
             ConvBlock(widths[level], width, stride=1 if level == 0 else 2)

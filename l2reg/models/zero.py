@@ -1,13 +1,11 @@
 """The field that moves nothing: the challenge's exemplary submission."""
 
-from collections.abc import Sequence
-
 import torch
 from torch import nn
 
-from l2reg.data.reader import Grid
+from l2reg.batch import Batch
 from l2reg.models.prediction import Prediction
-from l2reg.shapes import Batch
+from l2reg.shapes import WorkingGrid, as_working_grid
 
 
 class Zero(nn.Module):
@@ -17,9 +15,9 @@ class Zero(nn.Module):
         grid: Working grid.
     """
 
-    def __init__(self, grid: Grid | Sequence[int]) -> None:
+    def __init__(self, grid: WorkingGrid) -> None:
         super().__init__()
-        self.grid = grid if isinstance(grid, str) else list(grid)
+        self.grid = as_working_grid(grid)
 
     def forward(self, batch: Batch) -> Prediction:
         """Return a zero field on the working grid."""

@@ -6,7 +6,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from l2reg.evaluation.pair_scores import PairScores
-from l2reg.evaluation.table import HEADINGS, Rows, metric_values, scale
+from l2reg.evaluation.tables import HEADINGS, Rows, metric_values, scale
 
 _WIDTH = 4.0  # inches of one box plot
 

@@ -1,17 +1,14 @@
 """Pictures of one registered pair."""
 
-from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-from jaxtyping import Float, Shaped
+from jaxtyping import Float
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from l2reg.evaluation.volume_change import determinants
-from l2reg.shapes import Spacing
-
-Volume = Shaped[np.ndarray, "i j k"]
+from l2reg.reporting.registered_pair import RegisteredPair, Volume
 
 GRID_LINES = 26  # along the longest side of a plane
 COLUMNS = (
@@ -28,29 +25,6 @@ LEGEND = (
     "  |  outlines, if any: fixed yellow, warped cyan"
     "  |  volume: blue shrinks, red grows, black folds"
 )
-
-
-@dataclass(frozen=True)
-class RegisteredPair:
-    """What a picture of a pair shows; all on one grid.
-
-    Attributes:
-        fixed: Target image, in [0, 1].
-        moving: Moving image, in [0, 1].
-        warped: Moving image looked up through the field.
-        disp: The field, in voxels.
-        fixed_labels: Segmentation or mask of the fixed scan, outlined in the pictures.
-        warped_labels: That of the moving scan, looked up through the field.
-        spacing_mm: Size of a voxel along i, j, k; planes are drawn in these proportions.
-    """
-
-    fixed: Volume
-    moving: Volume
-    warped: Volume
-    disp: Float[np.ndarray, "3 i j k"]
-    fixed_labels: Volume
-    warped_labels: Volume
-    spacing_mm: Spacing
 
 
 def pair_figure(pair: RegisteredPair, title: str) -> Figure:

@@ -10,9 +10,8 @@ from matplotlib.figure import Figure
 
 from l2reg.data.task import Task
 from l2reg.evaluation.pair_scores import PairScores
-from l2reg.evaluation.rules import Rules
-from l2reg.evaluation.scoring import ZERO_FIELD, SubmissionScores
-from l2reg.evaluation.table import (
+from l2reg.evaluation.score_submissions import ZERO_FIELD, SubmissionScores
+from l2reg.evaluation.tables import (
     HEADINGS,
     HIGH_IS_GOOD,
     difference_table,
@@ -22,9 +21,10 @@ from l2reg.evaluation.table import (
     score_table,
     summary_table,
 )
-from l2reg.files import written_whole
+from l2reg.io.files import atomic_write
 from l2reg.reporting.charts import box_figure, label_figure
 from l2reg.reporting.flags import flags
+from l2reg.submission.rules import Rules
 
 Picture = tuple[str, Sequence[Figure]]  # name of a pair, and what shows it
 
@@ -95,7 +95,7 @@ def write_report(
         f"<!doctype html><html lang='en'><meta charset='utf-8'><title>{html.escape(title)}</title>"
         f"<style>{_STYLE}</style><body>{''.join(parts)}</body></html>"
     )
-    with written_whole(path) as draft:
+    with atomic_write(path) as draft:
         draft.write_text(page, encoding="utf-8")
 
 

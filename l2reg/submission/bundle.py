@@ -7,8 +7,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from l2reg.data.cases import Pair
-from l2reg.files import written_whole
+from l2reg.data.pairs import Pair
+from l2reg.io.files import atomic_write
 from l2reg.problems import InputError, Problem
 from l2reg.submission.fields import file_name
 
@@ -79,7 +79,7 @@ def _joined(found: Mapping[str, "Submission"]) -> Iterator[tuple[str, bytes]]:
 
 
 def _write_zip(zip_path: Path, members: Iterable[tuple[str, bytes]]) -> None:
-    with written_whole(zip_path) as draft, zipfile.ZipFile(draft, "w") as archive:
+    with atomic_write(zip_path) as draft, zipfile.ZipFile(draft, "w") as archive:
         for name, content in members:
             info = zipfile.ZipInfo(name, date_time=_EPOCH)
             stored = name.endswith(".gz")  # compressed already
@@ -132,7 +132,7 @@ class Submission:
 def write_timings(folder: Path, seconds: Mapping[str, float]) -> None:
     """Write the runtime of each pair beside a submission, where ``Submission.seconds`` finds it."""
     path = folder / TIMINGS
-    with written_whole(path) as draft, draft.open("w", newline="", encoding="utf-8") as file:
+    with atomic_write(path) as draft, draft.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow(["pair", "seconds"])
         writer.writerows((pair, f"{value:.4f}") for pair, value in seconds.items())
@@ -171,7 +171,13 @@ def _names_in(path: Path, expected: str) -> list[str]:
             return archive.namelist()
     except (OSError, zipfile.BadZipFile) as error:
         found = "no such file" if not path.exists() else f"not a zip: {error}"
-        problem = Problem(str(path), "cannot be opened", expected, found, _NAME_OURS)
+        problem = Problem(
+            where=str(path),
+            what="cannot be opened",
+            expected=expected,
+            found=found,
+            remedy=_NAME_OURS,
+        )
         raise InputError(problem) from error
 
 

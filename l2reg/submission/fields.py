@@ -13,40 +13,20 @@ from pathlib import Path
 
 import nibabel as nib
 import numpy as np
-from jaxtyping import Float, Float16
+from jaxtyping import Float
 from nibabel.filebasedimages import ImageFileError
 from nibabel.wrapstruct import WrapStructError
 
-from l2reg.data.cases import Pair
+from l2reg.data.pairs import Pair
 from l2reg.data.task import Task
-from l2reg.files import written_whole
 from l2reg.geometry.resize import resize_field
+from l2reg.io.files import atomic_write
+from l2reg.io.volumes import write_volume
 from l2reg.problems import InputError, Problem
 from l2reg.shapes import Field, Shape3
-from l2reg.submission.half_grid import best_samples
+from l2reg.submission.half_resolution import HalfField, fit_half_resolution, half_shape
 
-HalfField = Float16[np.ndarray, "3 half_i half_j half_k"]
 FullField = Float[np.ndarray, "3 i j k"]
-
-
-def half_shape(shape: Shape3) -> Shape3:
-    """Return the sampling grid of a submission for scans of ``shape``.
-
-    Raises:
-        InputError: If a size is odd: the official up-sampling by two could not give it back.
-    """
-    if any(size % 2 for size in shape):
-        raise InputError(
-            Problem(
-                where=f"grid {shape}",
-                what="cannot be submitted at half resolution",
-                expected="even sizes",
-                found=f"{shape}",
-                remedy="resample the task to even sizes",
-            )
-        )
-    i, j, k = shape
-    return (i // 2, j // 2, k // 2)
 
 
 def to_submission(disp: Field, shape: Shape3) -> list[HalfField]:
@@ -62,7 +42,7 @@ def to_submission(disp: Field, shape: Shape3) -> list[HalfField]:
         ratio = [(n - 1) / (m - 1) for n, m in zip(shape, half, strict=True)]
         disp = disp * disp.new_tensor(ratio).view(3, 1, 1, 1)
     else:
-        disp = best_samples(resize_field(disp, shape) if disp.shape[2:] != shape else disp)
+        disp = fit_half_resolution(resize_field(disp, shape) if disp.shape[2:] != shape else disp)
     return list(disp.detach().cpu().numpy().astype(np.float16))
 
 
@@ -92,15 +72,14 @@ def write_full_field(folder: Path, name: str, full: Float[np.ndarray, "3 i j k"]
     """
     path = folder / name
     voxels = np.moveaxis(full.astype(np.float32), 0, 3)
-    with written_whole(path) as draft:
-        nib.save(nib.Nifti1Image(voxels, np.eye(4)), draft)
+    write_volume(path, voxels, np.eye(4))
     return path
 
 
 def write_field(folder: Path, pair_name: str, field: HalfField) -> Path:
     """Write one field as the only array (``arr_0``) of an npz file, and return its path."""
     path = folder / file_name(pair_name)
-    with written_whole(path) as draft, draft.open("wb") as file:
+    with atomic_write(path) as draft, draft.open("wb") as file:
         np.savez(file, field)
     return path
 
@@ -184,4 +163,6 @@ def check_finite(field: np.ndarray, where: str) -> None:
 
 def _refused(where: str, what: str, expected: str, found: str) -> InputError:
     remedy = "write it with predict.py; docs/conventions.md shows the form"
-    return InputError(Problem(where, what, expected, found, remedy))
+    return InputError(
+        Problem(where=where, what=what, expected=expected, found=found, remedy=remedy)
+    )

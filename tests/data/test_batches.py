@@ -4,7 +4,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from l2reg.data.batches import Batches, both_directions, collate, to_device
+from l2reg.batch import both_directions
+from l2reg.data.batches import Batches
 from l2reg.data.dataset import Dataset
 from l2reg.data.task import Task
 
@@ -70,15 +71,6 @@ def test_at_most_so_many_points_are_drawn_and_they_correspond(
             assert all((row == rows).all(dim=1).any() for row in drawn)
 
 
-def test_collating_pads_points_with_weight_0() -> None:
-    def sample(n: int) -> dict[str, torch.Tensor]:
-        points = torch.ones(1, n, 3)
-        return {"fixed_points": points, "moving_points": points, "point_weights": torch.ones(1, n)}
-
-    joined = collate([sample(2), sample(0), sample(3)])
-    assert joined["point_weights"].tolist() == [[1, 1, 0], [0, 0, 0], [1, 1, 1]]
-
-
 def test_both_directions_are_the_pairs_and_then_the_same_pairs_swapped(
     batches: Callable[..., Batches],
 ) -> None:
@@ -92,8 +84,3 @@ def test_both_directions_are_the_pairs_and_then_the_same_pairs_swapped(
     for name in ("label_weight", "point_weights", "spacing_mm"):
         assert torch.equal(both[name], torch.cat([batch[name], batch[name]]))
     assert set(both) == set(batch) - {"prealign"} | {"opposite"}
-
-
-def test_moving_to_a_device_moves_every_tensor() -> None:
-    moved = to_device({"a": torch.ones(2)}, torch.device("meta"))
-    assert moved["a"].device.type == "meta"

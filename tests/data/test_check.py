@@ -5,12 +5,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from l2reg.config import build, read_node
+from l2reg.config.build import build
+from l2reg.config.presets import load_preset
 from l2reg.data.cache import Cache
 from l2reg.data.check import check_dataset, check_pairs, check_scans, check_truth
 from l2reg.data.dataset import Dataset
-from l2reg.data.phantom import phantom_task
 from l2reg.data.task import Task
+from l2reg.phantom.make import phantom_task
 from l2reg.problems import Problem
 
 TINY = (12, 10, 14)
@@ -196,7 +197,7 @@ def test_the_full_later_layout_is_checked_and_read(
 def test_the_later_lung_layout_lacks_its_images_and_check_says_so(
     real_data: Path, open_data: Opened
 ) -> None:
-    task = build(read_node("task", "lung"))
+    task = build(load_preset("task", "lung"))
     problems = check_dataset(open_data(task, real_data / "l2r_later_layout"))
     assert len(problems) == 6
     assert {problem.what for problem in problems} == {"is missing"}
@@ -208,5 +209,5 @@ def test_the_later_lung_layout_lacks_its_images_and_check_says_so(
 def test_the_real_scans_are_in_order_but_for_images_in_two_splits(
     real_data: Path, open_data: Opened, name: str
 ) -> None:
-    problems = check_dataset(open_data(build(read_node("task", name)), real_data))
+    problems = check_dataset(open_data(build(load_preset("task", name)), real_data))
     assert {problem.what for problem in problems} <= {"stands in two splits"}

@@ -5,10 +5,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from l2reg.config import build, read_node
+from l2reg.config.build import build
+from l2reg.config.presets import load_preset
 from l2reg.data.dataset import Dataset
-from l2reg.data.phantom import phantom_task
 from l2reg.data.task import Task
+from l2reg.phantom.make import phantom_task
 from l2reg.problems import InputError
 
 OpenData = Callable[..., Dataset]
@@ -118,7 +119,7 @@ def test_the_root_is_that_of_the_environment_unless_one_is_given(
 def test_the_real_abdomen_has_a_second_list_of_mr_pairs(
     real_data: Path, open_data: OpenData
 ) -> None:
-    task = build(read_node("task", "abdomen"))
+    task = build(load_preset("task", "abdomen"))
     pairs = real_data / "task_01/MRIs/pairs_val.csv"
     listed = open_data(task, real_data, pairs=pairs).listed("val")
     assert [pair.name for pair in listed] == ["0001_0002", "0002_0003", "0003_0001"]
@@ -130,7 +131,7 @@ def test_the_real_abdomen_has_a_second_list_of_mr_pairs(
 def test_the_real_landmarks_are_out_of_the_trainings_reach(
     real_data: Path, open_data: OpenData
 ) -> None:
-    task = build(read_node("task", "lung"))
+    task = build(load_preset("task", "lung"))
     data = open_data(task, real_data, sampling={"val_images": True})
     assert sorted(pair.name for pair in data.training_set.listed) == ["0001_0001", "0002_0002"]
     assert all(pair.landmarks is None for pair in data.training_set.listed)

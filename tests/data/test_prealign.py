@@ -1,10 +1,11 @@
 import pytest
 import torch
 
-from l2reg.data.prealign import Motion, Prealign
-from l2reg.geometry.affine import affine_field, identity_affine
+from l2reg.batch import Batch
+from l2reg.data.prealign import Prealign
+from l2reg.geometry.affine import Motion, affine_field, identity_affine
 from l2reg.geometry.warp import warp
-from l2reg.shapes import Affine, Batch
+from l2reg.shapes import Affine
 
 
 def box(*corner: int) -> torch.Tensor:

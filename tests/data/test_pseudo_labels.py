@@ -5,10 +5,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from l2reg.data.cases import Scan
 from l2reg.data.dataset import Dataset
-from l2reg.data.phantom import phantom_task
+from l2reg.data.pairs import Scan
 from l2reg.data.pseudo_labels import PseudoLabels
+from l2reg.phantom.make import phantom_task
 from l2reg.problems import InputError
 
 OpenData = Callable[..., Dataset]

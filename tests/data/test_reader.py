@@ -6,27 +6,20 @@ import numpy as np
 import pytest
 import torch
 
+from l2reg.batch import Batch
 from l2reg.data import reader
 from l2reg.data.cache import Cache
 from l2reg.data.dataset import Dataset
-from l2reg.data.phantom import phantom_task
-from l2reg.data.prealign import Motion, Prealign
-from l2reg.data.reader import Opened, PairReader, working_shape
+from l2reg.data.prealign import Prealign
+from l2reg.data.reader import LoadedVolumes, PairReader
 from l2reg.data.task import Task
-from l2reg.data.volumes import read_image, read_points
-from l2reg.geometry.affine import affine_after_field, identity_affine
+from l2reg.geometry.affine import Motion, affine_after_field, identity_affine
 from l2reg.geometry.warp import warp
-from l2reg.shapes import Affine, Batch
+from l2reg.io.volumes import read_image
+from l2reg.phantom.make import phantom_task
+from l2reg.shapes import Affine
 
 TINY = (12, 10, 14)
-
-
-@pytest.mark.parametrize(
-    ("grid", "expected"),
-    [("full", (192, 160, 193)), ("half", (96, 80, 97)), ([64, 64, 48], (64, 64, 48))],
-)
-def test_working_grids(grid: object, expected: tuple[int, ...]) -> None:
-    assert working_shape((192, 160, 193), grid) == expected  # type: ignore[arg-type]
 
 
 def test_a_pair_on_the_full_grid_is_what_the_files_hold(
@@ -39,7 +32,7 @@ def test_a_pair_on_the_full_grid_is_what_the_files_hold(
     np.testing.assert_allclose(sample["fixed"][0, 0].numpy(), expected, atol=1e-6)
     assert sample["fixed_mask"].sum() == 8 * 6 * 8
     assert pair.keypoints is not None
-    fixed, moving = read_points(pair.keypoints)
+    fixed, moving = pair.keypoints.read()
     np.testing.assert_allclose(sample["fixed_points"][0].numpy(), fixed, atol=1e-5)
     np.testing.assert_allclose(sample["moving_points"][0].numpy(), moving, atol=1e-5)
     assert sample["point_weights"].tolist() == [[1.0] * 20]
@@ -151,7 +144,7 @@ def test_a_file_is_read_once_for_all_grids(
     lung_2021: Path, tiny_task: Callable[..., Task], open_data: Callable[..., Dataset],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
-    data, opened, read = open_data(tiny_task("lung"), lung_2021), Opened(), []
+    data, opened, read = open_data(tiny_task("lung"), lung_2021), LoadedVolumes(), []
     pair = data.listed("val")[0]
     alone = [data.reader(grid).read(pair) for grid in ("half", "full")]
     monkeypatch.setattr(reader, "read_image", lambda path: read.append(path) or read_image(path))

@@ -3,8 +3,9 @@ from dataclasses import replace
 
 import pytest
 
-from l2reg.config import build, read_node
-from l2reg.data.task import Files, Task
+from l2reg.config.build import build
+from l2reg.config.presets import load_preset
+from l2reg.data.task import ScanFiles, Task
 
 
 @pytest.mark.parametrize(
@@ -19,7 +20,7 @@ def test_the_tasks_are_those_of_the_challenge(
     name: str, folder: str, shape: tuple[int, ...], half: tuple[int, ...], n_labels: int,
     n_val: int, n_test: int,
 ) -> None:  # fmt: skip
-    task: Task = build(read_node("task", name))
+    task: Task = build(load_preset("task", name))
     assert task.folder == folder
     assert task.grid == shape
     assert tuple(n // 2 for n in task.grid) == half
@@ -29,7 +30,7 @@ def test_the_tasks_are_those_of_the_challenge(
 
 
 def test_the_lung_is_masked_by_both_rules_and_the_abdomen_by_the_current() -> None:
-    masked = {n: build(read_node("task", n)).sdlogj_masked for n in ("abdomen", "lung", "oasis")}
+    masked = {n: build(load_preset("task", n)).sdlogj_masked for n in ("abdomen", "lung", "oasis")}
     assert masked == {"abdomen": ["current"], "lung": ["2021", "current"], "oasis": []}
 
 
@@ -44,7 +45,7 @@ def test_the_lung_is_masked_by_both_rules_and_the_abdomen_by_the_current() -> No
 def test_renumbered_ids_go_back_to_those_of_2021(
     name: str, current: list[int], official: list[int]
 ) -> None:
-    layout = build(read_node("task", name)).layouts["current"]
+    layout = build(load_preset("task", name)).layouts["current"]
     assert [layout.official_id(number) for number in current] == official
 
 
@@ -54,6 +55,8 @@ def test_impossible_tasks_are_refused(tiny_task: Callable[..., Task]) -> None:
         replace(task, shape=(3, 4))
     with pytest.raises(ValueError, match="spacing_mm must be three positive numbers"):
         replace(task, spacing_mm=(1.0, 0.0, 1.0))
-    layout = replace(task.layouts["2021"], fixed=Files(modality="PET", image="x_{id:03}.nii.gz"))
+    layout = replace(
+        task.layouts["2021"], fixed=ScanFiles(modality="PET", image="x_{id:03}.nii.gz")
+    )
     with pytest.raises(ValueError, match=r"\['PET'\] have no intensity"):
         replace(task, layouts={"2021": layout})

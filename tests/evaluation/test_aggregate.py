@@ -4,9 +4,15 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import pytest
 
-from l2reg.evaluation.aggregate import aggregate, hardest, hardest_per_row, quantile, thirty
+from l2reg.evaluation.aggregate import (
+    aggregate,
+    dsc30_and_tre30,
+    hardest,
+    hardest_per_row,
+    quantile,
+)
 from l2reg.evaluation.pair_scores import PairScores
-from l2reg.evaluation.rules import RULES
+from l2reg.submission.rules import RULES
 
 Make = Callable[..., PairScores]
 
@@ -46,7 +52,9 @@ def test_the_four_meanings_of_30(pair_scores: Make) -> None:
     """Ten landmarks and two pairs: 3 of each pair, 6 of all, 1 of the pairs."""
     before = np.stack([np.arange(10.0), np.arange(10.0) + 100])
     after = np.stack([np.linspace(0, 0.9, 10), np.linspace(5, 5.9, 10)])
-    found = thirty(with_errors(pair_scores, after), with_errors(pair_scores, before), RULES["2021"])
+    found = dsc30_and_tre30(
+        with_errors(pair_scores, after), with_errors(pair_scores, before), RULES["2021"]
+    )
     means = after.mean(axis=1)
     assert found == {
         "tre30_leaderboard": pytest.approx(np.quantile(means, 0.3)),
@@ -59,7 +67,7 @@ def test_the_four_meanings_of_30(pair_scores: Make) -> None:
 def test_labels_that_are_absent_are_not_among_the_hardest(pair_scores: Make) -> None:
     before = [pair_scores(dsc={1: math.nan, 2: 0.1, 3: 0.5, 4: 0.9}, tre_mm=[])]
     after = [pair_scores(dsc={1: math.nan, 2: 0.6, 3: 0.7, 4: 0.8}, tre_mm=[])]
-    found = thirty(after, before, RULES["2021"])
+    found = dsc30_and_tre30(after, before, RULES["2021"])
     assert found["dsc30_hardest_pooled"] == found["dsc30_hardest_per_pair"] == 0.6
     assert found["dsc30_worst_pairs"] == pytest.approx(0.7)
     assert not any(name.startswith("tre") for name in found)
@@ -68,7 +76,7 @@ def test_labels_that_are_absent_are_not_among_the_hardest(pair_scores: Make) -> 
 def test_pairs_may_have_different_numbers_of_landmarks(pair_scores: Make) -> None:
     before = with_errors(pair_scores, [[9.0, 1.0, 1.0], [5.0]])
     after = with_errors(pair_scores, [[4.0, 1.0, 1.0], [2.0]])
-    found = thirty(after, before, RULES["2021"])
+    found = dsc30_and_tre30(after, before, RULES["2021"])
     assert found["tre30_hardest_per_pair"] == 3.0
     assert found["tre30_hardest_pooled"] == 4.0
 

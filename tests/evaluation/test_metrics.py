@@ -15,10 +15,10 @@ from l2reg.evaluation.metrics import (
     outside_fraction,
     sample_cubic,
     tre_mm,
-    upsample,
     warp_labels,
 )
 from l2reg.evaluation.volume_change import determinants, volume_change
+from l2reg.submission.half_resolution import upsample
 
 SHAPE = (40, 36, 44)
 GRID = np.indices(SHAPE).astype(np.float64)

@@ -7,18 +7,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from l2reg.data.cases import Pair, Scan
+from l2reg.data.pairs import Pair, Scan
 from l2reg.data.task import Task
 from l2reg.evaluation.pair_scores import PairScores
-from l2reg.evaluation.rules import RULES
 from l2reg.evaluation.score_files import (
     read_scores,
     write_official,
     write_scores,
     write_tables,
 )
-from l2reg.evaluation.scoring import ZERO_FIELD, SubmissionScores
+from l2reg.evaluation.score_submissions import ZERO_FIELD, SubmissionScores
 from l2reg.problems import InputError
+from l2reg.submission.rules import RULES
 
 Make = Callable[..., PairScores]
 OLD, NEW = RULES["2021"], RULES["current"]

@@ -3,7 +3,7 @@ import torch
 from scipy.ndimage import gaussian_filter
 
 from l2reg.geometry.compose import compose, integrate, invert
-from l2reg.geometry.warp import voxel_grid, warp
+from l2reg.geometry.warp import voxel_coords, warp
 
 SHAPE = (22, 24, 26)
 
@@ -24,7 +24,7 @@ def test_translations_add() -> None:
 
 
 def test_warping_twice_is_warping_by_the_composition(rng: torch.Generator) -> None:
-    image = voxel_grid(torch.empty(1, 1, *SHAPE, dtype=torch.float64))  # linear: no blur
+    image = voxel_coords(torch.empty(1, 1, *SHAPE, dtype=torch.float64))  # linear: no blur
     first, then = smooth_field(rng, 1.0), smooth_field(rng, 1.0)
     twice = warp(warp(image, then), first)
     torch.testing.assert_close(inside(warp(image, compose(then, first))), inside(twice))
@@ -32,7 +32,7 @@ def test_warping_twice_is_warping_by_the_composition(rng: torch.Generator) -> No
 
 def test_the_inner_field_acts_first() -> None:
     # Stretch by two about the origin, then step one voxel: 2p + 1. The other way: 2p + 2.
-    stretch = voxel_grid(torch.empty(1, 1, 5, 6, 7))
+    stretch = voxel_coords(torch.empty(1, 1, 5, 6, 7))
     step = torch.ones(1, 3, 5, 6, 7)
     torch.testing.assert_close(compose(step, stretch), stretch + 1)
     torch.testing.assert_close(
@@ -54,7 +54,7 @@ def test_opposite_velocities_cancel_to_a_twentieth_of_a_voxel(rng: torch.Generat
 
 
 def test_integration_follows_the_exponential_of_a_linear_velocity() -> None:
-    grid = voxel_grid(torch.empty(1, 1, 9, 10, 11, dtype=torch.float64))
+    grid = voxel_coords(torch.empty(1, 1, 9, 10, 11, dtype=torch.float64))
     velocity = -0.5 * (grid - 4)  # flows towards (4, 4, 4): p - 4 shrinks to exp(-0.5) (p - 4)
     expected = (torch.exp(torch.tensor(-0.5)) - 1) * (grid - 4)
     assert (integrate(velocity, squarings=10) - expected).abs().max() < 2e-3

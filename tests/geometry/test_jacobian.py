@@ -1,11 +1,11 @@
 import numpy as np
 import torch
 
-from l2reg.geometry.jacobian import fold_fraction, jacobian_determinant
-from l2reg.geometry.warp import voxel_grid
+from l2reg.geometry.jacobian import jacobian_determinant
+from l2reg.geometry.warp import voxel_coords
 
 SHAPE = (6, 7, 8)
-GRID = voxel_grid(torch.empty(1, 1, *SHAPE, dtype=torch.float64))
+GRID = voxel_coords(torch.empty(1, 1, *SHAPE, dtype=torch.float64))
 
 
 def test_no_displacement_has_determinant_1() -> None:
@@ -38,4 +38,5 @@ def test_agrees_with_numpy_on_a_random_field(rng: torch.Generator) -> None:
 def test_a_mirrored_axis_folds_everywhere_and_a_translation_nowhere() -> None:
     mirrored = torch.zeros_like(GRID)
     mirrored[:, 1] = -2 * GRID[:, 1]
-    assert fold_fraction(torch.cat([mirrored, torch.full_like(GRID, 3.0)])).tolist() == [1.0, 0.0]
+    assert (jacobian_determinant(mirrored) == -1).all()
+    assert (jacobian_determinant(torch.full_like(GRID, 3.0)) == 1).all()

@@ -11,11 +11,11 @@ from l2reg.geometry.resize import (
     resize_points,
     voxel_ratio,
 )
-from l2reg.geometry.warp import sample_at_points, voxel_grid, warp
+from l2reg.geometry.warp import sample_at_points, voxel_coords, warp
 
 
 def grid(shape: tuple[int, int, int]) -> torch.Tensor:
-    return voxel_grid(torch.empty(1, 1, *shape, dtype=torch.float64))
+    return voxel_coords(torch.empty(1, 1, *shape, dtype=torch.float64))
 
 
 def test_a_linear_field_is_the_same_deformation_on_every_grid() -> None:

@@ -6,7 +6,7 @@ import torch
 from monai.networks.blocks import Warp
 from scipy.ndimage import map_coordinates
 
-from l2reg.geometry.warp import sample_at_points, voxel_grid, warp
+from l2reg.geometry.warp import sample_at_points, voxel_coords, warp
 
 SHAPE = (5, 6, 7)  # three different sizes, so that a swapped axis cannot pass
 
@@ -54,7 +54,7 @@ def test_agrees_with_scipy_in_float64(
 def test_agrees_with_scipy_to_1e5_inside_in_float32(rng: torch.Generator) -> None:
     shape = (20, 26, 31)
     moving = torch.rand(1, 1, *shape, generator=rng)
-    grid = voxel_grid(moving)
+    grid = voxel_coords(moving)
     target = torch.rand(1, 3, *shape, generator=rng) * (torch.tensor(shape) - 1).view(3, 1, 1, 1)
     disp = target - grid  # every lookup lands inside
 
@@ -189,14 +189,14 @@ def test_points_are_sampled_where_they_lie(rng: torch.Generator) -> None:
 
 
 def blob(shape: tuple[int, int, int], centre: torch.Tensor) -> torch.Tensor:
-    offset = voxel_grid(torch.empty(1, 1, *shape)) - centre.view(1, 3, 1, 1, 1)
+    offset = voxel_coords(torch.empty(1, 1, *shape)) - centre.view(1, 3, 1, 1, 1)
     return torch.exp(-offset.square().sum(dim=1, keepdim=True) / 4)
 
 
 @pytest.mark.parametrize(("sign", "agrees"), [(1.0, True), (-1.0, False)])
 def test_images_and_points_move_together_fixed_to_moving(sign: float, agrees: bool) -> None:
     shape = (24, 26, 28)
-    grid = voxel_grid(torch.empty(1, 1, *shape))
+    grid = voxel_coords(torch.empty(1, 1, *shape))
     wave = torch.sin(2 * torch.pi * grid.flip(1) / 26)
     disp = wave * torch.tensor([1.5, -2.0, 1.0]).view(3, 1, 1, 1)
     fixed_point = torch.tensor([[[7.0, 6.0, 7.0]]])

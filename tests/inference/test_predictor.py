@@ -7,20 +7,21 @@ import pytest
 import torch
 from torch import nn
 
+from l2reg.batch import Batch
 from l2reg.data.dataset import Dataset
-from l2reg.data.phantom import phantom_task
-from l2reg.evaluation.evaluate import load_truth, score_field
-from l2reg.evaluation.rules import RULES
+from l2reg.evaluation.score_field import load_ground_truth, score_field
+from l2reg.features.local_contrast import LocalContrast
+from l2reg.features.mind import Mind
 from l2reg.geometry.affine import affine_field
 from l2reg.geometry.resize import resize_field
-from l2reg.inference.predictor import Predictor, Refinement, made_up_pair
+from l2reg.inference.predictor import PairRefinement, Predictor, noise_batch
+from l2reg.inference.prepare import task_refinement
 from l2reg.models.prediction import Prediction
 from l2reg.models.unet import UNet
 from l2reg.models.zero import Zero
-from l2reg.optimise.convex import Convex
-from l2reg.optimise.features import LocalContrast, Mind
-from l2reg.optimise.refine import refine_for
-from l2reg.shapes import Batch
+from l2reg.optimisation.convex import Convex
+from l2reg.phantom.make import phantom_task
+from l2reg.submission.rules import RULES
 
 CPU = torch.device("cpu")
 
@@ -82,13 +83,13 @@ def test_bf16_stays_close(lung: Dataset) -> None:
     assert (exact - rough).abs().max() < 0.05 * exact.abs().max()
 
 
-def refinement(data: Dataset, grid: str, n_steps: int = 3, **changes: Any) -> Refinement:
+def refinement(data: Dataset, grid: str, n_steps: int = 3, **changes: Any) -> PairRefinement:
     levels = [[4, 1, n_steps], [2, 1, n_steps], [1, 2, n_steps]]
     refine = replace(
-        refine_for("lung"), grid=grid, features=LocalContrast(1), levels=levels, elastic=0.03,
+        task_refinement("lung"), grid=grid, features=LocalContrast(1), levels=levels, elastic=0.03,
         viscous=0.1, **changes,
     )  # fmt: skip
-    return Refinement(refine, data.reader(grid))
+    return PairRefinement(refine, data.reader(grid))
 
 
 @pytest.mark.parametrize("grid", ["half", "full"])
@@ -97,7 +98,7 @@ def test_refining_brings_landmarks_closer_whatever_the_model(
     lung: Dataset, grid: str, model: nn.Module
 ) -> None:
     pair, task = lung.listed("val")[0], lung.release.task
-    truth = load_truth(pair, task, RULES["2021"])
+    truth = load_ground_truth(pair, task, RULES["2021"])
 
     def error(predictor: Predictor) -> float:
         full = resize_field(predictor.register(pair), task.grid)[0].numpy()
@@ -126,10 +127,10 @@ def test_the_prealignment_is_part_of_a_refined_field_too(
     task = phantom_task("abdomen", "small", 0, 3, root=phantoms["abdomen"])
     data = open_data(task, prealign="mask_centre")
     pair = data.listed("val")[0]
-    stiff = replace(refine_for("phantom"), levels=[[2, 4, 1]], elastic=1e6, viscous=1e6)
+    stiff = replace(task_refinement("phantom"), levels=[[2, 4, 1]], elastic=1e6, viscous=1e6)
     reader = data.reader("full")
     predictor = Predictor(
-        Zero("half"), data.reader("half"), CPU, "float32", Refinement(stiff, reader)
+        Zero("half"), data.reader("half"), CPU, "float32", PairRefinement(stiff, reader)
     )
     matrix = reader.read(pair)["prealign"]
     field = resize_field(predictor.register(pair), task.grid)
@@ -155,7 +156,7 @@ def test_only_networks_are_warmed_up(lung: Dataset) -> None:
 def test_a_made_up_pair_goes_the_whole_way(lung: Dataset) -> None:
     convex = Convex("half", Mind(1, 2), 3, 2, 1, True)
     predictor = Predictor(convex, lung.reader("half"), CPU, "float32", refinement(lung, "full", 1))
-    pairs = [made_up_pair(lung.reader(grid)) for grid in ("half", "full")]
+    pairs = [noise_batch(lung.reader(grid)) for grid in ("half", "full")]
     assert torch.isfinite(predictor.solve(pairs)).all()
 
 

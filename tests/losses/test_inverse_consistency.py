@@ -2,7 +2,7 @@ from collections.abc import Callable
 
 import torch
 
-from l2reg.data.batches import both_directions
+from l2reg.batch import both_directions
 from l2reg.geometry.compose import integrate
 from l2reg.geometry.resize import resample
 from l2reg.losses.inverse_consistency import InverseConsistency, round_trip

@@ -2,9 +2,8 @@ import numpy as np
 import pytest
 import torch
 from monai.losses import LocalNormalizedCrossCorrelationLoss
-from scipy.ndimage import uniform_filter
 
-from l2reg.losses.local_ncc import LocalNCC, box_mean, local_ncc
+from l2reg.losses.local_ncc import LocalNCC, local_ncc
 
 SHAPE = (9, 10, 11)
 
@@ -44,32 +43,6 @@ def test_flat_regions_say_nothing_and_cost_nothing() -> None:
     torch.testing.assert_close(local_ncc(flat, flat, window=3), flat)
     other = local_ncc(flat, torch.rand(1, 1, 7, 7, 7), window=3).mean()
     torch.testing.assert_close(other, torch.tensor(1.0), atol=0.1, rtol=0)
-
-
-def test_a_box_is_never_wider_than_the_volume(rng: torch.Generator) -> None:
-    small = torch.rand(1, 1, 5, 4, 1, generator=rng)
-    expected = small.clone()
-    for axis, reach in ((2, 2), (3, 1)):  # 5 and 3 voxels wide
-        size = small.shape[axis]
-        expected = torch.stack(
-            [
-                expected.narrow(
-                    axis, max(0, n - reach), min(size, n + reach + 1) - max(0, n - reach)
-                ).mean(dim=axis)
-                for n in range(size)
-            ],
-            dim=axis,
-        )
-    torch.testing.assert_close(box_mean(small, 9), expected)
-
-
-def test_boxes_are_cut_off_at_the_border(rng: torch.Generator) -> None:
-    volume = torch.rand(1, 2, *SHAPE, generator=rng, dtype=torch.float64)
-    mean = box_mean(volume, 5)
-    inner = (slice(2, -2), slice(2, -2), slice(2, -2))
-    expected = uniform_filter(volume[0, 1].numpy(), 5)
-    np.testing.assert_allclose(mean[0, 1].numpy()[inner], expected[inner], atol=1e-12)
-    torch.testing.assert_close(mean[0, 0, 0, 0, 0], volume[0, 0, :3, :3, :3].mean())
 
 
 @pytest.mark.parametrize("window", [0, 1, 4])

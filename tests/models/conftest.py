@@ -7,7 +7,8 @@ from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 from torch import nn
 
-from l2reg.config import build, config_dir
+from l2reg.config.build import build
+from l2reg.config.presets import config_dir
 
 Batches = Callable[..., dict[str, torch.Tensor]]
 

@@ -5,7 +5,7 @@ from scipy.ndimage import affine_transform
 from torch import nn
 
 from l2reg.geometry.affine import affine_field
-from l2reg.geometry.warp import voxel_grid, warp
+from l2reg.geometry.warp import voxel_coords, warp
 from l2reg.models.affine_head import AffineHead, about_centre
 
 SHAPE = (9, 11, 13)
@@ -33,7 +33,7 @@ def test_a_change_is_an_affine_map_of_positions_as_scipy_has_it(rng: torch.Gener
 def test_a_shift_and_a_zoom_can_be_learned(scale: float) -> None:
     """From a blob in the middle, and one moved and scaled."""
     torch.manual_seed(0)
-    grid = voxel_grid(torch.zeros(1, 1, *SHAPE))
+    grid = voxel_coords(torch.zeros(1, 1, *SHAPE))
     head = AffineHead(2)
     optimizer = torch.optim.Adam(head.parameters(), lr=0.1)
     centre = torch.tensor([4.0, 5.0, 6.0]).view(1, 3, 1, 1, 1)

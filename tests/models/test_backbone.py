@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from l2reg.config import build
+from l2reg.config.build import build
 from l2reg.models.backbone import Backbone
 
 Batches = Callable[..., dict[str, torch.Tensor]]

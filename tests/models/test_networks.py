@@ -10,10 +10,10 @@ from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 from torch import nn
 
-from l2reg.config import config_dir
-from l2reg.engine.training import prepare_training
+from l2reg.config.presets import config_dir
 from l2reg.models.heads import KINDS
 from l2reg.models.prediction import Prediction
+from l2reg.training.setup import prepare_training
 
 Batches = Callable[..., dict[str, torch.Tensor]]
 Networks = Callable[..., nn.Module]

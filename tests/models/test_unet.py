@@ -5,7 +5,8 @@ import pytest
 import torch
 from torch import nn
 
-from l2reg.config import build, read_node
+from l2reg.config.build import build
+from l2reg.config.presets import load_preset
 from l2reg.models.heads import KINDS
 from l2reg.models.unet import UNet
 from l2reg.problems import InputError
@@ -43,4 +44,4 @@ def test_a_decoder_that_cannot_be_is_refused() -> None:
 
 def test_an_unknown_option_is_refused_with_a_guess() -> None:
     with pytest.raises(InputError, match="did you mean 'encoder'"):
-        build({**read_node("model", "unet"), "encodr": [1]})
+        build({**load_preset("model", "unet"), "encodr": [1]})

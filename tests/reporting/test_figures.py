@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
-from l2reg.reporting.figures import COLUMNS, LEGEND, RegisteredPair, determinant_figure, pair_figure
+from l2reg.reporting.figures import COLUMNS, LEGEND, determinant_figure, pair_figure
+from l2reg.reporting.registered_pair import RegisteredPair
 
 SHAPE = (16, 18, 20)
 

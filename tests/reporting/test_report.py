@@ -7,10 +7,10 @@ import numpy as np
 
 from l2reg.data.task import Task
 from l2reg.evaluation.pair_scores import PairScores
-from l2reg.evaluation.rules import RULES
-from l2reg.evaluation.scoring import ZERO_FIELD, SubmissionScores
+from l2reg.evaluation.score_submissions import ZERO_FIELD, SubmissionScores
 from l2reg.reporting.figures import determinant_figure
 from l2reg.reporting.report import write_report
+from l2reg.submission.rules import RULES
 
 
 class Page(HTMLParser):

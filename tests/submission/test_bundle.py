@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from l2reg.data.cases import Pair, Scan
+from l2reg.data.pairs import Pair, Scan
 from l2reg.problems import InputError
 from l2reg.submission.bundle import (
     join_bundles,

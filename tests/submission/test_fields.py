@@ -10,13 +10,8 @@ from scipy.ndimage import gaussian_filter, zoom
 
 from l2reg.geometry.resize import resize_field
 from l2reg.problems import InputError
-from l2reg.submission.fields import (
-    half_shape,
-    read_field,
-    read_full_field,
-    to_submission,
-    write_field,
-)
+from l2reg.submission.fields import read_field, read_full_field, to_submission, write_field
+from l2reg.submission.half_resolution import half_shape
 
 SHAPE = (40, 36, 44)
 HALF = (20, 18, 22)

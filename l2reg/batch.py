@@ -1,0 +1,148 @@
+"""The batch: one table of the names and shapes of what models, losses and optimisers look at."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Literal, NamedTuple, TypedDict, cast
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from l2reg.geometry.resize import (
+    resample,
+    resize_image,
+    resize_labels,
+    resize_points,
+    voxel_ratio,
+)
+from l2reg.shapes import Affine, Image, LabelMap, Mask, OneHot, PerPair, Points, Shape3
+
+Side = Literal["fixed", "moving"]
+SIDES: tuple[Side, Side] = ("fixed", "moving")
+
+
+class Batch(TypedDict, total=False):
+    """Pairs on one working grid; ``b`` pairs, and 1 of them as a reader returns it.
+
+    The moving scan and all that belongs to it are given after the prealignment.
+    """
+
+    fixed: Image  # intensities in [0, 1]
+    moving: Image
+    fixed_mask: Mask  # 1 inside, 0 outside; 1 everywhere without a mask file
+    moving_mask: Mask
+    fixed_labels: LabelMap | OneHot  # integers; in a refinement, a channel for each common label
+    moving_labels: LabelMap | OneHot
+    label_weight: PerPair  # weight of the labels in a loss; 0 if either scan has none
+    fixed_points: Points  # keypoints in voxels; their number may be 0
+    moving_points: Points
+    point_weights: Float[Tensor, "b n"]  # 1 for a keypoint, 0 for a row that fills up
+    spacing_mm: Float[Tensor, "b 3"]  # size of a working voxel
+    prealign: Affine  # map from fixed to moving working voxels
+    opposite: Int[Tensor, " b"]  # index of the pair that is this one the other way round
+    task: Int[Tensor, " b"]  # index of the task, in a run of several
+
+
+class SideKeys(NamedTuple):
+    """Keys of what belongs to one scan of a pair."""
+
+    image: str
+    mask: str
+    labels: str
+    points: str
+
+
+def side_keys(side: Side) -> SideKeys:
+    """Return the keys of the fixed or the moving scan."""
+    return SideKeys(side, f"{side}_mask", f"{side}_labels", f"{side}_points")
+
+
+def swap_pair(batch: Batch) -> Batch:
+    """Return the same problem the other way round: fixed and moving scan change places.
+
+    The prealignment belongs to one direction and is left out.
+    """
+    tensors = _tensors(batch)
+    other = dict(zip(side_keys("fixed") + side_keys("moving"),
+                     side_keys("moving") + side_keys("fixed"), strict=True))  # fmt: skip
+    swapped = {other.get(name, name): tensor for name, tensor in tensors.items()}
+    swapped.pop("prealign", None)
+    return cast(Batch, swapped)
+
+
+def both_directions(batch: Batch) -> Batch:
+    """Return a batch of twice as many pairs: those of ``batch``, then the same the other way round.
+
+    ``opposite``, ``(2 b,)``, is the index of each pair's opposite. The prealignment belongs to one
+    direction and is left out.
+    """
+    forward, backward = _tensors(batch), _tensors(swap_pair(batch))
+    joined = {name: torch.cat([forward[name], tensor]) for name, tensor in backward.items()}
+    n_pairs = len(batch["fixed"])
+    indices = torch.arange(2 * n_pairs, device=batch["fixed"].device)
+    return cast(Batch, {**joined, "opposite": indices.roll(n_pairs)})
+
+
+def resize_batch(batch: Batch, shape: Shape3, masks: Literal["nearest", "linear"]) -> Batch:
+    """Return a batch on a grid of ``shape`` with the same corners.
+
+    Images and one-hot labels are smoothed and sampled, label maps take the nearest voxel, points
+    and the voxel size change their unit. Everything else stays as it is.
+
+    Args:
+        batch: Pairs on one grid.
+        shape: The new grid.
+        masks: Whether masks take the nearest voxel or are interpolated linearly.
+    """
+    old = batch["fixed"].shape[2:]
+
+    def resize(name: str, value: Tensor) -> Tensor:
+        if name in ("fixed_mask", "moving_mask"):
+            nearest = masks == "nearest"
+            return resize_labels(value.int(), shape).float() if nearest else resample(value, shape)
+        if name in ("fixed_points", "moving_points"):
+            return resize_points(value, old, shape)
+        if name == "spacing_mm":
+            return value * value.new_tensor(voxel_ratio(shape, old))
+        if name in ("fixed", "moving", "fixed_labels", "moving_labels"):
+            return (resize_image if value.is_floating_point() else resize_labels)(value, shape)
+        return value
+
+    return cast(Batch, {name: resize(name, value) for name, value in _tensors(batch).items()})
+
+
+def collate(samples: Sequence[Batch]) -> Batch:
+    """Join samples along the pair axis; rows of missing points get the weight 0."""
+    n_rows = max(sample["fixed_points"].shape[1] for sample in samples)
+    tensors = [_tensors(sample) for sample in samples]
+    return cast(
+        Batch,
+        {
+            name: torch.cat([_pad_rows(name, t[name], n_rows) for t in tensors])
+            for name in tensors[0]
+        },
+    )
+
+
+def select_keys(batch: Batch, names: Iterable[str]) -> Batch:
+    """Return the entries of ``batch`` that ``names`` lists, where there are any."""
+    tensors = _tensors(batch)
+    return cast(Batch, {name: tensors[name] for name in names if name in tensors})
+
+
+def to_device(batch: Batch, device: torch.device) -> Batch:
+    """Return ``batch`` on ``device``."""
+    return cast(Batch, {name: tensor.to(device) for name, tensor in _tensors(batch).items()})
+
+
+def _pad_rows(name: str, tensor: Tensor, n_rows: int) -> Tensor:
+    if name in ("fixed_points", "moving_points"):
+        return F.pad(tensor, (0, 0, 0, n_rows - tensor.shape[1]))
+    if name == "point_weights":
+        return F.pad(tensor, (0, n_rows - tensor.shape[1]))
+    return tensor
+
+
+def _tensors(batch: Batch) -> Mapping[str, Tensor]:
+    """Return the batch as what it is at run time: tensors by name."""
+    return cast(Mapping[str, Tensor], batch)

@@ -1,0 +1,107 @@
+"""Which pair is trained on, as a pure function of (seed, step, item)."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from l2reg.data.pairs import Pair, Scan
+
+SOURCES = ("intra_patient", "inter_patient", "cross_modality")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sampling:
+    """How training pairs are chosen.
+
+    Attributes:
+        sources: How often each source is drawn from, relative to the others; a source without
+            pairs is left out. ``intra_patient``: the two scans of one patient. ``inter_patient``:
+            two patients, one modality. ``cross_modality``: two patients, the fixed and the
+            moving modality of the task.
+        both_directions: Whether fixed and moving change places in half of the pairs.
+        val_images: Whether the images of the validation pairs join the training, without their
+            labels, keypoints and landmarks.
+        n_points: Keypoints drawn from a pair that has more of them.
+    """
+
+    sources: Mapping[str, float]
+    both_directions: bool
+    val_images: bool
+    n_points: int
+
+    def __post_init__(self) -> None:
+        unknown = set(self.sources) - set(SOURCES)
+        if unknown or min(self.sources.values(), default=0) < 0:
+            raise ValueError(f"sources must be weights >= 0 of {SOURCES}, got {dict(self.sources)}")
+
+
+class RandomPairs:
+    """Endless training pairs, drawn as a pure function of ``(seed, step, item)``.
+
+    Holding no state, it needs no place in a checkpoint: a resumed run asks for the next step
+    and gets what the uninterrupted run would have got, whatever the number of ranks.
+
+    Args:
+        listed: Pairs of one patient's scans.
+        scans: Scans that may be paired across patients.
+        modalities: Fixed and moving modality of the task.
+        sampling: How to choose.
+        seed: Of the whole run.
+
+    Raises:
+        ValueError: If no source with a weight has a pair.
+    """
+
+    def __init__(
+        self,
+        listed: Sequence[Pair],
+        scans: Sequence[Scan],
+        modalities: tuple[str, str],
+        sampling: Sampling,
+        seed: int,
+    ) -> None:
+        self.listed = sorted(listed, key=lambda pair: str(pair.fixed.image))
+        self.scans = sorted(scans, key=lambda scan: str(scan.image))
+        self.modalities = modalities
+        self.both_directions = sampling.both_directions
+        self.seed = seed
+        possible = {
+            "intra_patient": bool(self.listed),
+            "inter_patient": any(len(self._partners(a, a.modality)) > 0 for a in self.scans),
+            "cross_modality": any(
+                scan.modality == modalities[0] and len(self._partners(scan, modalities[1])) > 0
+                for scan in self.scans
+            ),
+        }
+        self.weights = {s: w for s, w in sampling.sources.items() if w > 0 and possible[s]}
+        if not self.weights:
+            raise ValueError("no source of pairs has any")
+
+    def draw(self, step: int, item: int) -> Pair:
+        """Return pair ``item`` of the batch of training step ``step``."""
+        rng = np.random.default_rng((self.seed, step, item))
+        weights = np.array(list(self.weights.values()))
+        source = list(self.weights)[rng.choice(len(weights), p=weights / weights.sum())]
+        if source == "intra_patient":
+            pair = self.listed[rng.integers(len(self.listed))]
+        else:
+            pair = self._across_patients(rng, cross=source == "cross_modality")
+        return pair.swapped() if self.both_directions and rng.random() < 0.5 else pair
+
+    def _across_patients(self, rng: np.random.Generator, *, cross: bool) -> Pair:
+        while True:  # ends: __init__ made sure that some scan has a partner
+            fixed = self.scans[rng.integers(len(self.scans))]
+            if cross and fixed.modality != self.modalities[0]:
+                continue
+            partners = self._partners(fixed, self.modalities[1] if cross else fixed.modality)
+            if partners:
+                return Pair(fixed=fixed, moving=partners[rng.integers(len(partners))])
+
+    def _partners(self, fixed: Scan, modality: str) -> list[Scan]:
+        return [
+            scan
+            for scan in self.scans
+            if scan.modality == modality
+            and (scan.id != fixed.id or scan.image.parent != fixed.image.parent)
+        ]

@@ -1,1 +1,0 @@
-"""Training loop, its hooks, and the state of a run."""

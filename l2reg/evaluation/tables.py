@@ -1,0 +1,161 @@
+"""Show scores as text."""
+
+import math
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from l2reg.evaluation.aggregate import aggregate
+from l2reg.evaluation.comparison import Difference, Summary, compare, summarise
+from l2reg.evaluation.pair_scores import PairScores
+from l2reg.evaluation.score_submissions import SubmissionScores
+from l2reg.submission.rules import Rules
+
+HEADINGS = {
+    "dsc": "DSC",
+    "hd95_voxels": "HD95 vox",
+    "tre_mm": "TRE mm",
+    "tre_keypoints_mm": "TRE kp mm",
+    "sdlogj": "SDlogJ",
+    "folds": "folds %",
+    "hd95_mm": "HD95 mm",
+    "assd_mm": "ASSD mm",
+    "folded_volume": "folded vol %",
+    "sd_log_det": "SD log det",
+    "det_min": "det min",
+    "det_max": "det max",
+    "outside": "outside %",
+}
+HIGH_IS_GOOD = frozenset({"dsc"})
+_PERCENT = frozenset({"folds", "folded_volume", "outside"})
+_FINE = frozenset({"dsc", "sdlogj", "sd_log_det"} | _PERCENT)  # four digits; the others three
+
+Rows = Mapping[str, Sequence[PairScores]]
+
+
+def score_table(rows: Rows, rules: Rules) -> str:
+    """Return a table of mean and SD over the pairs, one row for each entry of ``rows``.
+
+    The Dice is followed by the leaderboard's DSC30, which a line below explains.
+    """
+    metrics = list(next(iter(rows.values()))[0].values())
+    headings = ["", *(HEADINGS[metric] for metric in metrics)]
+    if "dsc" in metrics:
+        headings.insert(2, "DSC30")
+    lines = [headings]
+    for name, scores in rows.items():
+        aggregates = aggregate(scores, rules)
+        cells = [_mean_cell(metric, aggregates[metric]) for metric in metrics]
+        if "dsc" in metrics:
+            cells.insert(1, f"{aggregates['dsc']['30']:.4f}")
+        lines.append([name, *cells])
+    text = in_columns(lines)
+    if "dsc" in metrics:
+        text += "\nDSC30: 0.3 quantile of the pair means (the leaderboard's)"
+    return text
+
+
+def missing_note(scored: Mapping[str, SubmissionScores]) -> str:
+    """Return a line that says which submissions lack pairs; empty if none does."""
+    lacking = [f"{name} lacks {', '.join(s.missing)}" for name, s in scored.items() if s.missing]
+    if not lacking:
+        return ""
+    return (
+        f"INCOMPLETE, the organisers would refuse it: {'; '.join(lacking)}; means are over the rest"
+    )
+
+
+def summary_table(rows: Rows, metric: str) -> str:
+    """Return mean, SD, median and 95 % interval of one metric, one row for each of ``rows``."""
+    lines = [[HEADINGS[metric], "mean", "SD", "median", "95 % interval", "pairs"]]
+    for name, scores in rows.items():
+        values = metric_values(scores, metric)
+        lines.append([name, *_summary_cells(metric, summarise(values)), str(len(values))])
+    return in_columns(lines)
+
+
+def differences(rows: Rows, metric: str) -> list[Difference]:
+    """Return how every two of ``rows`` differ over the pairs that all of them have."""
+    names = [{score.pair for score in scores} for scores in rows.values()]
+    common = set.intersection(*names)
+    return compare(
+        metric,
+        {
+            name: metric_values([score for score in scores if score.pair in common], metric)
+            for name, scores in rows.items()
+        },
+    )
+
+
+def difference_table(found: Sequence[Difference]) -> str:
+    """Return a table of differences of one metric."""
+    if not found:
+        return ""
+    heading = f"{HEADINGS[found[0].metric]}: first - second"
+    lines = [[heading, "mean difference", "p (Wilcoxon, Holm)", "effect", "pairs"]]
+    for d in found:
+        cells = [number(d.metric, d.mean, "+"), f"{d.p:.4f}", f"{d.effect:+.2f}", str(d.n)]
+        lines.append([f"{d.first} - {d.second}", *cells])
+    return in_columns(lines)
+
+
+def case_table(scores: Sequence[PairScores]) -> str:
+    """Return every metric of every pair of one submission."""
+    metrics = list(scores[0].all_values())
+    lines = [["pair", *(HEADINGS[metric] for metric in metrics)]]
+    for score in scores:
+        values = score.all_values()
+        lines.append([score.pair, *(number(m, values.get(m, math.nan)) for m in metrics)])
+    return in_columns(lines)
+
+
+def label_table(scores: Sequence[PairScores], names: Mapping[int, str]) -> str:
+    """Return the mean over the pairs of every metric of every label; empty without labels."""
+    metrics = list(scores[0].by_label())
+    if not metrics:
+        return ""
+    lines = [["label", *(HEADINGS[metric] for metric in metrics), "pairs"]]
+    for label in scores[0].dsc:
+        columns = {m: np.array([s.by_label()[m][label] for s in scores]) for m in metrics}
+        known = ~np.isnan(columns["dsc"])
+        means = [float(c[known].mean()) if known.any() else math.nan for c in columns.values()]
+        cells = [number(m, mean) for m, mean in zip(metrics, means, strict=True)]
+        lines.append([f"{label} {names.get(label, '')}".strip(), *cells, str(int(known.sum()))])
+    return in_columns(lines)
+
+
+def metric_values(scores: Sequence[PairScores], metric: str) -> np.ndarray:
+    """Return one metric's pair values; nan where a pair has none."""
+    return np.array([score.all_values().get(metric, math.nan) for score in scores], dtype=float)
+
+
+def number(metric: str, value: float, sign: str = "") -> str:
+    """Return a value as its tables show it."""
+    return f"{scale(metric) * value:{sign}.{4 if metric in _FINE else 3}f}"
+
+
+def scale(metric: str) -> int:
+    """Return what a value is multiplied by to be in the unit of its heading."""
+    return 100 if metric in _PERCENT else 1
+
+
+def in_columns(lines: Sequence[Sequence[str]]) -> str:
+    """Return rows of cells as text: the first column to the left, the others to the right."""
+    widths = [max(len(line[column]) for line in lines) for column in range(len(lines[0]))]
+    return "\n".join(
+        "  ".join(
+            cell.ljust(width) if column == 0 else cell.rjust(width)
+            for column, (cell, width) in enumerate(zip(line, widths, strict=True))
+        ).rstrip()
+        for line in lines
+    )
+
+
+def _mean_cell(metric: str, aggregates: Mapping[str, float]) -> str:
+    mean, std = number(metric, aggregates["mean"]), aggregates["std"]
+    return mean if metric == "folds" or math.isnan(std) else f"{mean} ± {number(metric, std)}"
+
+
+def _summary_cells(metric: str, summary: Summary) -> list[str]:
+    ends = f"{number(metric, summary.low)} to {number(metric, summary.high)}"
+    return [number(metric, v) for v in (summary.mean, summary.std, summary.median)] + [ends]

@@ -1,0 +1,89 @@
+"""Self-similarity context: descriptors that compare scans of different modalities.
+
+Heinrich et al. 2013.
+"""
+
+from dataclasses import dataclass
+from itertools import combinations
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor
+
+from l2reg.geometry.filters import box_mean
+from l2reg.shapes import Image, Maps
+
+# The six neighbours of a voxel, and the twelve pairs of them that are not opposite.
+NEIGHBOURS = [(-1, 0, 0), (1, 0, 0), (0, -1, 0), (0, 1, 0), (0, 0, -1), (0, 0, 1)]
+
+
+EDGES = [
+    (a, b)
+    for a, b in combinations(range(6), 2)
+    if sum((x - y) ** 2 for x, y in zip(NEIGHBOURS[a], NEIGHBOURS[b], strict=True)) == 2
+]
+
+
+def mind_ssc(
+    image: Float[Tensor, "b 1 i j k"], *, radius: int, dilation: int, noise: float = 1e-6
+) -> Float[Tensor, "b 12 i j k"]:
+    """Return the twelve self-similarity descriptors of every voxel.
+
+    Each compares two patches beside the voxel that are neighbours of each other:
+    ``exp(-d / v)``, d their mean squared difference less the smallest of the twelve, v the mean
+    of the twelve, kept within a factor of 1000 of its mean over the image.
+
+    Args:
+        image: Volume of one channel.
+        radius: Patches have an edge of ``2 * radius + 1`` voxels.
+        dilation: Distance of the patches from the voxel, in voxels.
+        noise: Squared intensity differences well below this count as none.
+
+    Returns:
+        Twelve channels in (0, 1].
+    """
+    image = image.float()
+    padded = F.pad(image, [dilation] * 6, mode="replicate")
+    neighbours = [_shifted(padded, offset, dilation, image) for offset in NEIGHBOURS]
+    squares = [(neighbours[a] - neighbours[b]).square() for a, b in EDGES]
+    distance = box_mean(torch.cat(squares, dim=1), 2 * radius + 1)
+    distance = distance - distance.amin(dim=1, keepdim=True)
+    variance = distance.mean(dim=1, keepdim=True)
+    typical = variance.detach().mean(dim=(1, 2, 3, 4), keepdim=True)
+    variance = torch.clamp(variance, typical * 1e-3, typical * 1e3) + noise
+    return torch.exp(-distance / variance)
+
+
+def _shifted(padded: Tensor, offset: tuple[int, ...], dilation: int, like: Tensor) -> Tensor:
+    i, j, k = (
+        slice(dilation * (1 + step), dilation * (1 + step) + size)
+        for step, size in zip(offset, like.shape[2:], strict=True)
+    )
+    return padded[:, :, i, j, k]
+
+
+@dataclass(frozen=True)
+class Mind:
+    """Self-similarity: for scans of different modalities (``losses.mind.mind_ssc``).
+
+    Attributes:
+        radius: Of the patches, in voxels of the grid at hand.
+        dilation: Their distance, likewise.
+    """
+
+    radius: int
+    dilation: int
+
+    def __post_init__(self) -> None:
+        if self.radius < 1 or self.dilation < 1:
+            raise ValueError(
+                f"radius and dilation must be 1 or more, got {self.radius}, {self.dilation}"
+            )
+
+    def __call__(self, fixed: Image, moving: Image) -> tuple[Maps, Maps]:
+        """Return twelve channels of each."""
+        first, second = (
+            mind_ssc(image, radius=self.radius, dilation=self.dilation) for image in (fixed, moving)
+        )
+        return first, second

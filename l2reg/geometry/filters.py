@@ -1,0 +1,29 @@
+"""Box filters, which differ at the border: one cuts its cube off, the other repeats the edge."""
+
+import torch.nn.functional as F
+
+from l2reg.shapes import Image
+
+
+def box_mean(volume: Image, window: int) -> Image:
+    """Return the mean over a cube around every voxel; cubes are cut off at the border.
+
+    Along an axis with fewer voxels than ``window`` it is as wide as the largest odd number of them.
+    """
+    for axis, voxels in enumerate(volume.shape[2:]):
+        size, padding = [1, 1, 1], [0, 0, 0]
+        size[axis] = min(window, voxels - 1 + voxels % 2)
+        padding[axis] = size[axis] // 2
+        volume = F.avg_pool3d(volume, size, stride=1, padding=padding, count_include_pad=False)
+    return volume
+
+
+def smooth(volume: Image, passes: int) -> Image:
+    """Return ``volume`` after ``passes`` box means over three voxels along each axis.
+
+    The edge voxels are repeated beyond the border, which makes the filter self-adjoint. Two passes
+    are nearly a cubic B-spline.
+    """
+    for _ in range(passes):
+        volume = F.avg_pool3d(F.pad(volume, [1] * 6, mode="replicate"), 3, stride=1)
+    return volume

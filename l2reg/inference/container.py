@@ -1,0 +1,156 @@
+"""Serve the organisers' container: pairs in a read-only folder, fields out, whatever is in there.
+
+A pair that cannot be registered gets the zero field and a line; the others are not affected.
+"""
+
+import json
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+from tqdm import tqdm
+
+from l2reg.config.build import build
+from l2reg.data import pair_lists
+from l2reg.data.cache import Cache
+from l2reg.data.layouts import Release
+from l2reg.data.pair_lists import IdPair
+from l2reg.data.prealign import Prealign
+from l2reg.data.reader import PairReader
+from l2reg.data.task import Task
+from l2reg.inference.method import Method
+from l2reg.inference.prepare import prepare_method
+from l2reg.inference.serving import PairServer
+from l2reg.problems import InputError, Problem
+from l2reg.submission.bundle import TASK_FOLDERS
+from l2reg.submission.fields import to_submission
+from l2reg.submission.rules import RULES
+
+
+def serve_2021(methods: Path, test: Path, out: Path) -> list[str]:
+    """Register ``test/task_0T`` into ``out/task_0T`` for every task, and return the faults.
+
+    Everything that can be done without the data of a task is done before they are touched: the
+    device is set up, the model loaded and warmed up.
+
+    Args:
+        methods: Folder of ``task_0T.yaml``, as ``docker/compose.py`` writes them.
+        test: Holds ``task_0T/pairs_val.csv`` and the scans in the layout of 2021; only read.
+        out: Where to.
+
+    Raises:
+        InputError: If a model is unusable, or a field cannot be written.
+    """
+    service = PairServer(out, RULES["2021"])
+    for folder in TASK_FOLDERS:
+        if not (methods / f"{folder}.yaml").is_file():
+            tqdm.write(f"{folder}: this image has no model for it; skipped")
+        elif not (test / folder).is_dir():
+            tqdm.write(f"{folder}: not below {test}; skipped")
+        else:
+            method = load_method(methods / f"{folder}.yaml")
+            release = _release(method, "2021", test / folder)
+            predictor = method.predictor(_reader_of(method, release))
+            predictor.warm_up()
+            to_submission(torch.zeros(1, 3, *release.task.grid), release.task.grid)
+            try:
+                listed = release.ids_of("val")  # pairs_val.csv, for the test scans too
+            except InputError as error:
+                service.fault(f"{folder}: nothing is registered. {error}")
+                continue
+            service.serve(predictor, release, listed)
+    if not service.served and not service.faults:
+        service.fault(f"{test} holds no task that this image has a model for")
+    return service.faults
+
+
+def serve_current(methods: Path, dataset_json: Path, data: Path, out: Path) -> list[str]:
+    """Register the pairs that a ``<Task>_dataset.json`` lists, and return the faults.
+
+    Args:
+        methods: See ``serve_2021``.
+        dataset_json: With the lists ``registration_val`` and ``registration_test``; pairs without
+            any scan are skipped.
+        data: The task's folder, with ``imagesTr`` or ``imagesTs``; only read.
+        out: Where to.
+
+    Raises:
+        InputError: Likewise, or if the task is unknown or nothing is listed.
+    """
+    service = PairServer(out, RULES["current"])
+    method = _method_for(methods, dataset_json)
+    release = _release(method, "current", data)
+    predictor = method.predictor(_reader_of(method, release))
+    predictor.warm_up()
+    listed: list[IdPair] = []
+    for split in ("val", "test"):
+        for ids in pair_lists.read_json(dataset_json, f"registration_{split}") or []:
+            pair = release.pair(ids)
+            if pair.fixed.image.is_file() or pair.moving.image.is_file():
+                listed.append(ids)
+            else:
+                tqdm.write(f"pair {pair.name_in_layout} of the {split} list: no scan; skipped")
+    service.serve(predictor, release, listed)
+    if not service.served:
+        service.fault(f"{dataset_json} lists no pair whose scans are below {data}")
+    return service.faults
+
+
+def load_method(path: Path) -> Method:
+    """Return the method that a YAML file of ``docker/compose.py`` describes.
+
+    Raises:
+        InputError: If its checkpoint is unusable.
+    """
+    content: dict[str, Any] = yaml.safe_load(path.read_text(encoding="utf-8"))
+    config = content["config"]
+    if config["ckpt"] is not None:
+        config["ckpt"] = str(path.parent / config["ckpt"])
+    return prepare_method(config, content["overridden"])
+
+
+def _release(method: Method, layout_name: str, folder: Path) -> Release:
+    task: Task = build(method.config["task"])
+    layout = task.layouts[layout_name]
+    return Release(replace(task, shape=layout.shape) if layout.shape else task, layout, folder)
+
+
+def _reader_of(method: Method, release: Release) -> partial[PairReader]:
+    data = method.config["data"]
+    prealign = Prealign(data["prealign"], build(data["prealign_search"]))
+    return partial(PairReader, release.task, prealign=prealign, cache=Cache(None))
+
+
+def _method_for(methods: Path, dataset_json: Path) -> Method:
+    """Return the method of the task that a dataset json describes."""
+    try:
+        name = json.loads(dataset_json.read_text(encoding="utf-8"))["name"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        expected, found = 'a dataset json with a "name"', f"{type(error).__name__}: {error}"
+        remedy = "name the <Task>_dataset.json of the release"
+        problem = Problem(
+            where=str(dataset_json),
+            what="cannot be read",
+            expected=expected,
+            found=found,
+            remedy=remedy,
+        )
+        raise InputError(problem) from error
+    known = {}
+    for path in sorted(methods.glob("task_*.yaml")):
+        known[yaml.safe_load(path.read_text(encoding="utf-8"))["dataset"]] = path
+    if name not in known:
+        remedy = "build the image with a model for it: docker/README.md"
+        raise InputError(
+            Problem(
+                where=str(dataset_json),
+                what="is of a task without a model here",
+                expected=", ".join(known),
+                found=name,
+                remedy=remedy,
+            )
+        )
+    return load_method(known[name])

@@ -1,0 +1,74 @@
+"""What a prediction may write beside the submission, for people and other programs."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal, get_args
+
+import numpy as np
+import torch
+
+from l2reg.data.pairs import Pair
+from l2reg.evaluation.metrics import warp_labels
+from l2reg.geometry.warp import warp
+from l2reg.io.volumes import read_affine, read_image, read_labels, write_volume
+from l2reg.problems import InputError, Problem
+from l2reg.shapes import Field
+from l2reg.transforms.itk import write_warp
+
+Extra = Literal["warped", "labels", "grid", "transform"]
+
+
+def check_extras(save: Sequence[str]) -> None:
+    """Raise ``InputError`` if ``save`` names something that cannot be saved."""
+    if unknown := sorted(set(save) - set(get_args(Extra))):
+        known = ", ".join(get_args(Extra))
+        raise InputError(
+            Problem(
+                where=f"save={list(save)}",
+                what="is unknown",
+                expected=known,
+                found=f"{unknown}",
+                remedy=f"save=[{known}]",
+            )
+        )
+
+
+def save_extras(folder: Path, pair: Pair, full: Field, save: Sequence[Extra]) -> None:
+    """Write what was asked for, on the fixed scan's grid and under its header.
+
+    ``warped``: the moving scan in its own intensities, resampled once. ``labels``: the moving
+    labels as the official evaluation warps them. ``grid``: a deformed grid. ``transform``: the
+    field as ITK and ANTs read it.
+
+    Args:
+        folder: Where to.
+        pair: Its files.
+        full: The field in voxels of the full grid, prealignment included.
+        save: What to write.
+    """
+    if not save:
+        return
+    fixed_affine = read_affine(pair.fixed.image)
+    disp = full[0].numpy()
+
+    def store(kind: str, array: np.ndarray) -> None:
+        write_volume(folder / f"{kind}_{pair.name}.nii.gz", array, fixed_affine)
+
+    if "warped" in save:
+        moving = torch.from_numpy(read_image(pair.moving.image))[None, None]
+        store("warped", warp(moving, full)[0, 0].numpy())
+    if "labels" in save and pair.moving.labels is not None:
+        store("labels", warp_labels(read_labels(pair.moving.labels), disp))
+    if "grid" in save:
+        store("grid", _grid_lines(full))
+    if "transform" in save:
+        path = folder / f"transform_{pair.name}.nii.gz"
+        write_warp(path, disp, fixed_affine, read_affine(pair.moving.image))
+
+
+def _grid_lines(full: Field, every: int = 8) -> np.ndarray:
+    """Return planes a few voxels apart, looked up through the field: the deformed grid."""
+    lines = torch.zeros(1, 1, *full.shape[2:])
+    for axis in range(3):
+        lines.index_fill_(2 + axis, torch.arange(0, lines.shape[2 + axis], every), 1.0)
+    return warp(lines, full)[0, 0].numpy()

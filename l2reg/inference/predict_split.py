@@ -1,0 +1,213 @@
+"""Predict a split into a folder, timed as the challenge does, re-read and scored."""
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import yaml
+from tqdm import tqdm
+
+from l2reg.config.build import build
+from l2reg.config.task_nodes import node_name
+from l2reg.data.check import check_pairs
+from l2reg.data.dataset import Dataset
+from l2reg.data.pairs import Pair
+from l2reg.data.task import Task
+from l2reg.evaluation.pair_scores import PairScores
+from l2reg.evaluation.score_field import has_ground_truth, load_ground_truth, score_field
+from l2reg.evaluation.score_files import write_scores
+from l2reg.evaluation.score_submissions import (
+    ZERO_FIELD,
+    SubmissionScores,
+    score_submissions,
+    submitted_field,
+)
+from l2reg.evaluation.tables import score_table
+from l2reg.geometry.resize import resize_field
+from l2reg.inference.outputs import Extra, check_extras, save_extras
+from l2reg.inference.predictor import Predictor
+from l2reg.inference.prepare import OWN_KEYS, prepare_method
+from l2reg.io.files import atomic_write, prepare_output_folder
+from l2reg.problems import InputError, Problem, raise_if_any
+from l2reg.submission.bundle import (
+    Submission,
+    open_submission,
+    write_bundle,
+    write_full_bundle,
+    write_timings,
+)
+from l2reg.submission.export import check_grid, export_field
+from l2reg.submission.rules import Rules, rules_named
+
+
+@dataclass(frozen=True)
+class SplitPrediction:
+    """What a prediction made.
+
+    Attributes:
+        zip_path: The submission.
+        seconds: Time per pair, from the first read to the last write.
+        scores: Rows of the score table: ``zero field``, ``full resolution``, ``submission``;
+            empty where nothing is known to score with.
+    """
+
+    zip_path: Path
+    seconds: dict[str, float]
+    scores: dict[str, SubmissionScores]
+
+
+def predict_split(
+    predictor: Predictor, pairs: Sequence[Pair], out: Path, save: Sequence[Extra], rules: Rules
+) -> SplitPrediction:
+    """Write the fields of ``pairs``, the zip, timings and scores below ``out``.
+
+    Args:
+        predictor: Model and reader.
+        pairs: Checked before (``data.check``); one is in memory at a time.
+        out: Exists and may be written to.
+        save: What to write below ``out/extra`` besides.
+        rules: Whose form the fields have, and by which they are scored.
+
+    Raises:
+        InputError: If an extra is unknown, a file unreadable, or the zip not as it must be.
+    """
+    check_extras(save)
+    task = predictor.reader.task
+    scored = bool(pairs) and all(has_ground_truth(pair, task) for pair in pairs)
+    seconds: dict[str, float] = {}
+    full_scores: list[PairScores] = []
+    predictor.warm_up()
+    for pair in tqdm(pairs, "predicting", disable=None):
+        started_at = time.perf_counter()
+        disp = predictor.register(pair)
+        export_field(disp, pair, task, out / "submission", rules)
+        seconds[pair.name] = time.perf_counter() - started_at
+        tqdm.write(f"{pair.name}  {seconds[pair.name]:.2f} s")
+        if scored or save:
+            full = resize_field(disp, task.grid).cpu()
+            save_extras(out / "extra", pair, full, save)
+            if scored:
+                truth = load_ground_truth(pair, task, rules)
+                full_scores.append(score_field(pair.name, full[0].numpy(), truth, task))
+    write_timings(out, seconds)
+    zip_path = out / f"{task.folder}.zip"
+    if rules.full_resolution:
+        write_full_bundle(out / "submission", zip_path)
+    else:
+        write_bundle(out / "submission", task.folder, zip_path)
+    submission = open_submission(zip_path, task.folder, full_resolution=rules.full_resolution)
+    if not scored:
+        _read_all(submission, pairs, task, rules)
+        return SplitPrediction(zip_path, seconds, {})
+    scores = _verified(submission, pairs, task, rules, full_scores)
+    write_scores(out / "scores.json", task, rules, scores)
+    return SplitPrediction(zip_path, seconds, scores)
+
+
+def _verified(
+    submission: Submission,
+    pairs: Sequence[Pair],
+    task: Task,
+    rules: Rules,
+    full_scores: Sequence[PairScores],
+) -> dict[str, SubmissionScores]:
+    """Score what the organisers will see: the fields as they lie in the zip."""
+    found = score_submissions({"submission": submission}, pairs, task, rules, workers=1)
+    scores = {
+        ZERO_FIELD: found[ZERO_FIELD],
+        "full resolution": SubmissionScores(full_scores),
+        "submission": found["submission"],
+    }
+    tqdm.write(score_table({name: row.pairs for name, row in scores.items()}, rules))
+    return scores
+
+
+def _read_all(submission: Submission, pairs: Sequence[Pair], task: Task, rules: Rules) -> None:
+    for pair in pairs:
+        submitted_field(submission, pair, task, rules)
+    tqdm.write("neither labels nor landmarks are at hand for every pair: nothing is scored")
+
+
+CONFIG = "config.yaml"  # marks a folder that may be overwritten
+
+
+@dataclass(frozen=True)
+class PredictionJob:
+    """A prediction that is ready to run.
+
+    Attributes:
+        predictor: Model and reader.
+        pairs: Checked pairs of the split.
+        out: Empty folder to write to.
+        rules: Whose form the fields are to have.
+        notes: What somebody who reads the scores has to know.
+    """
+
+    predictor: Predictor
+    pairs: list[Pair]
+    out: Path
+    rules: Rules
+    notes: list[str] = field(default_factory=list)
+
+
+def prepare_prediction(config: Mapping[str, Any], overridden: Sequence[str]) -> PredictionJob:
+    """Check everything, then build a predictor.
+
+    Args:
+        config: As ``configs/predict.yaml`` composes it, resolved.
+        overridden: Keys that the command line gave. With a checkpoint they alone are taken from
+            ``config``; the rest is as the checkpoint was trained.
+
+    Raises:
+        InputError: For whatever is wrong with options, checkpoint, data or the output folder.
+    """
+    check_extras(config["save"])
+    rules = rules_named(config["format"], "format")
+    method = prepare_method(config, overridden)
+    base, split = method.config, config["split"]
+    out = Path(config["out"] or _default_out(config))
+    data: Dataset = build(base["data"], task=build(base["task"]))
+    check_grid(data.release.task, rules)
+    pairs = data.listed(split)
+    raise_if_any(check_pairs(pairs, data.release.task, data.volumes, prealign=data.prealign))
+    timed = replace(data, cache=None)  # from the file on
+    notes = method.rebuilt.notes(pairs) if method.rebuilt is not None else []
+    if method.refine is not None and method.refine.labels > 0:
+        notes.append(_labels_given(data, pairs))
+    predictor = method.predictor(timed.reader, data.as_given)
+    prepare_output_folder(out, marker=CONFIG, overwrite=config["overwrite"])
+    shown = {key: config[key] for key in OWN_KEYS} | {k: base[k] for k in ("task", "model", "data")}
+    shown["refine"] = config.get("refine") or "none"
+    with atomic_write(out / CONFIG) as draft:
+        draft.write_text(yaml.safe_dump(shown, sort_keys=False), encoding="utf-8")
+    return PredictionJob(predictor, pairs, out, rules, notes)
+
+
+def _labels_given(data: Dataset, pairs: Sequence[Pair]) -> str:
+    """Return how many pairs have labels that the refinement may read; refuse if none has."""
+    given = [data.as_given(pair) for pair in pairs]
+    n_both = sum(pair.fixed.labels is not None and pair.moving.labels is not None for pair in given)
+    root = data.pseudo_labels.root
+    if not n_both:
+        raise InputError(
+            Problem(
+                where="refine.labels",
+                what="has no labels to compare",
+                expected="label maps of both scans, under the scans' names, in "
+                "data.pseudo_labels.root=FOLDER; labels that pairs are scored with are never read",
+                found=f"none for {len(pairs)} pairs in {root}" if root else "no such folder named",
+                remedy="write them with a segmentation tool, or leave refine.labels at 0",
+            )
+        )
+    return f"labels from {root} were compared in {n_both} of {len(pairs)} pairs"
+
+
+def _default_out(config: Mapping[str, Any]) -> Path:
+    if config["ckpt"] is not None:
+        named = Path(config["ckpt"])
+        return (named if named.is_dir() else named.parent) / f"predict_{config['split']}"
+    return (
+        Path("out") / f"{node_name(config['model'])}_{node_name(config['task'])}_{config['split']}"
+    )

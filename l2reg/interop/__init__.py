@@ -1,1 +1,0 @@
-"""The third door of the field convention: to the world of millimetres."""

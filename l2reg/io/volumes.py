@@ -1,0 +1,248 @@
+"""NIfTI volumes: read and checked, and written whole or not at all."""
+
+import gzip
+import zlib
+from dataclasses import dataclass
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+from jaxtyping import Float, Float32, Shaped
+from nibabel.filebasedimages import ImageFileError
+from nibabel.spatialimages import HeaderDataError, SpatialImage
+
+from l2reg.io.files import atomic_write
+from l2reg.problems import InputError, Problem
+from l2reg.shapes import Shape3, Spacing
+
+_UNREADABLE = (
+    EOFError,
+    OSError,
+    zlib.error,
+    gzip.BadGzipFile,
+    ImageFileError,
+    HeaderDataError,
+    ValueError,
+)
+_VECTOR = 1007  # NIfTI intent code of a vector per voxel
+
+
+@dataclass(frozen=True)
+class VolumeHeader:
+    """Shape in voxels and voxel size in mm, along i, j, k."""
+
+    shape: Shape3
+    spacing_mm: Spacing
+
+
+def read_header(path: Path) -> VolumeHeader:
+    """Return the grid of a volume; reads the header alone.
+
+    Raises:
+        InputError: If the file is missing, unreadable or not three-dimensional; trailing axes of
+            length one do not count.
+    """
+    return _header(_open(path), path)
+
+
+def read_affine(path: Path) -> Float[np.ndarray, "4 4"]:
+    """Return the header's map from voxels to RAS millimetres.
+
+    Raises:
+        InputError: If the file is missing or unreadable, or the map cannot be inverted.
+    """
+    affine: np.ndarray = np.asarray(_open(path).affine, dtype=np.float64)
+    sizes = np.linalg.norm(affine[:3, :3], axis=0)
+    # The volume of a voxel of these side lengths, relative to that of a box: 0 where axes coincide
+    if not np.isfinite(affine).all() or abs(np.linalg.det(affine[:3, :3])) <= 1e-6 * sizes.prod():
+        rows = "; ".join(" ".join(f"{value:.4g}" for value in row) for row in affine[:3])
+        raise InputError(
+            Problem(
+                where=str(path),
+                what="has a header that does not say where its voxels lie",
+                expected="an affine whose three axes are independent and longer than 0 mm",
+                found=f"the rows {rows}",
+                remedy="write the sform or qform again, or convert the scan from DICOM again",
+            )
+        )
+    return affine
+
+
+def read_image(path: Path) -> Float32[np.ndarray, "i j k"]:
+    """Return intensities, the header's factor and offset applied.
+
+    Raises:
+        InputError: Also if a voxel is not finite.
+    """
+    image = np.asarray(_voxels(path), dtype=np.float32)
+    if not np.isfinite(image).all():
+        bad = ~np.isfinite(image)
+        first = tuple(int(index) for index in np.argwhere(bad)[0])
+        raise InputError(
+            Problem(
+                where=str(path),
+                what="has voxels that are not numbers",
+                expected="finite intensities",
+                found=f"{int(bad.sum())} voxels are NaN or infinite, the first at {first}",
+                remedy="replace them by the background value (-1000 HU in CT, 0 in MR)",
+            )
+        )
+    return image
+
+
+def read_labels(path: Path) -> Shaped[np.ndarray, "i j k"]:
+    """Return a label map as int16.
+
+    Raises:
+        InputError: Also if a value is not an integer.
+    """
+    values = _voxels(path)
+    odd = values[values != np.floor(values)]  # NaN is one of them
+    if odd.size:
+        raise InputError(
+            Problem(
+                where=str(path),
+                what="is not a label map",
+                expected="integers",
+                found=f"{odd.size} voxels with other values, such as {odd[0]:.4g}",
+                remedy="resample labels with nearest-neighbour interpolation",
+            )
+        )
+    if values.min(initial=0) < -(2**15) or values.max(initial=0) >= 2**15:
+        raise InputError(
+            Problem(
+                where=str(path),
+                what="has labels that are out of range",
+                expected="label values from 0 to 32767",
+                found=f"values from {values.min()} to {values.max()}",
+                remedy="renumber the labels as the task does",
+            )
+        )
+    return values.astype(np.int16)
+
+
+def read_mask(path: Path) -> Shaped[np.ndarray, "i j k"]:
+    """Return a mask as booleans: True where the file is not zero.
+
+    Raises:
+        InputError: Also if no voxel is inside.
+    """
+    mask: np.ndarray = read_labels(path) != 0
+    if not mask.any():
+        raise InputError(
+            Problem(
+                where=str(path),
+                what="is an empty mask",
+                expected="voxels other than 0 inside the region of interest",
+                found="0 everywhere",
+                remedy="make the mask again, or move the file away to work without one",
+            )
+        )
+    return mask
+
+
+def write_volume(
+    path: Path,
+    array: Shaped[np.ndarray, "..."],
+    affine: Float[np.ndarray, "4 4"],
+    *,
+    vectors: bool = False,
+) -> None:
+    """Write a NIfTI volume, whole or not at all.
+
+    Args:
+        path: File to write, ``.nii.gz``.
+        array: Voxels, stored in their own type.
+        affine: Voxels to RAS millimetres.
+        vectors: Whether the last of five axes holds the components of a vector in mm, as ITK marks
+            displacement fields.
+
+    Raises:
+        InputError: If the disk is full or the folder is not writable.
+    """
+    image = nib.Nifti1Image(array, affine)
+    if vectors:
+        image.header.set_intent(_VECTOR)
+        image.header.set_xyzt_units("mm")
+    with atomic_write(path) as temporary:
+        nib.save(image, temporary)
+
+
+def _open(path: Path) -> SpatialImage:
+    if not path.is_file():
+        raise InputError(
+            Problem(
+                where=str(path),
+                what="is missing",
+                expected="a NIfTI volume (.nii.gz)",
+                found="no such file",
+                remedy="download or unpack it again; `l2reg check` lists all that is missing",
+            )
+        )
+    try:
+        image = nib.load(path)
+    except _UNREADABLE as error:
+        raise _unreadable(path, error) from error
+    if not isinstance(image, SpatialImage):
+        raise _unreadable(path, TypeError(f"a {type(image).__name__}"))
+    return image
+
+
+def _header(image: SpatialImage, path: Path) -> VolumeHeader:
+    shape = _shape(image)
+    if len(shape) != 3:
+        raise InputError(
+            Problem(
+                where=str(path),
+                what="is not a 3D volume",
+                expected="three axes",
+                found=f"shape {image.shape}",
+                remedy="store one volume of one channel in a file",
+            )
+        )
+    i, j, k = shape
+    di, dj, dk = (float(size) for size in image.header.get_zooms()[:3])
+    return VolumeHeader((int(i), int(j), int(k)), (di, dj, dk))
+
+
+def _shape(image: SpatialImage) -> tuple[int, ...]:
+    """Return the shape without axes of length one after the third: some tools write them."""
+    shape: tuple[int, ...] = image.shape
+    while len(shape) > 3 and shape[-1] == 1:
+        shape = shape[:-1]
+    return shape
+
+
+def _voxels(path: Path) -> np.ndarray:
+    image = _open(path)
+    grid = _header(image, path)
+    stored = image.get_data_dtype()
+    if stored.kind not in "biuf":
+        kinds = {"V": "several channels (RGB)", "c": "complex numbers"}
+        raise InputError(
+            Problem(
+                where=str(path),
+                what="does not have one real number in each voxel",
+                expected="integers or floats",
+                found=kinds.get(stored.kind, str(stored)),
+                remedy="store one channel, or the magnitude, as a volume of its own",
+            )
+        )
+    try:
+        voxels: np.ndarray = np.asanyarray(image.dataobj)
+    except _UNREADABLE as error:
+        raise _unreadable(path, error) from error
+    return voxels.reshape(grid.shape)
+
+
+def _unreadable(path: Path, error: Exception) -> InputError:
+    size = path.stat().st_size
+    return InputError(
+        Problem(
+            where=str(path),
+            what="cannot be read",
+            expected="a complete NIfTI volume",
+            found=f"{size} bytes, and then: {str(error) or type(error).__name__}",
+            remedy="it is truncated or not a NIfTI file: download or unpack it again",
+        )
+    )

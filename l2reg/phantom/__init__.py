@@ -1,0 +1,1 @@
+"""Phantoms: anatomy-like data with a known true displacement field, in the challenge's layout."""

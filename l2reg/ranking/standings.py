@@ -1,0 +1,87 @@
+"""Show a ranking as text."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from l2reg.evaluation.tables import in_columns
+from l2reg.ranking.rank import RUNTIME, Ranking, TaskRanking, TaskScores
+from l2reg.ranking.significance import FEWEST_PAIRS
+
+_HEADINGS = {
+    "dsc": "DSC",
+    "dsc30": "DSC30",
+    "hd95": "HD95",
+    "tre": "TRE",
+    "tre30": "TRE30",
+    "sdlogj": "SDlogJ",
+    RUNTIME: "runtime",
+}
+
+
+def ranking_text(ranking: Ranking, tasks: Sequence[TaskScores]) -> str:
+    """Return the rank scores of each task, the standings, and notes on what lies behind them.
+
+    Args:
+        ranking: Of these tasks.
+        tasks: What the teams scored.
+    """
+    order = np.argsort(ranking.places[0], kind="stable").tolist()
+    parts = [_task_table(task, ranking.tasks[task.name], order) for task in tasks]
+    notes = [
+        "rank scores go from 0.1 to 1, equals share their mean; scores are their geometric mean",
+        "95 % interval of the place, and how often it is kept: over "
+        f"{ranking.resamples} draws of the pairs",
+        *(note for task in tasks for note in _notes(task, ranking)),
+    ]
+    return "\n\n".join([*parts, _standings(ranking, order), "\n".join(notes)])
+
+
+def _task_table(task: TaskScores, ranked: TaskRanking, order: Sequence[int]) -> str:
+    columns = [name for name in dict.fromkeys(ranked.names) if ranked.timed or name != RUNTIME]
+    n_times = [list(ranked.names).count(name) for name in columns]
+    headings = [
+        f"{_HEADINGS[name]} x{n}" if n > 1 else _HEADINGS[name]
+        for name, n in zip(columns, n_times, strict=True)
+    ]
+    scores = [ranked.columns[name] for name in columns]
+    headings.append("score")
+    scores.append(ranked.score)
+    if ranked.timed:
+        headings.append("without runtime")
+        scores.append(ranked.score_without_runtime)
+    pairs = "1 pair" if len(task.pairs) == 1 else f"{len(task.pairs)} pairs"
+    lines = [[f"{task.name} ({pairs})", *headings]]
+    lines += [[task.teams[n], *(f"{s[0, n]:.3f}" for s in scores)] for n in order]
+    return in_columns(lines)
+
+
+def _standings(ranking: Ranking, order: Sequence[int]) -> str:
+    several = len(ranking.tasks) > 1
+    names = list(ranking.tasks) if several else []
+    scores = [task.score for task in ranking.tasks.values()] if several else []
+    lines = [[f"{ranking.method} ranking", *names, "score", "place", "95 % interval", "kept"]]
+    low, high = ranking.place_interval
+    for n in order:
+        cells = [f"{s[0, n]:.3f}" for s in [*scores, ranking.score]]
+        place = [str(ranking.places[0, n]), f"{low[n]} to {high[n]}"]
+        lines.append([ranking.teams[n], *cells, *place, f"{ranking.place_kept[n]:.0%}"])
+    return in_columns(lines)
+
+
+def _notes(task: TaskScores, ranking: Ranking) -> list[str]:
+    notes = []
+    if not task.timed:
+        n = len(ranking.tasks[task.name].names) - 1
+        notes.append(f"{task.name}: ranked by {n} columns, without runtime; no team has one")
+    absent = [team for team, there in zip(task.teams, task.submitted, strict=True) if not there]
+    if absent:
+        notes.append(f"{task.name}: not submitted by {', '.join(absent)}; ranked as the zero field")
+    for team, pairs in task.lacking.items():
+        lacking = f"{team} lacks {', '.join(pairs)}"
+        notes.append(f"{task.name}: INCOMPLETE, the organisers would refuse it: {lacking}; "
+                     "ranked by the values for missing entries")  # fmt: skip
+    if ranking.method == "page" and len(task.pairs) < FEWEST_PAIRS:
+        notes.append(f"{task.name}: fewer than {FEWEST_PAIRS} pairs; no signed-rank test can be "
+                     "significant")  # fmt: skip
+    return notes

@@ -1,0 +1,160 @@
+"""Gather what teams scored from the ``scores.json`` files that ``evaluate.py`` writes."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Float
+
+from l2reg.evaluation.pair_scores import PairScores
+from l2reg.evaluation.score_files import read_scores
+from l2reg.evaluation.score_submissions import ZERO_FIELD, SubmissionScores
+from l2reg.problems import Problem, raise_if_any
+from l2reg.ranking.rank import TaskScores
+
+Scored = Mapping[str, SubmissionScores]
+
+
+@dataclass(frozen=True)
+class _File:
+    """One file's scores of one task."""
+
+    path: Path
+    task: str
+    number: int
+    rules: str
+    scored: Scored
+
+    @property
+    def initial(self) -> dict[str, PairScores]:
+        """Return the zero field's scores by pair."""
+        return {score.pair: score for score in self.scored[ZERO_FIELD].pairs}
+
+
+def read_tasks(paths: Sequence[Path]) -> list[TaskScores]:
+    """Return every task's scores, by task number; the same teams in each, the zero field first.
+
+    Files of one task are put together. A team that a task lacks has nan there.
+
+    Args:
+        paths: Of files of one task each.
+
+    Raises:
+        InputError: If one cannot be read, their rules differ, or files of one task have a team in
+            common, other pairs or another truth. All such problems are told at once.
+    """
+    files = [_read(path) for path in paths]
+    by_task: dict[str, list[_File]] = {}
+    for file in files:
+        by_task.setdefault(file.task, []).append(file)
+    problems = [_other_rules(files[0], file) for file in files if file.rules != files[0].rules]
+    for first, *others in by_task.values():
+        for file in others:
+            problems += _differences(first, file)
+    raise_if_any([*problems, *(p for group in by_task.values() for p in _twice(group))])
+    teams = [ZERO_FIELD, *dict.fromkeys(n for f in files for n in f.scored if n != ZERO_FIELD)]
+    tasks = [_gathered(group, teams) for group in by_task.values()]
+    return sorted(tasks, key=lambda task: (task.number, task.name))
+
+
+def _read(path: Path) -> _File:
+    content, scored = read_scores(path)
+    return _File(path, content["task"], content["number"], content["rules"], scored)
+
+
+def _gathered(files: Sequence[_File], teams: Sequence[str]) -> TaskScores:
+    initial = files[0].initial
+    scored = {name: scores for file in files for name, scores in file.scored.items()}
+    known = {(team, score.pair): score for team, scores in scored.items() for score in scores.pairs}
+    labels = list(dict.fromkeys(label for score in initial.values() for label in score.dsc))
+
+    def array(
+        values: Callable[[PairScores], Sequence[float]],
+    ) -> Float[np.ndarray, "teams pairs entries"]:
+        n_entries = max(len(values(score)) for score in initial.values())
+        filled = np.full((len(teams), len(initial), n_entries), np.nan)
+        for row, team in zip(filled, teams, strict=True):
+            for entries, pair in zip(row, initial, strict=True):
+                if (team, pair) in known:
+                    own = values(known[team, pair])
+                    entries[: len(own)] = own
+        return filled
+
+    sdlogj = array(lambda score: [score.change.sdlogj])[:, :, 0]
+    sdlogj[0] = np.nan  # as in the organisers' tables: 0 would be the best
+    seconds = [scored[team].seconds if team in scored else {} for team in teams]
+    return TaskScores(
+        name=files[0].task,
+        number=files[0].number,
+        teams=teams,
+        pairs=list(initial),
+        dsc=array(lambda score: [score.dsc.get(label, np.nan) for label in labels]),
+        hd95_voxels=array(lambda score: [score.hd95_voxels.get(label, np.nan) for label in labels]),
+        tre_mm=array(lambda score: score.tre_mm),
+        sdlogj=sdlogj,
+        runtime_s=np.array([[float(s.get(pair, np.nan)) for pair in initial] for s in seconds]),
+    )
+
+
+def _other_rules(first: _File, file: _File) -> Problem:
+    return Problem(
+        where=str(file.path),
+        what=f"was scored by other rules than {first.path}",
+        expected=first.rules,
+        found=file.rules,
+        remedy=f"score it again: python evaluate.py task={file.task} rules={first.rules} ...",
+    )
+
+
+def _differences(first: _File, file: _File) -> list[Problem]:
+    """Return why two files of one task cannot be put together."""
+    ours, theirs = first.initial, file.initial
+    remedy = f"score all teams on the same data: python evaluate.py task={file.task} ..."
+    if ours.keys() != theirs.keys():
+        what = f"holds other pairs than {first.path}"
+        expected, found = (", ".join(sorted(pairs)) for pairs in (ours, theirs))
+        return [
+            Problem(where=str(file.path), what=what, expected=expected, found=found, remedy=remedy)
+        ]
+    other = [pair for pair in ours if not _same_truth(ours[pair], theirs[pair])]
+    if not other:
+        return []
+    what = f"was scored with other labels or landmarks than {first.path}"
+    found = f"others for {', '.join(other)}"
+    return [
+        Problem(
+            where=str(file.path),
+            what=what,
+            expected="equal scores of the zero field",
+            found=found,
+            remedy=remedy,
+        )
+    ]
+
+
+def _same_truth(one: PairScores, other: PairScores) -> bool:
+    first, second = (np.array([*s.dsc, *s.dsc.values(), *s.tre_mm]) for s in (one, other))
+    return first.shape == second.shape and bool(np.allclose(first, second, equal_nan=True))
+
+
+def _twice(files: Sequence[_File]) -> list[Problem]:
+    seen: dict[str, Path] = {}
+    problems = []
+    for file in files:
+        for team in file.scored:
+            if team in seen and team != ZERO_FIELD:
+                what = f"holds team {team}, which {seen[team]} holds too"
+                remedy = "leave one file out, or evaluate one submission under another name"
+                found = f"{team} twice in task {file.task}"
+                problems.append(
+                    Problem(
+                        where=str(file.path),
+                        what=what,
+                        expected="every team once",
+                        found=found,
+                        remedy=remedy,
+                    )
+                )
+            seen[team] = file.path
+    return problems

@@ -1,0 +1,1 @@
+"""Registration of two scans that belong to no data set."""

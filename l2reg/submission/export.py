@@ -1,0 +1,47 @@
+"""Write the field of a pair in the form of either generation of the organisers' rules."""
+
+from pathlib import Path
+
+from l2reg.data.pairs import Pair
+from l2reg.data.task import Task
+from l2reg.geometry.resize import resize_field
+from l2reg.problems import InputError, Problem
+from l2reg.shapes import Field
+from l2reg.submission.fields import full_file_name, to_submission, write_field, write_full_field
+from l2reg.submission.rules import Rules
+
+
+def export_field(disp: Field, pair: Pair, task: Task, submission: Path, rules: Rules) -> Path:
+    """Write a field where ``rules`` look for it, and return its path.
+
+    Args:
+        disp: Of one pair, in voxels of whatever grid it is on.
+        pair: Whose ids name it.
+        task: Its full grid, and its folder in a submission of 2021.
+        submission: Folder ``submission``.
+        rules: Of 2021 (half resolution, npz) or current (full resolution, nii.gz).
+    """
+    if rules.full_resolution:
+        full = resize_field(disp, task.grid)[0].cpu().numpy()
+        return write_full_field(submission, full_file_name(pair, task), full)
+    (half,) = to_submission(disp, task.grid)
+    return write_field(submission / task.folder, pair.name, half)
+
+
+def check_grid(task: Task, rules: Rules) -> None:
+    """Refuse current fields for a release whose scans lie otherwise than the current one.
+
+    Raises:
+        InputError: If that is so, as it is for the brains of 2021.
+    """
+    layout = task.layouts.get("current")
+    if rules.full_resolution and layout and layout.shape and tuple(layout.shape) != task.grid:
+        raise InputError(
+            Problem(
+                where=f"{rules.name} rules",
+                what=f"need the current release of task {task.name}",
+                expected=f"scans of {tuple(layout.shape)} voxels, below {layout.folder}",
+                found=f"{task.grid} voxels",
+                remedy="data.layout=current, once that release is below data.root",
+            )
+        )

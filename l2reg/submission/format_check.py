@@ -1,0 +1,295 @@
+"""List all that the organisers would refuse a submission for, and what only looks wrong."""
+
+import io
+import re
+import zipfile
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from os.path import commonpath
+from pathlib import Path, PurePosixPath
+
+import numpy as np
+
+from l2reg.data.task import Task
+from l2reg.problems import InputError, Problem
+from l2reg.submission.bundle import TASK_FOLDERS
+from l2reg.submission.fields import check_finite, nifti_array, only_array
+from l2reg.submission.half_resolution import half_shape
+
+_BUNDLE = "l2reg bundle FOLDER --out submission.zip writes the whole tree"
+_FORMS = {
+    False: re.compile(r"disp_(\d{4})_(\d{4})\.npz"),
+    True: re.compile(r"disp_(\d{4})(?:_\d{4})?_(\d{4})(?:_\d{4})?\.(?:npz|nii\.gz)"),
+}
+
+
+@dataclass(frozen=True)
+class CheckResult:
+    """What was found.
+
+    Attributes:
+        faults: For each of them the submission is refused as a whole.
+        warnings: Nobody refuses it, but it is hardly what was meant.
+    """
+
+    faults: list[Problem] = field(default_factory=list)
+    warnings: list[Problem] = field(default_factory=list)
+
+
+def check_submission(
+    path: Path, task: Task, names: Sequence[str], *, full_resolution: bool = False
+) -> CheckResult:
+    """Open a zip as the organisers do, and check every rule.
+
+    Args:
+        path: Of one task, or of all three.
+        task: Whose fields are checked.
+        names: Ids of the pairs that are evaluated, such as ``0438_0439``.
+        full_resolution: Whether it follows the current rules.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return _Check(path, archive, task, full_resolution).run(names)
+    except (OSError, zipfile.BadZipFile) as error:
+        found = "a folder" if path.is_dir() else str(error) or "no zip"
+        fault = Problem(
+            where=str(path), what="cannot be opened", expected="a zip", found=found, remedy=_BUNDLE
+        )
+        return CheckResult([fault])
+
+
+def official_names(task: Task, split: str, *, full_resolution: bool = False) -> list[str]:
+    """Return the ids of the pairs that the organisers evaluate, as their task file lists them.
+
+    Args:
+        task: With the layouts of its releases; the current rules number pairs as ``current`` does.
+        split: ``val`` or ``test``.
+        full_resolution: Whether the current rules are meant.
+    """
+    layout = task.layouts["current" if full_resolution else "2021"]
+    pairs = layout.val if split == "val" else layout.test
+    return [f"{fixed:04}_{moving:04}" for fixed, moving in pairs]
+
+
+class _Check:
+    """The check of one zip; each method adds what it finds."""
+
+    def __init__(
+        self, path: Path, archive: zipfile.ZipFile, task: Task, full_resolution: bool
+    ) -> None:
+        self.path = path
+        self.archive = archive
+        self.task = task
+        self.full_resolution = full_resolution
+        self.checked = CheckResult()
+
+    def run(self, names: Sequence[str]) -> CheckResult:
+        files = [name for name in self.archive.namelist() if not name.endswith("/")]
+        hidden = [name for name in files if _is_hidden(name)]
+        if hidden:
+            self._warn(
+                hidden[0], f"is one of {len(hidden)} hidden files", "fields alone", "zip without"
+            )
+        files = [name for name in files if name not in hidden]
+        fields = [name for name in files if self._may_be_ours(name)]
+        if not self.full_resolution:
+            self._check_tree(files, fields)
+        for name, times in Counter(fields).items():
+            if times > 1:
+                self._fault(name, f"is there {times} times", "once", "zip it again")
+        present = self._check_names(dict.fromkeys(fields))
+        self._check_pairs(present, names)
+        for name in present.values():
+            self._check_field(name)
+        return self.checked
+
+    def _may_be_ours(self, name: str) -> bool:
+        others = set(TASK_FOLDERS) - {self.task.folder}
+        path = PurePosixPath(name)
+        in_folder = not self.full_resolution and path.parent.name == self.task.folder
+        return not others & set(path.parts) and (in_folder or path.name.startswith("disp_"))
+
+    def _check_tree(self, files: Sequence[str], fields: Sequence[str]) -> None:
+        """Check that the task's folder is at the top once the platform has unpacked the zip.
+
+        It strips the folders that all files share.
+        """
+        folders = [str(PurePosixPath(name).parent) for name in files]
+        top = PurePosixPath(commonpath(folders)) if files else PurePosixPath()
+        misplaced = [
+            name
+            for name in fields
+            if PurePosixPath(name).relative_to(top).parts[:-1] != (self.task.folder,)
+        ]
+        if misplaced:
+            seen = PurePosixPath(misplaced[0]).relative_to(top)
+            self._fault(
+                misplaced[0],
+                f"is one of {len(misplaced)} fields in the wrong place",
+                f"submission/{self.task.folder}/ and, beside that folder, submission/dummy.txt",
+                _BUNDLE,
+                found=f"{seen}, once the platform has stripped the folders that all files share",
+            )
+
+    def _check_names(self, fields: Sequence[str] | dict[str, None]) -> dict[str, str]:
+        """Return the fields by their ids."""
+        form = _FORMS[self.full_resolution]
+        ending = "nii.gz" if self.full_resolution else "npz"
+        present = {}
+        for name in fields:
+            match = form.fullmatch(PurePosixPath(name).name)
+            if match is None:
+                self._fault(
+                    name,
+                    "has a name that the evaluation does not look for",
+                    f"disp_FFFF_MMMM.{ending}: fixed id, then moving id, four digits each",
+                    "rename it",
+                )
+            elif self.full_resolution and not self._is_accepted(name):
+                self._fault(
+                    name,
+                    "has the short name",
+                    "disp_FFFF_0000_MMMM_0000.nii.gz, as both scans are of one modality",
+                    "rename it",
+                )
+                present["_".join(match.groups())] = name
+            else:
+                present["_".join(match.groups())] = name
+        return present
+
+    def _is_accepted(self, name: str) -> bool:
+        return self.task.intra_patient or PurePosixPath(name).name.count("_") == 4
+
+    def _check_pairs(self, present: dict[str, str], names: Sequence[str]) -> None:
+        missing = [name for name in names if name not in present]
+        extra = [name for name in present if name not in names]
+        if missing:
+            swapped = [name for name in missing if _reversed(name) in extra]
+            remedy = "predict these pairs: predict.py writes one field for each"
+            if swapped:
+                remedy = f"put the fixed id first: {_reversed(swapped[0])} is there"
+            self._fault(
+                "",
+                "lacks fields",
+                f"a field for each of {len(names)} pairs",
+                remedy,
+                found=f"{len(missing)} missing: {', '.join(missing)}",
+            )
+        if extra:
+            self._warn(
+                present[extra[0]],
+                f"is one of {len(extra)} fields for pairs that are not evaluated",
+                f"pairs {', '.join(names)}",
+                "check the ids: the releases number scans differently",
+            )
+
+    def _check_field(self, name: str) -> None:
+        where = f"{self.path}: {name}"
+        try:
+            content = self.archive.read(name)
+            array = self._array(content, where)
+        except InputError as error:
+            self.checked.faults.extend(error.problems)
+            return
+        except (OSError, zipfile.BadZipFile) as error:
+            self._fault(name, "is damaged", "intact bytes", "zip it again", found=str(error))
+            return
+        self._check_form(name, content, array)
+        try:
+            check_finite(array, where)
+        except InputError as error:
+            self.checked.faults.extend(error.problems)
+        self._check_values(name, array)
+
+    def _array(self, content: bytes, where: str) -> np.ndarray:
+        expected = f"one array of shape {self._shape}"
+        if where.endswith(".npz"):
+            return only_array(content, where, expected)
+        return nifti_array(content, where, expected)
+
+    @property
+    def _shape(self) -> tuple[int, ...]:
+        grid = self.task.grid
+        return (*grid, 3) if self.full_resolution else (3, *half_shape(grid))
+
+    def _check_form(self, name: str, content: bytes, array: np.ndarray) -> None:
+        if array.shape != self._shape:
+            remedy = _shape_remedy(array.shape, self._shape, self.task)
+            self._fault(
+                name, "has the wrong shape", f"{self._shape}", remedy, found=f"{array.shape}"
+            )
+        if self.full_resolution:
+            return
+        if array.dtype != np.float16:
+            self._fault(
+                name,
+                "has the wrong type",
+                "float16",
+                "field.astype(np.float16)",
+                found=f"{array.dtype}",
+            )
+        with zipfile.ZipFile(io.BytesIO(content)) as npz:
+            if npz.namelist() != ["arr_0.npy"]:
+                self._fault(
+                    name,
+                    "names its array",
+                    "arr_0",
+                    "np.savez(path, field), without a keyword",
+                    found=npz.namelist()[0].removesuffix(".npy"),
+                )
+
+    def _check_values(self, name: str, array: np.ndarray) -> None:
+        largest = float(np.nan_to_num(np.abs(array.astype(np.float32)), posinf=0).max(initial=0))
+        if largest == 0:
+            self._warn(
+                name, "moves nothing", "displacements", "leave it so if that is meant", found="0"
+            )
+        if largest > max(self.task.grid):
+            self._warn(
+                name,
+                "moves voxels further than the volume is long",
+                f"displacements in voxels, below {max(self.task.grid)}",
+                "check the unit",
+                found=f"{largest:.4g}",
+            )
+
+    def _fault(
+        self, name: str, what: str, expected: str, remedy: str, found: str | None = None
+    ) -> None:
+        self.checked.faults.append(self._problem(name, what, expected, remedy, found))
+
+    def _warn(
+        self, name: str, what: str, expected: str, remedy: str, found: str | None = None
+    ) -> None:
+        self.checked.warnings.append(self._problem(name, what, expected, remedy, found))
+
+    def _problem(
+        self, name: str, what: str, expected: str, remedy: str, found: str | None
+    ) -> Problem:
+        where = f"{self.path}: {name}" if name else str(self.path)
+        return Problem(
+            where=where, what=what, expected=expected, found=found or name, remedy=remedy
+        )
+
+
+def _is_hidden(name: str) -> bool:
+    return any(part.startswith(".") or part == "__MACOSX" for part in PurePosixPath(name).parts)
+
+
+def _reversed(name: str) -> str:
+    return "_".join(reversed(name.split("_")))
+
+
+def _shape_remedy(found: tuple[int, ...], expected: tuple[int, ...], task: Task) -> str:
+    """Return what turns a field of a common other shape into the expected one."""
+    first = (3, *found[:3]) if found[-1:] == (3,) else found
+    last = found == (*expected[1:], 3) or found == (*task.grid, 3)
+    moves = ["component first: np.moveaxis(field, -1, 0)"] if last and expected[0] == 3 else []
+    if first == (3, *task.grid) and expected[0] == 3:
+        moves.append("half the resolution, the values as they are: predict.py writes it so")
+    if expected[0] != 3 and found == (3, *expected[:3]):
+        moves.append("component last: np.moveaxis(field, 0, -1)")
+    if expected[0] == 3 and found == (3, *reversed(expected[1:])):
+        moves.append("array axes and components the other way round, as nibabel has them")
+    return "; ".join(moves) or "write it with predict.py; docs/conventions.md shows the form"

@@ -1,0 +1,163 @@
+"""The folder of a training run: what was run, with what, and whether it may go on."""
+
+import json
+import platform
+import re
+import subprocess
+from collections.abc import Iterator, Mapping
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+
+from l2reg.checkpoints import storage
+from l2reg.io.files import atomic_write, prepare_output_folder
+from l2reg.problems import InputError, Problem
+
+CONFIG = "config.yaml"
+METRICS = "metrics.jsonl"
+
+_MAY_CHANGE = ("resume", "overwrite", "device", "data.root", "data.cache", "trainer.max_steps")
+_OF_MIXED_TASK = re.compile(r"^mixed\.tasks\.[^.]+\.")
+_PACKAGES = ("l2reg", "torch", "monai", "numpy", "scipy", "nibabel", "hydra-core")
+
+
+def open_run(
+    run_dir: Path, config: Mapping[str, Any], *, resume: bool, overwrite: bool
+) -> dict[str, Any] | None:
+    """Prepare the folder of a run, and return the state to continue from.
+
+    Args:
+        run_dir: The folder.
+        config: What is to be run, resolved.
+        resume: Continue the run that is there.
+        overwrite: Delete the run that is there.
+
+    Returns:
+        The last checkpoint, or ``None`` for a new run.
+
+    Raises:
+        InputError: If the folder exists and neither is true, if both are, if there is nothing to
+            resume, or if it was another run.
+    """
+    if "=" in str(run_dir):
+        raise InputError(
+            Problem(
+                where=f"run_dir={run_dir}",
+                what="has an equals sign in its name",
+                expected="a name that can be given as ckpt=NAME",
+                found=str(run_dir),
+                remedy="name it otherwise",
+            )
+        )
+    if resume and not overwrite:
+        if not (run_dir / storage.LAST).is_file():
+            raise InputError(_nothing_to_resume(run_dir))
+        state = storage.load(run_dir / storage.LAST)
+        _check_same(run_dir, config)
+        _forget_after(run_dir / METRICS, state["step"])
+        return state
+    if resume or (run_dir.exists() and not overwrite and any(run_dir.iterdir())):
+        raise InputError(
+            Problem(
+                where=f"run_dir={run_dir}",
+                what="exists" if not resume else "cannot be both resumed and overwritten",
+                expected="a new folder, or one of resume=true and overwrite=true",
+                found=", ".join(sorted(path.name for path in run_dir.iterdir()))
+                if run_dir.is_dir()
+                else "no folder",
+                remedy="resume=true continues the run there, overwrite=true deletes it, "
+                "run_dir=NAME starts another",
+            )
+        )
+    prepare_output_folder(run_dir, marker=CONFIG, overwrite=overwrite)
+    return None
+
+
+def _nothing_to_resume(run_dir: Path) -> Problem:
+    return Problem(
+        where=f"run_dir={run_dir}",
+        what="holds no run to resume",
+        expected=f"a folder with a {storage.LAST}",
+        found="a folder without" if run_dir.is_dir() else "no such folder",
+        remedy="name the folder of the run (run_dir=...), or leave resume=true out to start one",
+    )
+
+
+def describe_run(run_dir: Path, config: Mapping[str, Any]) -> None:
+    """Write the resolved config and what it runs on."""
+    with atomic_write(run_dir / CONFIG) as draft:
+        draft.write_text(yaml.safe_dump(dict(config), sort_keys=False), encoding="utf-8")
+    with atomic_write(run_dir / "environment.json") as draft:
+        draft.write_text(json.dumps(environment(), indent=1), encoding="utf-8")
+
+
+def environment() -> dict[str, Any]:
+    """Return versions, commit and hardware, for whoever wants to run this again."""
+    return {
+        "python": platform.python_version(),
+        "packages": {name: version(name) for name in _PACKAGES},
+        "commit": _git("rev-parse", "HEAD"),
+        "dirty": bool(_git("status", "--porcelain")),
+        "platform": platform.platform(),
+        "threads": torch.get_num_threads(),
+        "gpus": [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())],
+    }
+
+
+def _git(*arguments: str) -> str | None:
+    """Return git's answer about this checkout, or ``None`` if it is not one."""
+    try:
+        answer = subprocess.run(
+            ["git", *arguments],
+            cwd=Path(__file__).parent,
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return answer.stdout.strip()
+
+
+def _check_same(run_dir: Path, config: Mapping[str, Any]) -> None:
+    """Refuse to continue a run with other settings."""
+    path = run_dir / CONFIG
+    before = dict(_flat(yaml.safe_load(path.read_text(encoding="utf-8"))))
+    now = dict(_flat(config))
+    changed = [
+        key
+        for key in sorted({*before, *now})
+        if before.get(key) != now.get(key) and _OF_MIXED_TASK.sub("", key) not in _MAY_CHANGE
+    ]
+    if changed:
+        raise InputError(
+            Problem(
+                where=f"{key} (resuming {run_dir})",
+                what="is not what the run was started with",
+                expected=f"{before.get(key)}",
+                found=f"{now.get(key)}",
+                remedy="give the command that started the run; a change needs a new run_dir",
+            )
+            for key in changed
+        )
+
+
+def _flat(node: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    if isinstance(node, Mapping):
+        for key, value in node.items():
+            yield from _flat(value, f"{prefix}.{key}" if prefix else str(key))
+    else:
+        yield prefix, node
+
+
+def _forget_after(metrics: Path, step: int) -> None:
+    """Drop the lines of steps that will be taken again."""
+    if not metrics.is_file():
+        return
+    lines = metrics.read_text(encoding="utf-8").splitlines()
+    kept = [line for line in lines if json.loads(line)["step"] <= step]
+    with atomic_write(metrics) as draft:
+        draft.write_text("".join(f"{line}\n" for line in kept), encoding="utf-8")

@@ -1,0 +1,66 @@
+"""Score the validation pairs during training."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from matplotlib.figure import Figure
+from torch import nn
+
+from l2reg.data.pairs import Pair
+from l2reg.evaluation.aggregate import aggregate
+from l2reg.evaluation.pair_scores import PairScores
+from l2reg.evaluation.score_field import has_ground_truth, load_ground_truth, score_field
+from l2reg.inference.predictor import Predictor
+from l2reg.reporting.figures import pair_figure
+from l2reg.reporting.registered_pair import registered_pair
+from l2reg.submission.fields import to_submission
+from l2reg.submission.half_resolution import upsample
+from l2reg.submission.rules import RULES
+
+_RULES = RULES["2021"]
+
+
+class Validation:
+    """Scores pairs as the organisers would, all but HD95, which takes too long.
+
+    Args:
+        predictor: Of the model in training.
+        pairs: Validation pairs.
+        objective: Its loss is the score where nothing else is known of the pairs.
+    """
+
+    def __init__(self, predictor: Predictor, pairs: Sequence[Pair], objective: nn.Module) -> None:
+        self.predictor = predictor
+        self.pairs = pairs
+        self.objective = objective
+        self.scored = all(has_ground_truth(pair, predictor.reader.task) for pair in pairs)
+
+    def score(self) -> tuple[dict[str, float], float]:
+        """Return means over the pairs, and a number that is larger for a better model.
+
+        That is the Dice where there are labels, else minus the TRE, else minus the loss.
+        """
+        if not self.scored:
+            loss = float(np.mean([self._loss(pair) for pair in self.pairs]))
+            return {"val/loss": loss}, -loss
+        means = aggregate([self._pair_scores(pair) for pair in self.pairs], _RULES)
+        scores = {f"val/{name}": values["mean"] for name, values in means.items()}
+        quality = means["dsc"]["mean"] if "dsc" in means else -means["tre_mm"]["mean"]
+        return scores, quality
+
+    def draw(self) -> Figure:
+        """Return a picture of the first pair on the working grid."""
+        pair = self.pairs[0]
+        disp = self.predictor.register(pair)[0].cpu().numpy()
+        return pair_figure(registered_pair(pair, self.predictor.reader, disp), pair.name)
+
+    def _pair_scores(self, pair: Pair) -> PairScores:
+        task = self.predictor.reader.task
+        (half,) = to_submission(self.predictor.register(pair), task.grid)
+        truth = load_ground_truth(pair, task, _RULES)
+        return score_field(pair.name, upsample(half), truth, task, thorough=False)
+
+    def _loss(self, pair: Pair) -> float:
+        batch = self.predictor.batch(pair)
+        terms = self.objective(self.predictor.predict(batch), batch)
+        return float(sum(term.item() for term in terms.values()))

@@ -1,0 +1,1 @@
+"""Transforms between scans in millimetres, as other tools read them."""

@@ -1,0 +1,82 @@
+import os
+from pathlib import Path
+
+import pytest
+import torch
+
+from l2reg.checkpoints import storage
+from l2reg.problems import InputError
+
+STATE = {
+    "step": 3,
+    "model": {"w": torch.ones(2)},
+    "config": {"labels": {1: "liver"}, "x": [1, None]},
+}
+
+
+def test_what_is_saved_is_loaded(tmp_path: Path) -> None:
+    storage.save(tmp_path / "last.pt", STATE)
+    loaded = storage.load(tmp_path / "last.pt")
+    assert loaded["config"] == STATE["config"]
+    assert torch.equal(loaded["model"]["w"], torch.ones(2))
+    assert [path.name for path in tmp_path.iterdir()] == ["last.pt"]
+
+
+def test_a_missing_checkpoint_is_said_as_such(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"(?s)is missing.*ckpt=runs/lung_unet"):
+        storage.load(tmp_path / "none.pt")
+
+
+@pytest.mark.parametrize("kept", [0, 20, 0.5])
+def test_a_damaged_checkpoint_is_said_as_such(tmp_path: Path, kept: float) -> None:
+    path = tmp_path / "last.pt"
+    storage.save(path, STATE)
+    data = path.read_bytes()
+    path.write_bytes(data[: int(kept * len(data)) if isinstance(kept, float) else kept])
+    with pytest.raises(InputError, match="is damaged or no checkpoint"):
+        storage.load(path)
+
+
+@pytest.mark.parametrize("content", [b"hello", b"\x1f\x8b\x08", b"\x80\x02.", b"step: 3\n" * 99])
+def test_a_file_of_another_kind_is_no_checkpoint(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "notes.txt").write_bytes(content)
+    with pytest.raises(InputError, match=r"notes\.txt: is damaged or no checkpoint"):
+        storage.load(tmp_path / "notes.txt")
+
+
+def test_another_format_is_refused(tmp_path: Path) -> None:
+    torch.save({"format": 99}, tmp_path / "a.pt")
+    torch.save([1, 2], tmp_path / "b.pt")
+    for name in ("a.pt", "b.pt"):
+        with pytest.raises(InputError, match=r"(?s)has another format.*format 1"):
+            storage.load(tmp_path / name)
+
+
+class Evil:
+    def __reduce__(self) -> tuple[object, tuple[str]]:
+        return os.mkdir, ("owned",)
+
+
+def test_a_checkpoint_cannot_run_code(tmp_path: Path) -> None:
+    torch.save({"format": storage.FORMAT, "model": Evil()}, tmp_path / "evil.pt")
+    with pytest.raises(InputError, match="is damaged or no checkpoint"):
+        storage.load(tmp_path / "evil.pt")
+    assert not Path("owned").exists()
+
+
+def test_a_full_disk_is_said_as_such_and_keeps_the_previous_checkpoint(tmp_path: Path) -> None:
+    path = tmp_path / "last.pt"
+    storage.save(path, STATE)
+    (tmp_path / ".part_last.pt").symlink_to("/dev/full")  # where the draft would go
+    with pytest.raises(InputError, match=r"last\.pt: cannot be written, the disk is full"):
+        storage.save(path, {"step": 4, "model": torch.zeros(300_000)})
+    assert storage.load(path)["step"] == 3
+    assert [p.name for p in tmp_path.iterdir()] == ["last.pt"]
+
+
+def test_a_run_folder_means_its_best_and_else_its_last(tmp_path: Path) -> None:
+    storage.save(tmp_path / "last.pt", STATE)
+    assert storage.find(tmp_path).name == "last.pt"
+    storage.save(tmp_path / "best.pt", STATE)
+    assert storage.find(tmp_path).name == "best.pt"
+    assert storage.find(tmp_path / "last.pt").name == "last.pt"

@@ -1,0 +1,55 @@
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from l2reg.checkpoints import storage
+from l2reg.checkpoints.trained_model import load_trained_model
+from l2reg.config.build import build
+from l2reg.problems import InputError
+from l2reg.training.setup import prepare_training
+
+TinyRun = Callable[..., dict[str, Any]]
+
+
+def test_a_checkpoint_rebuilds_its_network_without_further_help(tiny_run: TinyRun) -> None:
+    trainer = prepare_training(tiny_run())
+    trainer.run()
+    rebuilt = load_trained_model(Path("run/last.pt"), {})
+    for name, value in trainer.model.state_dict().items():
+        assert torch.equal(rebuilt.model.state_dict()[name], value)
+    assert rebuilt.config["model"]["encoder"] == [4, 6]
+    assert load_trained_model(Path("run"), {}).path.name == "best.pt"
+
+
+def test_overrides_are_laid_over_the_runs_config(tiny_run: TinyRun) -> None:
+    prepare_training(tiny_run())
+    rebuilt = load_trained_model(Path("run"), {"data.root": "/elsewhere", "data.cache": None})
+    assert rebuilt.config["data"]["root"] == "/elsewhere"
+    assert rebuilt.config["data"]["cache"] is None
+
+
+def test_weights_of_another_network_are_refused(tiny_run: TinyRun) -> None:
+    prepare_training(tiny_run())
+    state = storage.load(Path("run/last.pt"))
+    state["config"]["model"]["encoder"] = [4, 8]
+    storage.save(Path("run/other.pt"), state)
+    with pytest.raises(InputError, match="does not fit the network"):
+        load_trained_model(Path("run/other.pt"), {})
+
+
+def test_scores_on_what_was_trained_or_chosen_on_get_a_note(tiny_run: TinyRun) -> None:
+    config = tiny_run("data.sampling.val_images=true")
+    prepare_training(config).run()
+    data = build(config["data"], task=build(config["task"]))
+    best, last = (load_trained_model(Path(f"run/{name}.pt"), {}) for name in ("best", "last"))
+    val, trained = data.listed("val"), [p for p in data.training_set.listed if p.keypoints]
+    assert best.notes(val) == [
+        "1 of 1 pairs were trained on as images, without labels and points",
+        "best.pt was chosen by its scores on 1 of 1 pairs",
+    ]
+    assert last.notes(trained) == [
+        "2 of 2 pairs were trained on: their scores are an overfit check"
+    ]

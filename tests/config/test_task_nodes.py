@@ -1,0 +1,45 @@
+import pytest
+
+from l2reg.config.task_nodes import (
+    check_mixed_tasks,
+    node_name,
+    single_task_config,
+    task_nodes,
+)
+from l2reg.problems import InputError
+
+
+@pytest.mark.parametrize("only", [[], ["lnug"], ["lung", "lung"]])
+def test_lists_of_tasks_that_cannot_be_mixed_are_refused(only: list[str]) -> None:
+    check_mixed_tasks(["oasis", "lung"], ["abdomen", "lung", "oasis"])
+    with pytest.raises(InputError, match="different tasks out of abdomen, lung, oasis"):
+        check_mixed_tasks(only, ["abdomen", "lung", "oasis"])
+
+
+MIXED = {
+    "task": None,
+    "model": {"name": "unet"},
+    "mixed": {"tasks": {"lung": {"task": {"name": "lung"}}, "oasis": {"task": {"name": "oasis"}}}},
+}
+
+
+def test_a_run_of_one_task_is_its_own_node_and_a_mixed_run_has_one_for_each_task() -> None:
+    assert list(task_nodes(MIXED)) == ["lung", "oasis"]
+    assert task_nodes({"task": {"name": "lung"}}) == {"": {"task": {"name": "lung"}}}
+
+
+def test_one_task_of_a_mixed_run_has_the_config_of_a_run_of_its_own() -> None:
+    alone = single_task_config(MIXED, "oasis")
+    assert alone == {"task": {"name": "oasis"}, "model": {"name": "unet"}, "mixed": None}
+    assert single_task_config(alone, None) == alone
+
+
+@pytest.mark.parametrize("name", [None, "lnug"])
+def test_a_mixed_run_asks_for_the_task(name: str | None) -> None:
+    with pytest.raises(InputError, match=r"(?s)one of task=lung, task=oasis.*add task=lung"):
+        single_task_config(MIXED, name)
+
+
+def test_a_node_is_named_by_its_key_or_by_its_module() -> None:
+    assert node_name({"name": "lung", "_target_": "l2reg.data.task.Task"}) == "lung"
+    assert node_name({"_target_": "l2reg.models.unet.UNet"}) == "unet"

@@ -1,0 +1,69 @@
+import numpy as np
+import pytest
+import torch
+from scipy.ndimage import uniform_filter
+
+from l2reg.features.mind import EDGES, NEIGHBOURS, Mind, mind_ssc
+
+SHAPE = (13, 14, 15)
+
+
+def test_twelve_pairs_of_neighbours_none_of_them_opposite() -> None:
+    assert len(EDGES) == 12
+    for a, b in EDGES:
+        assert NEIGHBOURS[a] != tuple(-x for x in NEIGHBOURS[b])
+
+
+@pytest.mark.parametrize(("radius", "dilation"), [(1, 1), (1, 2), (2, 2)])
+def test_a_naive_loop_agrees(radius: int, dilation: int, rng: torch.Generator) -> None:
+    image = torch.rand(1, 1, *SHAPE, generator=rng)
+    fast = mind_ssc(image, radius=radius, dilation=dilation)[0].numpy()
+    padded = np.pad(image[0, 0].numpy().astype(np.float64), dilation, mode="edge")
+
+    def at(offset: tuple[int, ...]) -> np.ndarray:
+        i, j, k = (slice(dilation * (1 + o), dilation * (1 + o) + n) for o, n in
+                   zip(offset, SHAPE, strict=True))  # fmt: skip
+        return padded[i, j, k]
+
+    distance = np.stack([
+        uniform_filter((at(NEIGHBOURS[a]) - at(NEIGHBOURS[b])) ** 2, 2 * radius + 1)
+        for a, b in EDGES
+    ])  # fmt: skip
+    distance -= distance.min(axis=0)
+    expected = np.exp(-distance / (distance.mean(axis=0) + 1e-6))
+    inner = (slice(None), *[slice(radius + 1, -radius - 1)] * 3)
+    np.testing.assert_allclose(fast[inner], expected[inner], atol=1e-4)
+
+
+def test_descriptors_lie_between_0_and_1_and_one_of_them_is_1(rng: torch.Generator) -> None:
+    descriptors = mind_ssc(torch.rand(1, 1, *SHAPE, generator=rng), radius=1, dilation=2)
+    assert descriptors.shape == (1, 12, *SHAPE)
+    assert descriptors.min() > 0
+    torch.testing.assert_close(descriptors.amax(dim=1), torch.ones(1, *SHAPE))
+
+
+@pytest.mark.parametrize(("gain", "offset"), [(3.0, -7.0), (-2.0, 1.0)])
+def test_blind_to_gain_offset_and_inversion(
+    gain: float, offset: float, rng: torch.Generator
+) -> None:
+    image = torch.rand(1, 1, *SHAPE, generator=rng)
+    a, b = (mind_ssc(v, radius=1, dilation=2) for v in (image, gain * image + offset))
+    torch.testing.assert_close(a, b, atol=2e-3, rtol=0)
+
+
+def test_noise_far_below_the_floor_is_no_structure(rng: torch.Generator) -> None:
+    flat = 0.5 + 1e-6 * torch.rand(1, 1, *SHAPE, generator=rng)
+    assert mind_ssc(flat, radius=1, dilation=2).min() > 0.99
+
+
+@pytest.mark.parametrize(("radius", "dilation"), [(0, 2), (1, 0)])
+def test_impossible_patches_are_refused(radius: int, dilation: int) -> None:
+    with pytest.raises(ValueError, match=f"1 or more, got {radius}, {dilation}"):
+        Mind(radius, dilation)
+
+
+def test_features_of_a_pair_are_the_descriptors_of_either_scan(rng: torch.Generator) -> None:
+    fixed, moving = (torch.rand(2, 1, *SHAPE, generator=rng) for _ in range(2))
+    maps = Mind(radius=1, dilation=2)(fixed, moving)
+    for image, features in zip((fixed, moving), maps, strict=True):
+        assert torch.equal(features, mind_ssc(image, radius=1, dilation=2))

@@ -1,0 +1,48 @@
+import numpy as np
+import pytest
+import torch
+from scipy.ndimage import uniform_filter
+
+from l2reg.geometry.filters import box_mean, smooth
+
+SHAPE = (9, 10, 11)
+
+
+def test_a_box_is_never_wider_than_the_volume(rng: torch.Generator) -> None:
+    small = torch.rand(1, 1, 5, 4, 1, generator=rng)
+    expected = small.clone()
+    for axis, reach in ((2, 2), (3, 1)):  # 5 and 3 voxels wide
+        size = small.shape[axis]
+        expected = torch.stack(
+            [
+                expected.narrow(
+                    axis, max(0, n - reach), min(size, n + reach + 1) - max(0, n - reach)
+                ).mean(dim=axis)
+                for n in range(size)
+            ],
+            dim=axis,
+        )
+    torch.testing.assert_close(box_mean(small, 9), expected)
+
+
+def test_boxes_are_cut_off_at_the_border(rng: torch.Generator) -> None:
+    volume = torch.rand(1, 2, *SHAPE, generator=rng, dtype=torch.float64)
+    mean = box_mean(volume, 5)
+    inner = (slice(2, -2), slice(2, -2), slice(2, -2))
+    expected = uniform_filter(volume[0, 1].numpy(), 5)
+    np.testing.assert_allclose(mean[0, 1].numpy()[inner], expected[inner], atol=1e-12)
+    torch.testing.assert_close(mean[0, 0, 0, 0, 0], volume[0, 0, :3, :3, :3].mean())
+
+
+@pytest.mark.parametrize("passes", [0, 1, 3])
+def test_smoothing_is_that_of_scipy_with_repeated_edges(passes: int, rng: torch.Generator) -> None:
+    volume = torch.rand(2, 3, *SHAPE, generator=rng, dtype=torch.float64)
+    expected = volume[1, 2].numpy()
+    for _ in range(passes):
+        expected = uniform_filter(expected, 3, mode="nearest")
+    np.testing.assert_allclose(smooth(volume, passes)[1, 2].numpy(), expected, atol=1e-12)
+
+
+def test_smoothing_is_self_adjoint(rng: torch.Generator) -> None:
+    a, b = (torch.rand(1, 1, *SHAPE, generator=rng, dtype=torch.float64) for _ in range(2))
+    torch.testing.assert_close((smooth(a, 1) * b).sum(), (a * smooth(b, 1)).sum())

@@ -1,0 +1,53 @@
+from collections.abc import Callable
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+import torch
+
+from l2reg.data.dataset import Dataset
+from l2reg.inference.outputs import check_extras, save_extras
+from l2reg.phantom.make import phantom_task
+from l2reg.problems import InputError
+
+
+@pytest.mark.parametrize("flavour", ["abdomen", "lung"])
+def test_extras_lie_on_the_fixed_scans_grid_and_show_the_moving_one(
+    phantoms: dict[str, Path], open_data: Callable[..., Dataset], tmp_path: Path, flavour: str
+) -> None:
+    task = phantom_task(flavour, "small", 0, 3, root=phantoms[flavour])
+    pair = open_data(task).listed("val")[0]
+    true = np.load(phantoms[flavour] / task.folder / f"truth/disp_{pair.name}.npz")["arr_0"]
+    full = torch.from_numpy(true.astype(np.float32))[None]
+    save_extras(tmp_path / "extra", pair, full, ["warped", "labels", "grid", "transform"])
+    kinds = {"warped", "grid", "transform"} | ({"labels"} if flavour == "abdomen" else set())
+    files = {path.name.split("_")[0]: nib.load(path) for path in (tmp_path / "extra").iterdir()}
+    assert set(files) == kinds
+    fixed = nib.load(pair.fixed.image)
+    for image in files.values():
+        np.testing.assert_allclose(image.affine, fixed.affine)
+        assert image.shape[:3] == fixed.shape
+    if flavour == "lung":
+        moving = nib.load(pair.moving.image)
+        before, after = (
+            np.abs(fixed.get_fdata() - other.get_fdata()).mean()
+            for other in (moving, files["warped"])
+        )
+        assert after < 0.5 * before
+    else:
+        assert set(np.unique(files["labels"].get_fdata())) <= {0, 1, 2, 3, 4}
+
+
+def test_nothing_asked_nothing_written(
+    phantoms: dict[str, Path], open_data: Callable[..., Dataset], tmp_path: Path
+) -> None:
+    pair = open_data(phantom_task("lung", "small", 0, 3, root=phantoms["lung"])).listed("val")[0]
+    save_extras(tmp_path / "extra", pair, torch.zeros(1, 3, 72, 64, 80), [])
+    assert not (tmp_path / "extra").exists()
+
+
+def test_an_unknown_extra_is_refused() -> None:
+    check_extras(["warped", "transform"])
+    with pytest.raises(InputError, match=r"(?s)warped, labels, grid, transform.*\['wraped'\]"):
+        check_extras(["wraped"])

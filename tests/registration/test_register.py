@@ -1,0 +1,194 @@
+from collections.abc import Callable
+from pathlib import Path
+from unittest.mock import patch
+
+import nibabel as nib
+import numpy as np
+import pytest
+import SimpleITK as sitk  # noqa: N813
+import torch
+from scipy.ndimage import gaussian_filter
+
+from l2reg.cli import main
+from l2reg.geometry.resize import resize_image
+from l2reg.problems import InputError
+from l2reg.registration.register import PRESETS, _half_shape, register
+
+
+@pytest.fixture
+def scans(phantoms: dict[str, Path]) -> tuple[Path, Path]:
+    folder = phantoms["lung"] / "task_02/training/scans"
+    return folder / "case_001_exp.nii.gz", folder / "case_001_insp.nii.gz"
+
+
+def intensities(path: Path) -> np.ndarray:
+    array: np.ndarray = nib.load(path).get_fdata()
+    return array
+
+
+def inner(difference: np.ndarray) -> float:
+    return float(np.abs(difference[10:-10, 10:-10, 10:-10]).mean())
+
+
+@pytest.mark.parametrize("preset", ["lung", "abdomen"])
+def test_two_files_are_brought_together_without_any_data_set(
+    scans: tuple[Path, Path], tmp_path: Path, preset: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fixed, moving = scans
+    out = tmp_path / "out"
+    main(["register", str(fixed), str(moving), "--out", str(out), "--like", preset,
+          "--device", "cpu"])  # fmt: skip
+    said = capsys.readouterr().out.splitlines()
+    assert said[:3] == [
+        str(out / name) for name in ("warped.nii.gz", "transform.nii.gz", "picture.png")
+    ]
+    target = intensities(fixed)
+    before = inner(target - intensities(moving))
+    assert inner(target - intensities(out / "warped.nii.gz")) < 0.6 * before
+    assert (out / "picture.png").stat().st_size > 50_000
+
+
+def test_grids_may_differ_and_itk_applies_the_transform_to_the_original_scan(
+    scans: tuple[Path, Path], tmp_path: Path
+) -> None:
+    """The moving scan is cropped, sampled on another grid and stored back to front."""
+    fixed, moving = scans
+    image = nib.load(moving)
+    cropped = image.get_fdata()[4:-2, :, 3:].astype(np.float32)
+    shape = (54, 64, 66)
+    coarse = resize_image(torch.from_numpy(cropped)[None, None], shape)[0, 0].numpy()
+    scale = [(old - 1) / (new - 1) for old, new in zip(cropped.shape, shape, strict=True)]
+    there = image.affine @ np.array(
+        [[1, 0, 0, 4], [0, 1, 0, 0], [0, 0, 1, 3], [0, 0, 0, 1]]
+    ) @ np.diag([*scale, 1.0])  # fmt: skip
+    mirror = np.diag([-1.0, 1, 1, 1])
+    mirror[0, 3] = shape[0] - 1
+    other = tmp_path / "other.nii.gz"
+    nib.save(nib.Nifti1Image(coarse[::-1].copy(), there @ mirror), other)
+    written = register(fixed, other, tmp_path / "out", preset="lung", device="cpu")
+    warped, target = intensities(written.warped), intensities(fixed)
+    assert warped.shape == target.shape
+    assert inner(target - warped) < 0.6 * inner(target - intensities(moving))
+    transform = sitk.DisplacementFieldTransform(
+        sitk.Cast(sitk.ReadImage(str(written.transform)), sitk.sitkVectorFloat64)
+    )
+    resampled = sitk.Resample(
+        sitk.ReadImage(str(other)), sitk.ReadImage(str(fixed), sitk.sitkFloat32), transform
+    )
+    by_itk = sitk.GetArrayFromImage(resampled).transpose(2, 1, 0)
+    assert inner(by_itk - warped) < 1.0
+
+
+def test_scans_that_lie_elsewhere_are_refused_with_what_to_do(
+    scans: tuple[Path, Path], tmp_path: Path
+) -> None:
+    fixed, moving = scans
+    image = nib.load(moving)
+    away = image.affine.copy()
+    away[0, 3] += 1000
+    nib.save(nib.Nifti1Image(np.asarray(image.dataobj), away), tmp_path / "away.nii.gz")
+    with pytest.raises(InputError, match=r"(?s)lies elsewhere.*0 % of the fixed.*origin"):
+        register(fixed, tmp_path / "away.nii.gz", tmp_path / "out", preset="lung",
+                       device="cpu")  # fmt: skip
+    assert not (tmp_path / "out").exists()
+
+
+def refusal(fixed: Path, moving: Path, out: Path, preset: str) -> str:
+    """Return why the registration was refused, before anything was computed."""
+    with (
+        patch("l2reg.registration.register._registered", side_effect=AssertionError("computed")),
+        pytest.raises(InputError) as error,
+    ):
+        register(fixed, moving, out, preset=preset, device="cpu")
+    return str(error.value)
+
+
+@pytest.mark.parametrize("value", [-1000, 0, 40])
+@pytest.mark.parametrize("preset", PRESETS)
+def test_a_constant_scan_is_refused(
+    scans: tuple[Path, Path], volume: Callable[..., Path], tmp_path: Path, value: int, preset: str
+) -> None:
+    like = nib.load(scans[0])
+    empty = tmp_path / "empty.nii.gz"
+    nib.save(nib.Nifti1Image(np.full(like.shape, value, np.int16), like.affine), empty)
+    for pair in ((empty, scans[1]), (scans[0], empty)):
+        said = refusal(*pair, tmp_path / "out", preset)
+        assert said.startswith(f"{empty}: shows nothing with --like {preset}")
+        assert f"found     intensities from {value} to {value}" in said
+        assert "remedy    name another file" in said
+    assert not (tmp_path / "out").exists()
+
+
+def test_an_mr_that_is_dark_in_the_window_of_ct_is_refused_with_what_fits(
+    volume: Callable[..., Path], tmp_path: Path, random: np.random.Generator
+) -> None:
+    shown = random.random((16, 18, 20)).astype("f4")
+    brain = volume(tmp_path / "brain.nii.gz", 0.8 * (shown - shown.min()) / np.ptp(shown))
+    said = refusal(brain, brain, tmp_path / "out", "lung")
+    assert "low=-1000.0, high=200.0" in said
+    assert "found     intensities from 0 to 0.8" in said
+    assert "remedy    try --like abdomen or --like oasis" in said
+
+
+def test_both_scans_are_refused_at_once_where_both_are_too_small(
+    volume: Callable[..., Path], tmp_path: Path, random: np.random.Generator
+) -> None:
+    flat = volume(tmp_path / "flat.nii.gz", random.random((40, 36, 1)).astype("f4"))
+    tiny = volume(tmp_path / "tiny.nii.gz", random.random((7, 8, 9)).astype("f4"), (40.0,) * 3)
+    said = refusal(flat, tiny, tmp_path / "out", "abdomen")
+    assert "at least 8 voxels along each axis" in said
+    assert "found     40 x 36 x 1" in said
+    assert "found     7 x 8 x 9" in said
+
+
+def test_a_shift_by_a_voxel_is_found_in_scans_of_eight_voxels(
+    volume: Callable[..., Path], tmp_path: Path, random: np.random.Generator
+) -> None:
+    structure = gaussian_filter(random.normal(size=(5, 7, 8)), 1.0).astype("f4")
+    body = np.pad(structure - structure.min() + 0.1, ((2, 2), (1, 1), (1, 1)))
+    shifted = body[1:], body[:-1]
+    fixed, moving = (
+        volume(tmp_path / f"{name}.nii.gz", array, (40.0,) * 3)
+        for name, array in zip("ab", shifted, strict=True)
+    )
+    written = register(fixed, moving, tmp_path / "out", preset="abdomen", device="cpu")
+    after = np.abs(intensities(written.warped) - shifted[0]).mean()
+    assert after < 0.7 * np.abs(shifted[1] - shifted[0]).mean()
+
+
+def test_a_field_that_leads_out_of_the_moving_scan_is_not_written(
+    volume: Callable[..., Path], tmp_path: Path, random: np.random.Generator
+) -> None:
+    """So the search ended on two scans of noise, eight voxels of 40 mm wide."""
+    scan = volume(tmp_path / "a.nii.gz", random.random((8, 9, 10)).astype("f4"))
+    with (
+        patch(
+            "l2reg.registration.register._registered",
+            return_value=torch.full((1, 3, 8, 9, 10), 8.0),
+        ),
+        pytest.raises(InputError, match=r"(?s)could not be registered.* 0 % of .*100 % as the"),
+    ):
+        register(scan, scan, tmp_path / "out", preset="abdomen", device="cpu")
+    assert not list((tmp_path / "out").iterdir())
+
+
+def test_a_folder_that_cannot_be_written_to_is_refused_before_the_work(
+    scans: tuple[Path, Path], tmp_path: Path
+) -> None:
+    file = tmp_path / "file"
+    file.write_text("mine")
+    for out in (file, file / "out"):
+        said = refusal(*scans, out, "lung")
+        assert "cannot be written" in said
+        assert str(out) in said
+    assert file.read_text() == "mine"
+
+
+def test_a_missing_file_is_named(tmp_path: Path, scans: tuple[Path, Path]) -> None:
+    with pytest.raises(SystemExit, match=r"nothing\.nii\.gz: is missing"):
+        main(["register", str(scans[0]), str(tmp_path / "nothing.nii.gz"), "--out", "x"])
+
+
+def test_thick_slices_are_all_searched() -> None:
+    assert _half_shape((65, 64, 20), [0.9, 0.9, 5.0]) == (33, 32, 20)
+    assert _half_shape((65, 64, 20), [1.0, 1.25, 1.75]) == (33, 32, 10)

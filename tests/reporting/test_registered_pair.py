@@ -1,0 +1,22 @@
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+from l2reg.data.dataset import Dataset
+from l2reg.phantom.make import phantom_task
+from l2reg.reporting.registered_pair import registered_pair
+
+
+def test_a_picture_shows_the_moving_scan_through_the_field_and_its_mask(
+    phantoms: dict[str, Path], open_data: Callable[..., Dataset]
+) -> None:
+    task = phantom_task("lung", "small", 0, 3, root=phantoms["lung"])
+    data = open_data(task)
+    pair = data.listed("val")[0]
+    true = np.load(phantoms["lung"] / f"task_02/truth/disp_{pair.name}.npz")["arr_0"]
+    shown = registered_pair(pair, data.reader("full"), true.astype(np.float32))
+    before = np.abs(shown.fixed - shown.moving).mean()
+    assert np.abs(shown.fixed - shown.warped).mean() < 0.5 * before
+    overlap = (shown.fixed_labels == 1) & (shown.warped_labels == 1)
+    assert overlap.sum() > 0.9 * (shown.fixed_labels == 1).sum()

@@ -1,0 +1,129 @@
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from l2reg.data.dataset import Dataset
+from l2reg.data.task import Task
+from l2reg.phantom.make import phantom_task
+from l2reg.submission.bundle import write_bundle, write_full_bundle
+from l2reg.submission.convention_check import (
+    AS_IT_IS,
+    alternative_conventions,
+    convention_warnings,
+    likelier_convention,
+)
+from l2reg.submission.fields import (
+    full_file_name,
+    to_submission,
+    write_field,
+    write_full_field,
+)
+
+FLAVOURS = ("lung", "abdomen", "oasis")
+READINGS = ("half values", "double values", "millimetres", "axes reversed", "first axes swapped",
+            "last axes swapped", "wrong sign", "normalised", "normalised, axes reversed",
+            "positions", "normalised positions, axes reversed")  # fmt: skip
+
+
+def spoiled(half: np.ndarray, how: str, task: Task) -> np.ndarray:
+    """Return a field as somebody would write it who misread the rules."""
+    grid = np.array(task.grid).reshape(3, 1, 1, 1)
+    axes = [np.linspace(0, n - 1, m) for n, m in zip(task.grid, half.shape[1:], strict=True)]
+    positions = half + np.stack(np.meshgrid(*axes, indexing="ij"))
+    made = {
+        "half values": half / 2,
+        "double values": half * 2,
+        "millimetres": half * np.array(task.voxel_mm).reshape(3, 1, 1, 1),
+        "axes reversed": half[::-1],
+        "first axes swapped": half[[1, 0, 2]],
+        "last axes swapped": half[[0, 2, 1]],
+        "wrong sign": -half,
+        "normalised": half * 2 / (grid - 1),
+        "normalised, axes reversed": (half * 2 / (grid - 1))[::-1],
+        "positions": positions,
+        "normalised positions, axes reversed": (positions * 2 / (grid - 1) - 1)[::-1],
+    }
+    return made[how].astype(np.float16)
+
+
+@pytest.fixture
+def data(phantoms: dict[str, Path], open_data: Callable[..., Dataset]) -> Callable[[str], Dataset]:
+    def opened(flavour: str) -> Dataset:
+        return open_data(phantom_task(flavour, "small", 0, 3, root=phantoms[flavour]))
+
+    return opened
+
+
+def true_field(data: Dataset) -> torch.Tensor:
+    pair, folder = data.listed("val")[0], data.release.folder
+    with np.load(folder / f"truth/disp_{pair.name}.npz") as truth:
+        return torch.from_numpy(truth["arr_0"].astype(np.float32))[None]
+
+
+def found(data: Dataset, field: np.ndarray) -> list[str]:
+    pair, folder = data.listed("val")[0], data.release.task.folder
+    write_field(Path("s") / folder, pair.name, field)
+    write_bundle(Path("s"), folder, Path("s.zip"))
+    return [
+        problem.what for problem in convention_warnings(Path("s.zip"), [pair], data.reader("half"))
+    ]
+
+
+@pytest.mark.parametrize("flavour", FLAVOURS)
+def test_a_good_field_raises_no_doubt(data: Callable[[str], Dataset], flavour: str) -> None:
+    opened = data(flavour)
+    (half,) = to_submission(true_field(opened), opened.release.task.grid)
+    assert found(opened, half) == []
+    assert found(opened, (0.8 * half).astype(np.float16)) == []
+    assert found(opened, np.zeros_like(half)) == []
+
+
+@pytest.mark.parametrize(
+    ("flavour", "how"),
+    [("lung", how) for how in READINGS]
+    + [(f, how) for f in ("abdomen", "oasis") for how in ("half values", "wrong sign")]
+    + [("abdomen", "millimetres"), ("oasis", "normalised, axes reversed")],
+)
+def test_a_spoiled_field_is_recognised(
+    data: Callable[[str], Dataset], flavour: str, how: str
+) -> None:
+    opened = data(flavour)
+    task = opened.release.task
+    (half,) = to_submission(true_field(opened), task.grid)
+    assert found(opened, spoiled(half, how, task)) == [
+        f"looks as if its fields were written with a fault: {how}"
+    ]
+
+
+def test_full_fields_are_recognised_too(data: Callable[[str], Dataset]) -> None:
+    opened = data("lung")
+    pair, task = opened.listed("val")[0], opened.release.task
+    write_full_field(Path("s"), full_file_name(pair, task), -true_field(opened)[0].numpy())
+    write_full_bundle(Path("s"), Path("s.zip"))
+    (problem,) = convention_warnings(
+        Path("s.zip"), [pair], opened.reader("half"), full_resolution=True
+    )
+    assert "wrong sign" in problem.what
+    assert "submit its inverse" in problem.remedy
+
+
+def test_every_reading_is_undone_by_writing_so(
+    data: Callable[[str], Dataset], random: np.random.Generator
+) -> None:
+    task = data("lung").release.task
+    half = random.uniform(-3, 3, (3, 36, 32, 40))
+    for how in READINGS:
+        made = torch.from_numpy(spoiled(half, how, task).astype(np.float64))[None]
+        np.testing.assert_allclose(
+            alternative_conventions(made, task)[how][0].numpy(), half, atol=0.06
+        )
+
+
+def test_every_pair_must_agree() -> None:
+    clear, against = {AS_IT_IS: 1.0, "wrong sign": 0.5}, {AS_IT_IS: 1.0, "wrong sign": 1.1}
+    assert likelier_convention([clear, clear]) == "wrong sign"
+    assert likelier_convention([clear, against]) is None
+    assert likelier_convention([{AS_IT_IS: 1.0, "wrong sign": 0.95}]) is None

@@ -1,0 +1,100 @@
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from l2reg.checkpoints import storage
+from l2reg.problems import InputError
+from l2reg.training.run_folder import describe_run, open_run
+
+CONFIG: dict[str, Any] = {
+    "seed": 0,
+    "device": "auto",
+    "resume": False,
+    "overwrite": False,
+    "trainer": {"max_steps": 10, "batch_size": 1},
+    "data": {"root": None},
+}
+
+
+def started(run: Path, step: int = 4) -> None:
+    describe_run(run, CONFIG)
+    storage.save(run / "last.pt", {"step": step})
+    lines = [json.dumps({"step": n, "train/loss": 1.0}) for n in range(1, 8)]
+    (run / "metrics.jsonl").write_text("\n".join(lines) + "\n")
+
+
+def test_a_new_run_gets_its_folder(tmp_path: Path) -> None:
+    assert open_run(tmp_path / "run", CONFIG, resume=False, overwrite=False) is None
+    describe_run(tmp_path / "run", CONFIG)
+    assert yaml.safe_load((tmp_path / "run/config.yaml").read_text()) == CONFIG
+    environment = json.loads((tmp_path / "run/environment.json").read_text())
+    assert environment["packages"]["torch"]
+    assert environment["threads"] >= 1
+    assert set(environment) >= {"python", "commit", "dirty", "platform", "gpus"}
+
+
+def test_an_existing_run_asks_what_to_do(tmp_path: Path) -> None:
+    started(tmp_path / "run")
+    with pytest.raises(InputError, match=r"(?s)exists.*resume=true.*overwrite=true.*run_dir="):
+        open_run(tmp_path / "run", CONFIG, resume=False, overwrite=False)
+    assert (tmp_path / "run/last.pt").exists()
+
+
+def test_overwriting_deletes_a_run_but_nothing_else(tmp_path: Path) -> None:
+    started(tmp_path / "run")
+    assert open_run(tmp_path / "run", CONFIG, resume=False, overwrite=True) is None
+    assert not (tmp_path / "run").exists()
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos/a.jpg").write_text("x")
+    with pytest.raises(InputError, match=r"without a config\.yaml"):
+        open_run(tmp_path / "photos", CONFIG, resume=False, overwrite=True)
+
+
+def test_resuming_returns_the_last_state_and_forgets_later_metrics(tmp_path: Path) -> None:
+    started(tmp_path / "run", step=4)
+    state = open_run(tmp_path / "run", {**CONFIG, "resume": True}, resume=True, overwrite=False)
+    assert state is not None
+    assert state["step"] == 4
+    steps = [
+        json.loads(line)["step"]
+        for line in (tmp_path / "run/metrics.jsonl").read_text().splitlines()
+    ]
+    assert steps == [1, 2, 3, 4]
+
+
+def test_resuming_with_other_settings_names_each_of_them(tmp_path: Path) -> None:
+    started(tmp_path / "run")
+    other = {**CONFIG, "seed": 1, "trainer": {"max_steps": 10, "batch_size": 2}, "resume": True}
+    with pytest.raises(InputError) as error:
+        open_run(tmp_path / "run", other, resume=True, overwrite=False)
+    assert [problem.where.split(" ")[0] for problem in error.value.problems] == [
+        "seed",
+        "trainer.batch_size",
+    ]
+
+
+def test_more_steps_another_device_or_root_are_no_other_run(tmp_path: Path) -> None:
+    started(tmp_path / "run")
+    more = {**CONFIG, "device": "cpu", "trainer": {"max_steps": 20, "batch_size": 1},
+            "data": {"root": "/elsewhere"}}  # fmt: skip
+    assert open_run(tmp_path / "run", more, resume=True, overwrite=False) is not None
+
+
+def test_nothing_to_resume_is_said_as_such(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"holds no run to resume"):
+        open_run(tmp_path / "none", CONFIG, resume=True, overwrite=False)
+
+
+def test_resuming_and_overwriting_exclude_each_other(tmp_path: Path) -> None:
+    started(tmp_path / "run")
+    with pytest.raises(InputError, match="cannot be both resumed and overwritten"):
+        open_run(tmp_path / "run", CONFIG, resume=True, overwrite=True)
+    assert (tmp_path / "run/last.pt").exists()
+
+
+def test_a_name_with_an_equals_sign_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="equals sign"):
+        open_run(tmp_path / "lr=1", CONFIG, resume=False, overwrite=False)

@@ -1,0 +1,286 @@
+import json
+from collections.abc import Callable
+from copy import deepcopy
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from l2reg.checkpoints import storage
+from l2reg.problems import InputError
+from l2reg.training.setup import prepare_training
+
+TinyRun = Callable[..., dict[str, Any]]
+
+
+def weights(path: str) -> dict[str, torch.Tensor]:
+    state: dict[str, torch.Tensor] = storage.load(Path(path))["model"]
+    return state
+
+
+@pytest.mark.parametrize("flavour", ["lung", "abdomen", "oasis"])
+def test_a_run_leaves_everything_that_its_folder_should_hold(
+    tiny_run: TinyRun, flavour: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    prepare_training(tiny_run(flavour=flavour)).run()
+    run = Path("run")
+    assert {path.name for path in run.iterdir()} == {
+        "config.yaml", "environment.json", "last.pt", "best.pt", "metrics.jsonl", "tensorboard",
+    }  # fmt: skip
+    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    trained = [line for line in lines if "train/loss" in line]
+    assert [line["step"] for line in trained] == [1, 2, 3]
+    validated = [line for line in lines if "train/loss" not in line]
+    assert [line["step"] for line in validated] == [2, 3]  # every second step, and the last
+    metric = "val/tre_mm" if flavour == "lung" else "val/dsc"
+    assert metric in validated[0]
+    best = storage.load(run / "best.pt")
+    assert best["config"]["task"]["flavour"] == flavour
+    said = capsys.readouterr().out
+    assert "training on" in said
+    assert "best so far" in said
+    assert "step 3/3" in said
+
+
+def test_tensorboard_shows_scalars_and_pictures(tiny_run: TinyRun) -> None:
+    prepare_training(tiny_run()).run()
+    events = EventAccumulator("run/tensorboard", size_guidance={"images": 0})
+    events.Reload()
+    assert {"train/loss", "train/similarity", "train/lr", "val/tre_mm"} <= set(
+        events.Tags()["scalars"]
+    )
+    assert [event.step for event in events.Scalars("train/loss")] == [1, 2, 3]
+    assert [event.step for event in events.Images("validation pair")] == [3]
+
+
+def test_the_same_seed_gives_the_same_weights_and_another_gives_others(tiny_run: TinyRun) -> None:
+    found = []
+    for seed in (0, 0, 1):
+        prepare_training(tiny_run(f"seed={seed}", "overwrite=true")).run()
+        found.append(weights("run/last.pt"))
+    assert all(torch.equal(found[0][name], found[1][name]) for name in found[0])
+    assert not all(torch.equal(found[0][name], found[2][name]) for name in found[0])
+
+
+def test_a_run_resumed_from_its_folder_equals_one_never_stopped(tiny_run: TinyRun) -> None:
+    prepare_training(tiny_run()).run()
+    whole, lines = weights("run/last.pt"), Path("run/metrics.jsonl").read_text()
+
+    interrupted = prepare_training(tiny_run("overwrite=true"))
+    forward = interrupted.train_step
+
+    def stops(batch: Any) -> dict[str, float]:
+        interrupted.stop_requested = interrupted.step == 1
+        return forward(batch)
+
+    interrupted.train_step = stops  # type: ignore[method-assign]
+    interrupted.run()
+    assert interrupted.step == 2
+    resumed = prepare_training(tiny_run("resume=true"))
+    assert resumed.step == 2
+    resumed.run()
+    after = weights("run/last.pt")
+    assert all(torch.equal(whole[name], after[name]) for name in whole)
+    assert Path("run/metrics.jsonl").read_text() == lines
+
+
+def test_a_network_trained_in_stages_goes_on_in_the_stage_it_was_in(composed: TinyRun) -> None:
+    """It draws random numbers too: the smoothness of every pair."""
+    small = ["model=clapirn", "model.width=4", "model.blocks=1", "model.stages=[0.25,0.5,1.0]",
+             "model.freeze=0.25", "model.grid=[20,18,22]", "device=cpu",
+             "trainer.max_steps=8", "trainer.validate_every=0"]  # fmt: skip
+    prepare_training(composed("train", *small)).run()
+    whole = weights("run/last.pt")
+
+    interrupted = prepare_training(composed("train", *small, "overwrite=true"))
+    forward = interrupted.train_step
+
+    def stops(batch: Any) -> dict[str, float]:
+        interrupted.stop_requested = interrupted.step == 4  # the finest level has begun
+        return forward(batch)
+
+    interrupted.train_step = stops  # type: ignore[method-assign]
+    interrupted.run()
+    resumed = prepare_training(composed("train", *small, "resume=true"))
+    assert resumed.step == 5
+    resumed.run()
+    after = weights("run/last.pt")
+    assert all(torch.equal(whole[name], after[name]) for name in whole)
+
+
+def test_a_finished_run_resumed_changes_nothing(tiny_run: TinyRun) -> None:
+    prepare_training(tiny_run()).run()
+    before = weights("run/last.pt")
+    again = prepare_training(tiny_run("resume=true"))
+    again.run()
+    assert again.finished
+    assert all(torch.equal(before[name], value) for name, value in weights("run/last.pt").items())
+
+
+def test_more_steps_stretch_the_schedule_and_say_so(
+    tiny_run: TinyRun, capsys: pytest.CaptureFixture[str]
+) -> None:
+    prepare_training(tiny_run()).run()
+    longer = prepare_training(tiny_run("resume=true", "trainer.max_steps=5"))
+    assert "max_steps was 3 and is 5" in capsys.readouterr().out
+    longer.run()
+    assert longer.step == 5
+
+
+def test_a_run_killed_before_its_first_checkpoint_can_be_resumed(tiny_run: TinyRun) -> None:
+    prepare_training(tiny_run())  # and never runs
+    resumed = prepare_training(tiny_run("resume=true"))
+    assert resumed.step == 0
+
+
+def test_a_spoilt_loss_keeps_the_last_good_checkpoint(tiny_run: TinyRun) -> None:
+    trainer = prepare_training(tiny_run("trainer.checkpoint_every=1"))
+    step = trainer.train_step
+
+    def spoils(batch: Any) -> dict[str, float]:
+        if trainer.step == 2:
+            batch = {**batch, "fixed": batch["fixed"] * np.nan}
+        return step(batch)
+
+    trainer.train_step = spoils  # type: ignore[method-assign]
+    with pytest.raises(InputError, match="training step 2"):
+        trainer.run()
+    assert storage.load(Path("run/last.pt"))["step"] == 2
+
+
+def test_faults_of_the_data_are_told_before_anything_is_written(
+    composed: TinyRun, lung_2021: Path
+) -> None:
+    config = composed("train", "task=lung", f"data.root={lung_2021}", "device=cpu")
+    with pytest.raises(InputError) as error:
+        prepare_training(config)
+    assert len(error.value.problems) == 12  # six scans and six masks, of another shape
+    assert not Path("run").exists()
+
+
+def test_a_model_without_parameters_has_nothing_to_learn(composed: TinyRun) -> None:
+    with pytest.raises(InputError, match="has nothing to train"):
+        prepare_training(composed("train", "model=zero", "device=cpu"))
+    assert not Path("run").exists()
+
+
+def test_without_validation_nothing_is_read_of_the_validation_pairs(tiny_run: TinyRun) -> None:
+    config = tiny_run("trainer.validate_every=0")
+    landmarks = Path(config["task"]["root"]) / "task_02/training/lms/case_001.txt"
+    text = landmarks.read_text()
+    landmarks.write_text("spoilt")
+    try:
+        prepare_training(config).run()
+    finally:
+        landmarks.write_text(text)
+    assert not Path("run/best.pt").exists()
+
+
+def test_the_checkpoint_knows_what_it_was_trained_and_chosen_on(tiny_run: TinyRun) -> None:
+    prepare_training(tiny_run()).run()
+    best, last = (storage.load(Path(f"run/{name}.pt")) for name in ("best", "last"))
+    assert len(best["trained_on"]) == 4
+    assert set(best["trained_on"].values()) == {"supervised"}
+    assert len(best["chosen_on"]) == 1
+    assert "chosen_on" not in last
+    assert last["l2reg"]
+
+
+@pytest.mark.parametrize("flavour", ["lung", "abdomen", "oasis"])
+def test_symmetric_training_does_not_care_which_scan_is_the_fixed_one(
+    tiny_run: TinyRun, flavour: str
+) -> None:
+    overrides = ["trainer.symmetric=true", "loss.weights.inverse_consistency=0.1",
+                 "loss.weights.dice=1", "loss.weights.keypoints=1"]  # fmt: skip
+    trainer = prepare_training(tiny_run(*overrides, flavour=flavour))
+    torch.nn.init.normal_(trainer.model.head.conv.weight, std=0.1)  # type: ignore[union-attr]
+    before = deepcopy(trainer.model.state_dict())
+    batch = trainer.batches[0]
+    other = {"fixed": "moving", "moving": "fixed"}
+    swapped = {
+        "_".join([other.get(side, side) for side in name.split("_")]): value
+        for name, value in batch.items()
+    }
+    there = trainer.train_step(batch)
+    trainer.model.load_state_dict(before)
+    back = trainer.train_step(swapped)
+    assert there["inverse_consistency"] > 0
+    for term, value in there.items():
+        assert back[term] == pytest.approx(value, rel=1e-4), term
+
+
+def test_inverse_consistency_without_both_directions_is_refused(tiny_run: TinyRun) -> None:
+    with pytest.raises(InputError, match=r"expected  trainer\.symmetric=true"):
+        prepare_training(tiny_run("loss.weights.inverse_consistency=0.1"))
+    assert not Path("run").exists()
+
+
+@pytest.mark.parametrize("model", ["unet"])
+@pytest.mark.parametrize("flavour", ["lung", "abdomen", "oasis"])
+@pytest.mark.parametrize("loss", ["mse", "lncc", "mind"])
+@pytest.mark.parametrize("head", ["displacement", "velocity", "gradient"])
+def test_every_loss_and_head_trains_on_every_flavour(
+    tiny_run: TinyRun, model: str, flavour: str, loss: str, head: str
+) -> None:
+    overrides = [f"loss={loss}", f"model={model}", f"model.head={head}", "trainer.max_steps=2",
+                 "trainer.validate_every=0", "loss.weights.dice=1"]  # fmt: skip
+    trainer = prepare_training(tiny_run(*overrides, flavour=flavour))
+    before = {name: value.clone() for name, value in trainer.model.state_dict().items()}
+    trainer.run()
+    after = trainer.model.state_dict().items()
+    moved = [name for name, value in after if not torch.equal(value, before[name])]
+    assert any(name.startswith("head") for name in moved)
+
+
+@pytest.mark.parametrize("experiment", ["demo"])
+def test_every_experiment_takes_two_steps(tiny_run: TinyRun, experiment: str) -> None:
+    overrides = [f"experiment={experiment}", "trainer.max_steps=2", "trainer.batch_size=1"]
+    trainer = prepare_training(tiny_run(*overrides))
+    trainer.run()
+    assert trainer.step == 2
+
+
+def test_pretraining_noisy_labels_and_fine_tuning_follow_each_other(
+    tiny_run: TinyRun, half_labelled_brains: Path
+) -> None:
+    seen = {}
+    stages = {"pretrain": "init_from=null", "noisy_labels": "init_from=pretrain",
+              "finetune": "init_from=noisy_labels"}  # fmt: skip
+    for stage, start in stages.items():
+        options = [f"experiment={stage}", start, "trainer.validate_every=0", "trainer.max_steps=1"]
+        if stage == "noisy_labels":
+            options.append("data.pseudo_labels.root=given")
+        config = tiny_run(*options, flavour="oasis")
+        config["task"]["root"] = str(half_labelled_brains)
+        trainer = prepare_training({**config, "run_dir": stage})
+        trainer.run()
+        drawn = [trainer.batches.draw(step, 0) for step in range(20)]  # type: ignore[attr-defined]
+        samples = {pair: trainer.batches.read(pair) for pair in drawn}  # type: ignore[attr-defined]
+        seen[stage] = {round(float(sample["label_weight"]), 2) for sample in samples.values()}
+        assert ("dice" in trainer.objective.terms) == (stage != "pretrain")  # type: ignore[operator]
+    assert seen["noisy_labels"] == {0.3, 1.0}
+    assert seen["finetune"] == {0.0, 1.0}
+    assert storage.load(Path("finetune/last.pt"))["origin"]["started_from"] == [
+        "pretrain/last.pt (step 1)", "noisy_labels/last.pt (step 1)"
+    ]  # fmt: skip
+
+
+@pytest.mark.gpu
+def test_a_run_on_the_gpu_trains_and_validates(tiny_run: TinyRun) -> None:
+    prepare_training(tiny_run("device=cuda", "trainer.precision=bf16")).run()
+    assert Path("run/best.pt").exists()
+
+
+@pytest.mark.slow
+def test_a_network_overfits_one_pair(tiny_run: TinyRun) -> None:
+    """An overfit check, no result: one pair, its own keypoints."""
+    overrides = ["trainer.max_steps=250", "trainer.validate_every=0", "data.exclude=[3]",
+                 "data.augment=null", "loss.weights.keypoints=1", "model.encoder=[16,32,32,32]",
+                 "model.decoder=[32,32]", "model.final=[16]"]  # fmt: skip
+    prepare_training(tiny_run(*overrides)).run()
+    lines = [json.loads(line) for line in Path("run/metrics.jsonl").read_text().splitlines()]
+    losses = [line["train/keypoints"] for line in lines]
+    assert np.mean(losses[-10:]) < 0.03 * losses[0]

@@ -1,0 +1,286 @@
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from l2reg.batch import Batch
+from l2reg.checkpoints import storage
+from l2reg.data.augment import Augment
+from l2reg.problems import InputError
+from l2reg.training.schedule import WarmupCosine
+from l2reg.training.trainer import Trainer, TrainerSettings
+
+SHAPE = (8, 9, 10)
+
+
+class Toy(nn.Module):
+    """Dropout, so that a lost random state is visible."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        first, last = nn.Conv3d(2, 6, 3, padding=1), nn.Conv3d(6, 1, 1)
+        self.layer = nn.Sequential(first, nn.Dropout(0.5), last)
+
+    def forward(self, batch: Batch) -> torch.Tensor:
+        out: torch.Tensor = self.layer(torch.cat([batch["fixed"], batch["moving"]], dim=1))
+        return out
+
+
+class Objective(nn.Module):
+    def __init__(self, spoilt_at: int | None = None) -> None:
+        super().__init__()
+        self.calls = 0
+        self.spoilt_at = spoilt_at
+
+    def forward(self, out: torch.Tensor, batch: Batch) -> dict[str, torch.Tensor]:
+        self.calls += 1
+        size = 0.1 * out.abs().mean()
+        if self.calls - 1 == self.spoilt_at:
+            size = size * math.nan
+        return {"mse": (out - batch["fixed"]).square().mean(), "size": size}
+
+
+class AugmentedNoise:
+    """Pairs that are functions of the step, augmented as functions of the step."""
+
+    augment = Augment(flip_axes=[0], rotation_deg=9.0, scale=0.1, shift_mm=1.0, elastic_mm=0.5,
+                      elastic_spacing_mm=4.0, extra=0.5, gain=0.2, noise=0.1)  # fmt: skip
+
+    def __getitem__(self, step: int) -> Batch:
+        rng = torch.Generator().manual_seed(step)
+        images = {name: torch.rand(1, 1, *SHAPE, generator=rng) for name in ("fixed", "moving")}
+        points = torch.zeros(1, 0, 3)
+        sample = images | {"fixed_points": points, "moving_points": points,
+                           "spacing_mm": torch.ones(1, 3)}  # fmt: skip
+        for side in ("fixed", "moving"):
+            sample[f"{side}_mask"] = torch.ones(1, 1, *SHAPE)
+            sample[f"{side}_labels"] = torch.zeros(1, 1, *SHAPE, dtype=torch.int16)
+        return self.augment(sample, np.random.default_rng((0, step, 0, 1)))
+
+
+def settings(max_steps: int, **changes: Any) -> TrainerSettings:
+    options = {
+        "max_steps": max_steps,
+        "batch_size": 1,
+        "symmetric": False,
+        "precision": "float32",
+        "max_grad_norm": 1.0,
+        "freeze": None,
+        "checkpoint_every": 100,
+        "validate_every": 0,
+        "picture_every": 0,
+        **changes,
+    }
+    return TrainerSettings(**options)
+
+
+def build(max_steps: int, objective: nn.Module | None = None, **changes: Any) -> Trainer:
+    torch.manual_seed(0)
+    model = Toy()
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
+    return Trainer(model, objective or Objective(), optimizer, WarmupCosine(warmup=0.3, floor=0.1),
+                   AugmentedNoise(), settings(max_steps, **changes))  # fmt: skip
+
+
+def same(a: nn.Module, b: nn.Module) -> bool:
+    pairs = zip(a.parameters(), b.parameters(), strict=True)
+    return all(torch.equal(x, y) for x, y in pairs)
+
+
+class Recorder:
+    def __init__(self, stop_at: int | None = None) -> None:
+        self.losses: list[float] = []
+        self.lrs: list[float] = []
+        self.stop_at = stop_at
+        self.closed = False
+
+    def __call__(self, trainer: Trainer, scalars: Any) -> None:
+        self.losses.append(scalars["loss"])
+        self.lrs.append(scalars["lr"])
+        trainer.stop_requested = trainer.step == self.stop_at
+
+    def close(self) -> None:
+        self.closed = True
+
+
+@pytest.mark.parametrize("freeze", [None, {"layer.0*": 4}])
+@pytest.mark.parametrize("stopped_at", [1, 3, 5])
+def test_a_run_stopped_and_resumed_equals_one_never_stopped_bit_for_bit(
+    tmp_path: Path, stopped_at: int, freeze: dict[str, int] | None
+) -> None:
+    whole, record = build(6, freeze=freeze), Recorder()
+    whole.hooks = [record]
+    whole.run()
+
+    first = build(6, freeze=freeze)
+    first.hooks = [Recorder(stop_at=stopped_at)]
+    first.run()
+    assert first.step == stopped_at
+    assert not first.finished
+    storage.save(tmp_path / "last.pt", first.state_dict())
+    torch.rand(7)  # another program draws from the stream in between
+
+    second, rest = build(6, freeze=freeze), Recorder()
+    second.load_state_dict(storage.load(tmp_path / "last.pt"))
+    second.hooks = [rest]
+    second.run()
+    assert second.finished
+    assert same(whole.model, second.model)
+    assert rest.losses == record.losses[stopped_at:]
+    assert rest.lrs == record.lrs[stopped_at:]
+    assert rest.closed
+
+
+def test_losing_the_random_state_would_be_seen() -> None:
+    whole = build(6)
+    whole.run()
+    first = build(3)
+    first.settings = settings(6)
+    first.hooks = [Recorder(stop_at=3)]
+    first.run()
+    second = build(6)
+    state = first.state_dict()
+    second.load_state_dict({**state, "rng": build(6).state_dict()["rng"]})
+    second.run()
+    assert not same(whole.model, second.model)
+
+
+def test_a_finished_run_has_nothing_left_to_do() -> None:
+    done = build(2)
+    done.run()
+    again = build(2)
+    again.load_state_dict(done.state_dict())
+    again.run()
+    assert same(done.model, again.model)
+    assert again.step == 2
+
+
+def test_a_staged_model_is_told_before_every_step_how_far_training_is() -> None:
+    class StagedToy(Toy):
+        def __init__(self) -> None:
+            super().__init__()
+            self.told: list[float] = []
+
+        def set_progress(self, progress: float) -> None:
+            self.told.append(progress)
+            self.layer[0].requires_grad_(progress >= 0.5)
+
+    trainer = build(4)
+    trainer.model = StagedToy()
+    trainer.optimizer = torch.optim.AdamW(trainer.model.parameters(), lr=1e-2)
+    first, last = (trainer.model.layer[n].weight.detach().clone() for n in (0, 2))
+    trainer.hooks = [Recorder(stop_at=2)]
+    trainer.run()
+    assert torch.equal(trainer.model.layer[0].weight, first)
+    assert not torch.equal(trainer.model.layer[2].weight, last)
+    trainer.stop_requested = False
+    trainer.run()
+    assert trainer.model.told == [0.0, 0.25, 0.5, 0.75]
+    assert not torch.equal(trainer.model.layer[0].weight, first)
+
+
+def test_raising_max_steps_stretches_the_schedule() -> None:
+    trainer, record = build(8), Recorder()
+    trainer.step = 4
+    trainer.hooks = [record]
+    trainer.run()
+    schedule = WarmupCosine(warmup=0.3, floor=0.1)
+    assert record.lrs == [pytest.approx(1e-2 * schedule.factor(step, 8)) for step in range(4, 8)]
+
+
+def test_a_loss_that_is_not_finite_stops_with_step_and_every_term_and_spares_the_model() -> None:
+    trainer, record = build(6, Objective(spoilt_at=2)), Recorder()
+    trainer.hooks = [record]
+    with pytest.raises(InputError, match=r"(?s)step 2.*mse [\d.]+, size nan.*optimizer\.lr"):
+        trainer.run()
+    clean = build(6)
+    clean.hooks = [Recorder(stop_at=2)]
+    clean.run()
+    assert same(trainer.model, clean.model)
+    assert record.closed
+
+
+def test_a_gradient_that_is_not_finite_stops_too() -> None:
+    class Root(nn.Module):
+        def forward(self, out: torch.Tensor, batch: Batch) -> dict[str, torch.Tensor]:
+            return {"root": (out * 0).square().mean().sqrt()}
+
+    with pytest.raises(InputError, match="gradient norm nan"):
+        build(3, Root()).run()
+
+
+def test_gradients_are_clipped() -> None:
+    def moved(max_grad_norm: float) -> float:
+        trainer = build(1, max_grad_norm=max_grad_norm)
+        before = [p.detach().clone() for p in trainer.model.parameters()]
+        trainer.optimizer = torch.optim.SGD(trainer.model.parameters(), lr=1.0)
+        trainer.run()
+        after = trainer.model.parameters()
+        return sum(float((a - b).detach().norm()) for a, b in zip(after, before, strict=True))
+
+    assert moved(1e9) > 0.01
+    assert moved(1e-9) < 1e-7
+
+
+def test_frozen_parameters_rest_until_their_step_and_learn_then() -> None:
+    trainer = build(4, freeze={"layer.0*": 2})
+    trainer.optimizer = torch.optim.AdamW(trainer.model.parameters(), lr=1e-2, weight_decay=0.1)
+    history = []
+
+    class Watch(Recorder):
+        def __call__(self, trainer: Trainer, scalars: Any) -> None:
+            history.append({n: p.detach().clone() for n, p in trainer.model.named_parameters()})
+
+    start = {n: p.detach().clone() for n, p in trainer.model.named_parameters()}
+    trainer.hooks = [Watch()]
+    trainer.run()
+    for before, after, learns in zip([start, *history], history, [0, 0, 1, 1], strict=False):
+        assert torch.equal(before["layer.0.weight"], after["layer.0.weight"]) == (not learns)
+        assert not torch.equal(before["layer.2.weight"], after["layer.2.weight"])
+
+
+def test_training_lowers_the_loss() -> None:
+    trainer, record = build(30), Recorder()
+    trainer.hooks = [record]
+    trainer.run()
+    assert sum(record.losses[-5:]) < 0.8 * sum(record.losses[:5])
+
+
+def test_an_error_while_reading_reaches_the_caller() -> None:
+    class Broken:
+        def __getitem__(self, step: int) -> Batch:
+            raise InputError([])
+
+    trainer = build(3)
+    trainer.batches = Broken()
+    with pytest.raises(InputError):
+        trainer.run()
+
+
+def test_bf16_runs_the_network_in_bfloat16() -> None:
+    seen = []
+    trainer = build(1, precision="bf16")
+    trainer.model.layer[0].register_forward_hook(lambda *args: seen.append(args[2].dtype))
+    trainer.run()
+    assert seen == [torch.bfloat16]
+
+
+@pytest.mark.gpu
+def test_a_step_on_the_gpu_matches_the_cpu() -> None:
+    on_cpu, on_gpu = build(1), build(1)
+    on_gpu.model.cuda()
+    batch = AugmentedNoise()[0]
+    torch.manual_seed(1)
+    cpu_loss = on_cpu.objective(on_cpu.model.eval()(batch), batch)["mse"]
+    moved = {name: tensor.cuda() for name, tensor in batch.items()}
+    gpu_loss = on_gpu.objective(on_gpu.model.eval()(moved), moved)["mse"]
+    torch.testing.assert_close(gpu_loss.cpu(), cpu_loss, rtol=1e-4, atol=1e-5)
+
+
+def test_impossible_settings_are_refused() -> None:
+    with pytest.raises(ValueError, match="1 or more, got 0, 1, 100"):
+        settings(0)
