@@ -20,8 +20,8 @@ import torch
 from benchmarks.networks import NETWORKS, composed, in_own_process, table, trained
 from l2reg.config.build import build
 from l2reg.data.dataset import Dataset
+from l2reg.inference.method import Method
 from l2reg.inference.predictor import Predictor
-from l2reg.models.prediction import grid_of
 from l2reg.runtime import configure_malloc
 from l2reg.training.validation import Validation
 
@@ -61,9 +61,7 @@ def measured(model: str, seed: int, overrides: list[str]) -> dict[str, float]:
         done = trained(config)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     data: Dataset = build(config["data"], task=build(config["task"]))
-    predictor = Predictor(
-        done.model, data.reader(grid_of(done.model)), torch.device("cpu"), "float32"
-    )
+    predictor = Predictor(Method(done.model), data.reader)
     pairs = data.listed("val")
     scores, _ = Validation(predictor, pairs, done.objective).score()
     return {

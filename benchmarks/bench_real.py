@@ -24,8 +24,8 @@ from benchmarks.networks import NETWORKS, composed, in_own_process, table, train
 from l2reg.config.build import build
 from l2reg.data.dataset import Dataset
 from l2reg.evaluation.score_field import load_ground_truth, score_field
-from l2reg.inference.predictor import PairRefinement, Predictor
-from l2reg.models.prediction import grid_of
+from l2reg.inference.method import Method
+from l2reg.inference.predictor import Predictor
 from l2reg.runtime import configure_malloc
 from l2reg.submission.fields import to_submission
 from l2reg.submission.half_resolution import upsample
@@ -69,11 +69,10 @@ def measured(model: str, keep: Path | None, overrides: list[str]) -> Scores:
         config = composed(model, (keep or Path(folder)) / model, overrides)
         done = trained(config)
     data: Dataset = build(config["data"], task=build(config["task"]))
-    reader, refine = data.reader(grid_of(done.model)), build(config["refine"])
-    refinement = PairRefinement(refine, data.reader(refine.grid))
+    refinement = build(config["refine"])
     taken = {"steps": config["trainer"]["max_steps"], "step_s": done.step_s} if done.step_s else {}
     for prefix, better in {"": None, "refined_": refinement}.items():
-        predictor = Predictor(done.model, reader, torch.device("cpu"), "float32", better)
+        predictor = Predictor(Method(done.model, better), data.reader)
         taken |= {prefix + name: value for name, value in scored(predictor, data).items()}
     return taken
 

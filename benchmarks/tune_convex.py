@@ -33,8 +33,8 @@ from l2reg.evaluation.aggregate import hardest
 from l2reg.evaluation.pair_scores import PairScores
 from l2reg.evaluation.score_field import load_ground_truth, score_field
 from l2reg.geometry.resize import resize_field
-from l2reg.inference.predictor import PairRefinement, Predictor
-from l2reg.models.prediction import grid_of
+from l2reg.inference.method import Method
+from l2reg.inference.predictor import Predictor
 from l2reg.problems import exit_on_input_error, raise_if_any
 from l2reg.runtime import configure_malloc, select_device
 from l2reg.submission.rules import RULES
@@ -113,10 +113,8 @@ def run(
 ) -> dict[str, float]:
     """Register all pairs with the settings, and return the means of their losses."""
     model = build(config["model"]).to(device)
-    refine = build(config["refine"])
-    refinement = None if refine is None else PairRefinement(refine, data.reader(refine.grid))
-    reader = data.reader(grid_of(model))
-    predictor = Predictor(model, reader, device, config["precision"], refinement)
+    method = Method(model, build(config["refine"]), device, config["precision"])
+    predictor = Predictor(method, data.reader)
     task: Task = data.release.task
     found = []
     for pair in pairs:

@@ -42,11 +42,11 @@ def _write(path: Path, task: str, words: list[str]) -> None:
     with initialize_config_dir(str(config_dir().resolve()), version_base="1.3"):
         composed = compose("predict", overrides=[*overrides, "run_dir=unused"])
     config = OmegaConf.to_container(composed, resolve=True)
-    overridden = [override.split("=", 1)[0] for override in overrides]
-    prepared = prepare_method(config, overridden)
+    keys = [override.split("=", 1)[0] for override in overrides]
+    prepared = prepare_method(config, keys)
     config |= {"ckpt": method if trained else None, "device": "auto"}
     current = build(prepared.config["task"]).layouts["current"].folder
-    content = {"config": config, "overridden": overridden, "dataset": current}
+    content = {"config": config, "overrides": keys, "dataset": current}
     path.write_text(yaml.safe_dump(content), encoding="utf-8")
 
 

@@ -1,6 +1,6 @@
 import os
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,6 +10,9 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from hydra import compose, initialize_config_dir
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import OmegaConf
 
 from l2reg.config.build import build
 from l2reg.config.presets import config_dir, load_preset
@@ -18,6 +21,8 @@ from l2reg.data.task import Task
 from l2reg.evaluation.pair_scores import PairScores
 from l2reg.evaluation.volume_change import VolumeChange
 from l2reg.phantom.make import make_phantom
+
+Composed = Callable[..., dict[str, Any]]
 
 TINY = (12, 10, 14)  # voxels: even, and no two alike
 
@@ -174,5 +179,51 @@ def pair_scores() -> Callable[..., PairScores]:
             "tre_keypoints_mm": [], "outside": 0.0, **changes,
         }  # fmt: skip
         return PairScores(pair=pair, change=VolumeChange(**change), **values)
+
+    return made
+
+
+@pytest.fixture
+def composed(phantoms: dict[str, Path]) -> Composed:
+    """Compose a script's config for a tiny network on the phantoms that all tests share."""
+
+    def made(script: str, *overrides: str, flavour: str = "lung") -> dict[str, Any]:
+        with initialize_config_dir(str(config_dir()), version_base="1.3"):
+            config = compose(
+                script, overrides=[*overrides, "run_dir=run"], return_hydra_config=True
+            )
+        HydraConfig.instance().set_config(config)  # which init_from may ask for what was chosen
+        own = OmegaConf.masked_copy(config, [key for key in config if key != "hydra"])
+        plain: dict[str, Any] = OmegaConf.to_container(own, resolve=True)  # type: ignore[assignment]
+        if (plain.get("task") or {}).get("flavour"):
+            plain["task"] |= {"flavour": flavour, "pairs": 3, "root": str(phantoms[flavour])}
+        return plain
+
+    return made
+
+
+@pytest.fixture
+def mixed_run(tiny_run: Composed) -> Composed:
+    """Compose a run of mixed phantoms, ``mixed.tasks`` named as their flavours."""
+
+    def made(
+        *overrides: str, flavours: Sequence[str] = ("lung", "abdomen", "oasis")
+    ) -> dict[str, Any]:
+        config = tiny_run(*overrides)
+        alone = {flavour: tiny_run(*overrides, flavour=flavour) for flavour in flavours}
+        tasks = {name: {k: node.pop(k) for k in ("task", "data", "loss")}
+                 for name, node in alone.items()}  # fmt: skip
+        own = {key: value for key, value in config.items() if key not in ("task", "data", "loss")}
+        return {**own, "mixed": {"only": list(flavours), "tasks": tasks}}
+
+    return made
+
+
+@pytest.fixture
+def tiny_run(composed: Composed) -> Composed:
+    def made(*overrides: str, flavour: str = "lung") -> dict[str, Any]:
+        small = ["model.encoder=[4,6]", "model.decoder=[6]", "model.final=[4]", "device=cpu"]
+        few = ["trainer.max_steps=3", "trainer.validate_every=2", "trainer.picture_every=3"]
+        return composed("train", *small, *few, *overrides, flavour=flavour)
 
     return made

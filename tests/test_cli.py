@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from l2reg.checkpoints import storage
-from l2reg.cli import main
+from l2reg.cli.main import main
 from l2reg.config.build import build
 from l2reg.config.presets import load_preset
 from l2reg.data.task import Task
@@ -181,7 +181,7 @@ def test_pseudo_labels_are_written_and_trained_with(
     config = {"model": node, "data": load_preset("data", "default")}
     state = {"config": config, "model": build(node).state_dict(), "trained_on": {}}
     storage.save(Path("network.pt"), state)
-    main(["segment-by-propagation", str(half_labelled_brains), "--out", "pseudo",
+    main(["propagate-labels", str(half_labelled_brains), "--out", "pseudo",
           "--ckpt", "network.pt", "--device", "cpu"])  # fmt: skip
     said = capsys.readouterr().out
     assert "1 label maps below pseudo" in said
@@ -191,10 +191,10 @@ def test_pseudo_labels_are_written_and_trained_with(
 
 def test_propagation_needs_one_task(lung_2021: Path) -> None:
     with pytest.raises(SystemExit) as stop:
-        main(["segment-by-propagation", str(lung_2021), "--out", "pseudo"])
+        main(["propagate-labels", str(lung_2021), "--out", "pseudo"])
     assert "add --task abdomen" in str(stop.value.code)
     with pytest.raises(SystemExit):
-        main(["segment-by-propagation", str(lung_2021), "--out", "pseudo", "--atlases", "0"])
+        main(["propagate-labels", str(lung_2021), "--out", "pseudo", "--atlases", "0"])
 
 
 def test_keypoints_are_made_where_a_pair_has_none(

@@ -32,7 +32,7 @@ class PseudoLabels:
                     what="is no folder",
                     expected="label maps in a folder laid out as the task's",
                     found="nothing there",
-                    remedy=f"l2reg segment-by-propagation --out {self.root}",
+                    remedy=f"l2reg propagate-labels --out {self.root}",
                 )
             )
 

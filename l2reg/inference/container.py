@@ -21,8 +21,8 @@ from l2reg.data.pair_lists import IdPair
 from l2reg.data.prealign import Prealign
 from l2reg.data.reader import PairReader
 from l2reg.data.task import Task
-from l2reg.inference.method import Method
-from l2reg.inference.prepare import prepare_method
+from l2reg.inference.predictor import Predictor
+from l2reg.inference.prepare import PreparedMethod, prepare_method
 from l2reg.inference.serving import PairServer
 from l2reg.problems import InputError, Problem
 from l2reg.submission.bundle import TASK_FOLDERS
@@ -51,9 +51,9 @@ def serve_2021(methods: Path, test: Path, out: Path) -> list[str]:
         elif not (test / folder).is_dir():
             tqdm.write(f"{folder}: not below {test}; skipped")
         else:
-            method = load_method(methods / f"{folder}.yaml")
-            release = _release(method, "2021", test / folder)
-            predictor = method.predictor(_reader_of(method, release))
+            prepared = load_method(methods / f"{folder}.yaml")
+            release = _release(prepared, "2021", test / folder)
+            predictor = Predictor(prepared.method, _reader_of(prepared, release))
             predictor.warm_up()
             to_submission(torch.zeros(1, 3, *release.task.grid), release.task.grid)
             try:
@@ -81,9 +81,9 @@ def serve_current(methods: Path, dataset_json: Path, data: Path, out: Path) -> l
         InputError: Likewise, or if the task is unknown or nothing is listed.
     """
     service = PairServer(out, RULES["current"])
-    method = _method_for(methods, dataset_json)
-    release = _release(method, "current", data)
-    predictor = method.predictor(_reader_of(method, release))
+    prepared = _method_for(methods, dataset_json)
+    release = _release(prepared, "current", data)
+    predictor = Predictor(prepared.method, _reader_of(prepared, release))
     predictor.warm_up()
     listed: list[IdPair] = []
     for split in ("val", "test"):
@@ -99,7 +99,7 @@ def serve_current(methods: Path, dataset_json: Path, data: Path, out: Path) -> l
     return service.faults
 
 
-def load_method(path: Path) -> Method:
+def load_method(path: Path) -> PreparedMethod:
     """Return the method that a YAML file of ``docker/compose.py`` describes.
 
     Raises:
@@ -109,22 +109,22 @@ def load_method(path: Path) -> Method:
     config = content["config"]
     if config["ckpt"] is not None:
         config["ckpt"] = str(path.parent / config["ckpt"])
-    return prepare_method(config, content["overridden"])
+    return prepare_method(config, content["overrides"])
 
 
-def _release(method: Method, layout_name: str, folder: Path) -> Release:
-    task: Task = build(method.config["task"])
+def _release(prepared: PreparedMethod, layout_name: str, folder: Path) -> Release:
+    task: Task = build(prepared.config["task"])
     layout = task.layouts[layout_name]
     return Release(replace(task, shape=layout.shape) if layout.shape else task, layout, folder)
 
 
-def _reader_of(method: Method, release: Release) -> partial[PairReader]:
-    data = method.config["data"]
+def _reader_of(prepared: PreparedMethod, release: Release) -> partial[PairReader]:
+    data = prepared.config["data"]
     prealign = Prealign(data["prealign"], build(data["prealign_search"]))
     return partial(PairReader, release.task, prealign=prealign, cache=Cache(None))
 
 
-def _method_for(methods: Path, dataset_json: Path) -> Method:
+def _method_for(methods: Path, dataset_json: Path) -> PreparedMethod:
     """Return the method of the task that a dataset json describes."""
     try:
         name = json.loads(dataset_json.read_text(encoding="utf-8"))["name"]

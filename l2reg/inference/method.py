@@ -1,54 +1,57 @@
-"""What registers the pairs of one task, put together from its config before any data is opened."""
+"""A registration method: a model, and the refinement of its fields. It knows no file."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 
-from l2reg.checkpoints.trained_model import TrainedModel
-from l2reg.data.pairs import Pair
-from l2reg.data.reader import PairReader
-from l2reg.inference.predictor import PairRefinement, Predictor
-from l2reg.models.prediction import grid_of
+from l2reg.batch import Batch
+from l2reg.models.prediction import Prediction, grid_of
 from l2reg.optimisation.refinement import Refinement
-from l2reg.shapes import WorkingGrid
+from l2reg.runtime import autocast
+from l2reg.shapes import Field, WorkingGrid
+
+CPU = torch.device("cpu")
 
 
 @dataclass(frozen=True)
 class Method:
-    """A model and what refines its fields.
+    """Registers the pairs of a batch and leaves its model as it was.
 
     Attributes:
-        config: Nodes of the task, the model and the data: a checkpoint's, or those given.
-        model: On its device.
-        refine: What makes the model's field better, if anything does.
-        device: Where to compute.
-        precision: Of the network.
-        rebuilt: The checkpoint, if the model was trained.
+        model: Maps a batch to a ``Prediction``; on ``device``.
+        refinement: Optimises the model's field of every pair, or ``None``.
+        device: Where batches must be.
+        precision: ``float32``, or ``bf16``, which runs the network's convolutions in bfloat16.
     """
 
-    config: Mapping[str, Any]
     model: torch.nn.Module
-    refine: Refinement | None
-    device: torch.device
-    precision: str
-    rebuilt: TrainedModel | None
+    refinement: Refinement | None = None
+    device: torch.device = CPU
+    precision: str = "float32"
 
-    def predictor(
-        self,
-        reader: Callable[[WorkingGrid], PairReader],
-        given: Callable[[Pair], Pair] = Pair.images_only,
-    ) -> Predictor:
-        """Return what registers pairs.
+    @property
+    def grids(self) -> list[WorkingGrid]:
+        """Working grids on which ``solve`` needs a pair: the model's, then the refinement's."""
+        refined = [] if self.refinement is None else [self.refinement.grid]
+        return [grid_of(self.model), *refined]
+
+    def solve(self, batches: Sequence[Batch]) -> Field:
+        """Return the field of a pair in voxels of its grid, which is that of the last stage.
+
+        The initial affine map of the pair is not composed.
 
         Args:
-            reader: Returns what puts a pair on a grid.
-            given: Returns what a refinement that compares labels may read of a pair.
+            batches: The pair on each of ``grids``, on ``device``.
         """
-        refinement = None
-        if self.refine is not None:
-            seen = given if self.refine.labels > 0 else Pair.images_only
-            refinement = PairRefinement(self.refine, reader(self.refine.grid), seen)
-        working = reader(grid_of(self.model))
-        return Predictor(self.model, working, self.device, self.precision, refinement)
+        disp = self.predict(batches[0]).disp
+        return disp if self.refinement is None else self.refinement(batches[-1], disp)
+
+    def predict(self, batch: Batch) -> Prediction:
+        """Return the model's prediction in evaluation mode, without gradients."""
+        was_training = self.model.training
+        self.model.eval()
+        with torch.no_grad(), autocast(self.device, self.precision):
+            prediction: Prediction = self.model(batch)
+        self.model.train(was_training)
+        return prediction

@@ -97,7 +97,7 @@ def predict_split(
         write_full_bundle(out / "submission", zip_path)
     else:
         write_bundle(out / "submission", task.folder, zip_path)
-    submission = open_submission(zip_path, task.folder, full_resolution=rules.full_resolution)
+    submission = open_submission(zip_path, task.folder, rules)
     if not scored:
         _read_all(submission, pairs, task, rules)
         return SplitPrediction(zip_path, seconds, {})
@@ -152,12 +152,12 @@ class PredictionJob:
     notes: list[str] = field(default_factory=list)
 
 
-def prepare_prediction(config: Mapping[str, Any], overridden: Sequence[str]) -> PredictionJob:
+def prepare_prediction(config: Mapping[str, Any], overrides: Sequence[str]) -> PredictionJob:
     """Check everything, then build a predictor.
 
     Args:
         config: As ``configs/predict.yaml`` composes it, resolved.
-        overridden: Keys that the command line gave. With a checkpoint they alone are taken from
+        overrides: Keys that the command line gave. With a checkpoint they alone are taken from
             ``config``; the rest is as the checkpoint was trained.
 
     Raises:
@@ -165,18 +165,19 @@ def prepare_prediction(config: Mapping[str, Any], overridden: Sequence[str]) -> 
     """
     check_extras(config["save"])
     rules = rules_named(config["format"], "format")
-    method = prepare_method(config, overridden)
-    base, split = method.config, config["split"]
+    prepared = prepare_method(config, overrides)
+    base, split = prepared.config, config["split"]
     out = Path(config["out"] or _default_out(config))
     data: Dataset = build(base["data"], task=build(base["task"]))
     check_grid(data.release.task, rules)
     pairs = data.listed(split)
     raise_if_any(check_pairs(pairs, data.release.task, data.volumes, prealign=data.prealign))
     timed = replace(data, cache=None)  # from the file on
-    notes = method.rebuilt.notes(pairs) if method.rebuilt is not None else []
-    if method.refine is not None and method.refine.labels > 0:
+    notes = prepared.trained.notes(pairs) if prepared.trained is not None else []
+    method = prepared.method
+    if method.refinement is not None and method.refinement.labels > 0:
         notes.append(_labels_given(data, pairs))
-    predictor = method.predictor(timed.reader, data.as_given)
+    predictor = Predictor(method, timed.reader, data.as_given)
     prepare_output_folder(out, marker=CONFIG, overwrite=config["overwrite"])
     shown = {key: config[key] for key in OWN_KEYS} | {k: base[k] for k in ("task", "model", "data")}
     shown["refine"] = config.get("refine") or "none"

@@ -1,122 +1,104 @@
-"""One pair in, one field out."""
+"""One pair of files in, one field out."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
 import torch
-from torch import nn
 
 from l2reg.batch import Batch, to_device
 from l2reg.data.pairs import Pair
 from l2reg.data.reader import LoadedVolumes, PairReader
 from l2reg.geometry.affine import affine_after_field, resize_affine
+from l2reg.inference.method import Method
 from l2reg.models.prediction import Prediction
-from l2reg.optimisation.refinement import Refinement
-from l2reg.runtime import autocast
-from l2reg.shapes import Field
-
-
-@dataclass(frozen=True)
-class PairRefinement:
-    """An optimisation of every pair's field.
-
-    Attributes:
-        refine: What optimises.
-        reader: Reads pairs onto its grid.
-        given: Returns what may be read of a pair.
-    """
-
-    refine: Refinement
-    reader: PairReader
-    given: Callable[[Pair], Pair] = Pair.images_only
+from l2reg.shapes import Field, WorkingGrid
 
 
 class Predictor:
-    """Registers pairs with a model, which it leaves as it was.
+    """Registers pairs of files with a method, and composes their prealignment with the field.
 
     Args:
-        model: See ``models.prediction.Model``.
-        reader: Reads pairs onto the model's working grid.
-        device: Where the model is.
-        precision: ``bf16`` runs the network's convolutions in bfloat16.
-        refinement: What makes the model's field better, if anything does.
+        method: Model and refinement.
+        reader: Returns the reader of pairs onto a working grid, such as ``Dataset.reader``.
+        allowed_inputs: Returns a pair with the files that a refinement by labels may read; other
+            methods read images and masks alone.
+
+    Attributes:
+        reader: Reads pairs onto the model's grid.
     """
 
     def __init__(
         self,
-        model: nn.Module,
-        reader: PairReader,
-        device: torch.device,
-        precision: str,
-        refinement: PairRefinement | None = None,
+        method: Method,
+        reader: Callable[[WorkingGrid], PairReader],
+        allowed_inputs: Callable[[Pair], Pair] = Pair.images_only,
     ) -> None:
-        self.model = model
-        self.reader = reader
-        self.device = device
-        self.precision = precision
-        self.refinement = refinement
+        self.method = method
+        self.readers = [reader(grid) for grid in method.grids]
+        reads_labels = method.refinement is not None and method.refinement.labels > 0
+        self.allowed_inputs = allowed_inputs if reads_labels else Pair.images_only
+
+    @property
+    def reader(self) -> PairReader:
+        """Reader of pairs onto the model's grid."""
+        return self.readers[0]
+
+    @property
+    def device(self) -> torch.device:
+        """Where the method computes."""
+        return self.method.device
 
     def warm_up(self) -> None:
-        """Do once, with made-up images, what is slower the first time.
+        """Do once, with images of noise, what is slower the first time.
 
         On a CPU that is a network's forward pass; on a GPU, everything.
         """
         if self.device.type != "cpu":
-            readers = [self.reader, *([self.refinement.reader] if self.refinement else [])]
-            self.solve([to_device(noise_batch(reader), self.device) for reader in readers])
-        elif any(True for _ in self.model.parameters()):
+            self.solve([to_device(noise_batch(reader), self.device) for reader in self.readers])
+        elif any(True for _ in self.method.model.parameters()):
             self.predict(noise_batch(self.reader))
 
     def register(self, pair: Pair) -> Field:
         """Return the field of a pair, in voxels of the grid it is on, prealignment included.
 
-        The grid is the working grid, or that of the refinement.
+        The grid is the model's working grid, or that of the refinement.
         """
         return self.solve(self.read(pair))
 
     def read(self, pair: Pair) -> list[Batch]:
-        """Return a pair as the model sees it, and as the refinement does if there is one.
+        """Return a pair as the model needs it, and as the refinement does if there is one.
 
-        Only images and masks are read, and labels that were given for the refinement.
+        Only images and masks are read, and labels that a refinement is allowed to read.
         """
-        opened = LoadedVolumes()
-        pair = pair.images_only() if self.refinement is None else self.refinement.given(pair)
-        batches = [to_device(self.reader.read(pair, opened), self.device)]
-        if self.refinement is not None:
-            reader = self.refinement.reader
+        loaded = LoadedVolumes()
+        pair = self.allowed_inputs(pair)
+        batches = [to_device(self.reader.read(pair, loaded), self.device)]
+        for reader in self.readers[1:]:
             if reader.shape == self.reader.shape:
                 batches.append(batches[0])
             else:
                 matrix = batches[0]["prealign"].cpu()
                 matrix = resize_affine(matrix, self.reader.shape, reader.shape)
-                batches.append(to_device(reader.read(pair, opened, matrix), self.device))
+                batches.append(to_device(reader.read(pair, loaded, matrix), self.device))
         return batches
 
     def solve(self, batches: Sequence[Batch]) -> Field:
-        """Return the field of what ``read`` returned."""
+        """Return the field of what ``read`` returned, prealignment included."""
+        disp = self.method.solve(batches)
         batch = batches[-1]
-        disp = self.predict(batches[0]).disp
-        if self.refinement is not None:
-            disp = self.refinement.refine(batch, disp)
         matrix = resize_affine(batch["prealign"], batch["fixed"].shape[2:], disp.shape[2:])
         return affine_after_field(matrix, disp)
 
     def batch(self, pair: Pair) -> Batch:
-        """Return a pair as the model sees it."""
+        """Return a pair on the model's grid, with all its files."""
         return to_device(self.reader.read(pair), self.device)
 
     def predict(self, batch: Batch) -> Prediction:
         """Return the model's prediction in evaluation mode, without gradients."""
-        was_training = self.model.training
-        self.model.eval()
-        with torch.no_grad(), autocast(self.device, self.precision):
-            prediction: Prediction = self.model(batch)
-        self.model.train(was_training)
-        return prediction
+        return self.method.predict(batch)
 
 
 def noise_batch(reader: PairReader) -> Batch:
-    """Return a pair of noise on the grid of ``reader``: what models and refinements look at."""
+    """Return a pair of noise on the grid of ``reader``, as models and refinements need it."""
     noise = torch.Generator().manual_seed(0)
     fixed, moving = (torch.rand(1, 1, *reader.shape, generator=noise) for _ in range(2))
     ones = torch.ones(1, 1, *reader.shape)

@@ -1,22 +1,72 @@
-"""From configs to methods."""
+"""From a config or a checkpoint to a method, before any data is opened."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from l2reg.checkpoints.trained_model import load_trained_model
+from l2reg.checkpoints.trained_model import TrainedModel, load_trained_model
 from l2reg.config.build import build
 from l2reg.config.presets import load_preset
 from l2reg.config.task_nodes import node_name
-from l2reg.data.dataset import Dataset
 from l2reg.inference.method import Method
-from l2reg.inference.predictor import PairRefinement, Predictor
-from l2reg.models.prediction import grid_of
 from l2reg.optimisation.refinement import Refinement
 from l2reg.problems import InputError, Problem
 from l2reg.runtime import autocast, select_device
+
+OWN_KEYS = ("ckpt", "split", "out", "precision", "save", "device", "overwrite", "format")
+
+
+@dataclass(frozen=True)
+class PreparedMethod:
+    """A method, and what it was prepared from.
+
+    Attributes:
+        method: Ready to run, on its device.
+        config: Nodes of the task, the model and the data: a checkpoint's, or those given.
+        trained: The checkpoint's model, if the method was trained.
+    """
+
+    method: Method
+    config: Mapping[str, Any]
+    trained: TrainedModel | None
+
+
+def prepare_method(config: Mapping[str, Any], overrides: Sequence[str]) -> PreparedMethod:
+    """Build a method, its model from a checkpoint if one is given. No data is opened.
+
+    Args:
+        config: As ``configs/predict.yaml`` composes it, resolved.
+        overrides: Keys that the command line gave. With a checkpoint they alone are taken from
+            ``config``; the rest is as the checkpoint was trained.
+
+    Raises:
+        InputError: For whatever is wrong with options or checkpoint.
+    """
+    device = select_device(config["device"])
+    autocast(device, config["precision"])  # refuses an unknown one
+    trained = None
+    if config["ckpt"] is not None:
+        named = Path(config["ckpt"])
+        task = node_name(config["task"]) if config.get("task") else None
+        trained = load_trained_model(named, _apply_overrides(config, overrides), task)
+        _check_same_task(config, trained.config, named)
+    base = dict(config) if trained is None else trained.config
+    model = _without_training(config) if trained is None else trained.model
+    refinement = _refinement(config, base)
+    method = Method(model.to(device), refinement, device, config["precision"])
+    return PreparedMethod(method, base, trained)
+
+
+def training_free_method(task: str, device: torch.device) -> Method:
+    """Return the method that needs no training: ``model=convex``, refined as for a task.
+
+    Raises:
+        InputError: If there are no settings for the task.
+    """
+    return Method(build(load_preset("model", "convex")), task_refinement(task), device)
 
 
 def task_refinement(task: str) -> Refinement:
@@ -30,35 +80,7 @@ def task_refinement(task: str) -> Refinement:
     return refine
 
 
-OWN_KEYS = ("ckpt", "split", "out", "precision", "save", "device", "overwrite", "format")
-
-
-def prepare_method(config: Mapping[str, Any], overridden: Sequence[str]) -> Method:
-    """Build the model, from its checkpoint if there is one.
-
-    Args:
-        config: As ``configs/predict.yaml`` composes it, resolved.
-        overridden: Keys that the command line gave. With a checkpoint they alone are taken from
-            ``config``; the rest is as the checkpoint was trained.
-
-    Raises:
-        InputError: For whatever is wrong with options or checkpoint.
-    """
-    device = select_device(config["device"])
-    autocast(device, config["precision"])  # refuses an unknown one
-    rebuilt = None
-    if config["ckpt"] is not None:
-        named = Path(config["ckpt"])
-        task = node_name(config["task"]) if config.get("task") else None
-        rebuilt = load_trained_model(named, _laid_over(config, overridden), task)
-        _check_same_task(config, rebuilt.config, named)
-    base = dict(config) if rebuilt is None else rebuilt.config
-    model = _without_training(config) if rebuilt is None else rebuilt.model
-    refine = _refine(config, base)
-    return Method(base, model.to(device), refine, device, config["precision"], rebuilt)
-
-
-def _refine(config: Mapping[str, Any], base: Mapping[str, Any]) -> Refinement | None:
+def _refinement(config: Mapping[str, Any], base: Mapping[str, Any]) -> Refinement | None:
     if not config.get("refine"):
         return None
     if config.get("task") is None:
@@ -71,14 +93,14 @@ def _refine(config: Mapping[str, Any], base: Mapping[str, Any]) -> Refinement | 
                 remedy=f"add task={node_name(base['task'])}",
             )
         )
-    refine: Refinement = build(config["refine"])
-    return refine
+    refinement: Refinement = build(config["refine"])
+    return refinement
 
 
-def _laid_over(config: Mapping[str, Any], overridden: Sequence[str]) -> dict[str, Any]:
+def _apply_overrides(config: Mapping[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
     """Return the values of the data and task keys given, by dotted key; refuse what cannot act."""
     values = {}
-    for key in overridden:
+    for key in overrides:
         if key.startswith(("data.", "task.")):
             node: Any = config
             for part in key.split("."):
@@ -139,11 +161,3 @@ def _without_training(config: Mapping[str, Any]) -> torch.nn.Module:
             )
         )
     return model
-
-
-def training_free_predictor(data: Dataset, device: torch.device) -> Predictor:
-    """Return the predictor that needs no training: ``model=convex``, refined as for the task."""
-    model = build(load_preset("model", "convex"))
-    refine = task_refinement(data.task.name)
-    refinement = PairRefinement(refine, data.reader(refine.grid))
-    return Predictor(model, data.reader(grid_of(model)), device, "float32", refinement)

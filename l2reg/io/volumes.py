@@ -35,6 +35,37 @@ class VolumeHeader:
     spacing_mm: Spacing
 
 
+@dataclass(frozen=True)
+class Volume:
+    """A scan and where it lies.
+
+    Attributes:
+        array: Intensities, the header's factor and offset applied.
+        affine: Voxels to RAS millimetres.
+    """
+
+    array: Float32[np.ndarray, "i j k"]
+    affine: Float[np.ndarray, "4 4"]
+
+    @property
+    def spacing_mm(self) -> Spacing:
+        """Voxel size along i, j, k: the lengths of the affine's columns."""
+        i, j, k = np.linalg.norm(self.affine[:3, :3], axis=0).tolist()
+        return (i, j, k)
+
+
+def read_volume(path: Path) -> Volume:
+    """Read a volume of real numbers and its affine; the file is opened once.
+
+    Raises:
+        InputError: If the file is missing or unreadable, is not three-dimensional, has voxels that
+            are not finite real numbers, or an affine that cannot be inverted.
+    """
+    image = _open(path)
+    affine = _affine(image, path)
+    return Volume(_finite(_array(image, path), path), affine)
+
+
 def read_header(path: Path) -> VolumeHeader:
     """Return the grid of a volume; reads the header alone.
 
@@ -51,7 +82,11 @@ def read_affine(path: Path) -> Float[np.ndarray, "4 4"]:
     Raises:
         InputError: If the file is missing or unreadable, or the map cannot be inverted.
     """
-    affine: np.ndarray = np.asarray(_open(path).affine, dtype=np.float64)
+    return _affine(_open(path), path)
+
+
+def _affine(image: SpatialImage, path: Path) -> Float[np.ndarray, "4 4"]:
+    affine: np.ndarray = np.asarray(image.affine, dtype=np.float64)
     sizes = np.linalg.norm(affine[:3, :3], axis=0)
     # The volume of a voxel of these side lengths, relative to that of a box: 0 where axes coincide
     if not np.isfinite(affine).all() or abs(np.linalg.det(affine[:3, :3])) <= 1e-6 * sizes.prod():
@@ -74,7 +109,11 @@ def read_image(path: Path) -> Float32[np.ndarray, "i j k"]:
     Raises:
         InputError: Also if a voxel is not finite.
     """
-    image = np.asarray(_voxels(path), dtype=np.float32)
+    return _finite(_array(_open(path), path), path)
+
+
+def _finite(voxels: np.ndarray, path: Path) -> Float32[np.ndarray, "i j k"]:
+    image = np.asarray(voxels, dtype=np.float32)
     if not np.isfinite(image).all():
         bad = ~np.isfinite(image)
         first = tuple(int(index) for index in np.argwhere(bad)[0])
@@ -96,7 +135,7 @@ def read_labels(path: Path) -> Shaped[np.ndarray, "i j k"]:
     Raises:
         InputError: Also if a value is not an integer.
     """
-    values = _voxels(path)
+    values = _array(_open(path), path)
     odd = values[values != np.floor(values)]  # NaN is one of them
     if odd.size:
         raise InputError(
@@ -213,8 +252,8 @@ def _shape(image: SpatialImage) -> tuple[int, ...]:
     return shape
 
 
-def _voxels(path: Path) -> np.ndarray:
-    image = _open(path)
+def _array(image: SpatialImage, path: Path) -> np.ndarray:
+    """Return the voxels as they are scaled by the header, trailing axes of length one left out."""
     grid = _header(image, path)
     stored = image.get_data_dtype()
     if stored.kind not in "biuf":

@@ -28,7 +28,12 @@ MANIFEST = "phantom.json"
 
 
 def phantom_task(
-    flavour: str, size: str, seed: int, pairs: int, root: str | Path | None = None
+    flavour: str,
+    size: str,
+    seed: int,
+    pairs: int,
+    root: str | Path | None = None,
+    name: str = "phantom",
 ) -> Task:
     """Return the task of a phantom data set, which is made now if it is not on disk yet.
 
@@ -37,6 +42,7 @@ def phantom_task(
         size: ``full`` has the challenge's grid, ``small`` a coarser one of the same extent in mm.
         seed: Another seed is other patients.
         pairs: Number of pairs; a quarter of them, at least one, is for validation.
+        name: Name of the task.
         root: Where to keep it; else ``data/phantom/<flavour>_<size>_<seed>``.
 
     Raises:
@@ -49,7 +55,7 @@ def phantom_task(
         make_phantom(flavour, folder, n_pairs=pairs, size=size, seed=seed)
     else:
         _check_is(folder, _manifest(flavour, size, seed, pairs))
-    return replace(task, name="phantom", root=folder)
+    return replace(task, name=name, root=folder)
 
 
 def make_phantom(flavour: str, out: Path, *, n_pairs: int, size: str, seed: int) -> None:

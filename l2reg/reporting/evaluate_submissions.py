@@ -84,10 +84,7 @@ def evaluate_submissions(paths: Mapping[str, Path], how: Evaluation) -> list[Pat
     raise_if_any(check_truth(pairs, task))
     if how.report:
         raise_if_any(check_pairs(pairs, task, how.data.volumes))
-    opened = {
-        name: open_submission(path, task.folder, full_resolution=how.rules.full_resolution)
-        for name, path in paths.items()
-    }
+    opened = {name: open_submission(path, task.folder, how.rules) for name, path in paths.items()}
     scored = score_submissions(
         opened,
         pairs,

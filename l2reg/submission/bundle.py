@@ -11,6 +11,7 @@ from l2reg.data.pairs import Pair
 from l2reg.io.files import atomic_write
 from l2reg.problems import InputError, Problem
 from l2reg.submission.fields import file_name
+from l2reg.submission.rules import Rules
 
 TOP = "submission"
 TIMINGS = "timings.csv"
@@ -138,23 +139,24 @@ def write_timings(folder: Path, seconds: Mapping[str, float]) -> None:
         writer.writerows((pair, f"{value:.4f}") for pair, value in seconds.items())
 
 
-def open_submission(path: Path, task_folder: str, *, full_resolution: bool = False) -> Submission:
+def open_submission(path: Path, task_folder: str, rules: Rules) -> Submission:
     """Open a zip, or a folder that holds the fields somewhere.
 
     Args:
         path: The zip or folder.
         task_folder: Where fields of half resolution lie: ``task_02``; or ``path`` is that folder.
-        full_resolution: Whether it follows the current rules: ``disp_FFFF_MMMM.nii.gz`` or the
+        rules: 2021; or current: ``disp_FFFF_MMMM.nii.gz`` or the
             long ``disp_FFFF_ffff_MMMM_mmmm.nii.gz`` in any folder; ``.npz`` wins over both.
 
     Raises:
         InputError: If there is no such file, it is no zip, or it holds no field.
     """
-    ending = "disp_FFFF_MMMM.nii.gz" if full_resolution else f"{task_folder}/disp_FFFF_MMMM.npz"
+    full = rules.full_resolution
+    ending = "disp_FFFF_MMMM.nii.gz" if full else f"{task_folder}/disp_FFFF_MMMM.npz"
     names = _names_in(path, f"a zip or folder with {ending} inside")
-    members = _fields(path.name, names, None if full_resolution else task_folder)
+    members = _fields(path.name, names, None if full else task_folder)
     if not members:
-        raise InputError(_no_field(path, ending if full_resolution else task_folder, names))
+        raise InputError(_no_field(path, ending if full else task_folder, names))
     return Submission(path, members)
 
 

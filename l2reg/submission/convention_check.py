@@ -18,6 +18,7 @@ from l2reg.shapes import Field
 from l2reg.submission.bundle import Submission, open_submission
 from l2reg.submission.fields import read_field, read_full_field
 from l2reg.submission.half_resolution import half_shape
+from l2reg.submission.rules import Rules
 
 AS_IT_IS = "as it is"
 
@@ -109,7 +110,7 @@ def likelier_convention(found: Sequence[Mapping[str, float]]) -> str | None:
 
 
 def convention_warnings(
-    path: Path, pairs: Sequence[Pair], reader: PairReader, *, full_resolution: bool = False
+    path: Path, pairs: Sequence[Pair], reader: PairReader, rules: Rules
 ) -> list[Problem]:
     """Return a warning if another reading of a submission's fields matches the images better.
 
@@ -117,14 +118,14 @@ def convention_warnings(
         path: A submission without format faults.
         pairs: What it registers; a few of them are looked at.
         reader: Reads onto the half grid.
-        full_resolution: Whether it follows the current rules.
+        rules: Of 2021, or current.
     """
     task = reader.task
-    submission = open_submission(path, task.folder, full_resolution=full_resolution)
+    submission = open_submission(path, task.folder, rules)
     chosen = pairs[:: max(1, -(-len(pairs) // _PAIRS))]
     found = []
     for pair in chosen:
-        disp = _half_field(submission, pair, task, full_resolution)
+        disp = _half_field(submission, pair, task, rules)
         batch = reader.read(pair.images_only())
         if float(disp.abs().max()) > 0:
             found.append(mismatches(disp, batch, task))
@@ -146,9 +147,9 @@ def convention_warnings(
     ]
 
 
-def _half_field(submission: Submission, pair: Pair, task: Task, full_resolution: bool) -> Field:
+def _half_field(submission: Submission, pair: Pair, task: Task, rules: Rules) -> Field:
     content, where = submission.content(pair), str(submission.member(pair))
-    if full_resolution:
+    if rules.full_resolution:
         full = torch.from_numpy(read_full_field(content, where, task.grid)).float()[None]
         return resample(full, half_shape(task.grid))
     return torch.from_numpy(read_field(content, where, task.grid)).float()[None]

@@ -16,6 +16,7 @@ from l2reg.problems import InputError, Problem
 from l2reg.submission.bundle import TASK_FOLDERS
 from l2reg.submission.fields import check_finite, nifti_array, only_array
 from l2reg.submission.half_resolution import half_shape
+from l2reg.submission.rules import Rules
 
 _BUNDLE = "l2reg bundle FOLDER --out submission.zip writes the whole tree"
 _FORMS = {
@@ -37,20 +38,18 @@ class CheckResult:
     warnings: list[Problem] = field(default_factory=list)
 
 
-def check_submission(
-    path: Path, task: Task, names: Sequence[str], *, full_resolution: bool = False
-) -> CheckResult:
+def check_submission(path: Path, task: Task, names: Sequence[str], rules: Rules) -> CheckResult:
     """Open a zip as the organisers do, and check every rule.
 
     Args:
         path: Of one task, or of all three.
         task: Whose fields are checked.
         names: Ids of the pairs that are evaluated, such as ``0438_0439``.
-        full_resolution: Whether it follows the current rules.
+        rules: Of 2021, or current.
     """
     try:
         with zipfile.ZipFile(path) as archive:
-            return _Check(path, archive, task, full_resolution).run(names)
+            return _Check(path, archive, task, rules).run(names)
     except (OSError, zipfile.BadZipFile) as error:
         found = "a folder" if path.is_dir() else str(error) or "no zip"
         fault = Problem(
@@ -59,15 +58,15 @@ def check_submission(
         return CheckResult([fault])
 
 
-def official_names(task: Task, split: str, *, full_resolution: bool = False) -> list[str]:
+def official_names(task: Task, split: str, rules: Rules) -> list[str]:
     """Return the ids of the pairs that the organisers evaluate, as their task file lists them.
 
     Args:
         task: With the layouts of its releases; the current rules number pairs as ``current`` does.
         split: ``val`` or ``test``.
-        full_resolution: Whether the current rules are meant.
+        rules: Of 2021, or current.
     """
-    layout = task.layouts["current" if full_resolution else "2021"]
+    layout = task.layouts[rules.name]
     pairs = layout.val if split == "val" else layout.test
     return [f"{fixed:04}_{moving:04}" for fixed, moving in pairs]
 
@@ -75,13 +74,11 @@ def official_names(task: Task, split: str, *, full_resolution: bool = False) -> 
 class _Check:
     """The check of one zip; each method adds what it finds."""
 
-    def __init__(
-        self, path: Path, archive: zipfile.ZipFile, task: Task, full_resolution: bool
-    ) -> None:
+    def __init__(self, path: Path, archive: zipfile.ZipFile, task: Task, rules: Rules) -> None:
         self.path = path
         self.archive = archive
         self.task = task
-        self.full_resolution = full_resolution
+        self.full_resolution = rules.full_resolution
         self.checked = CheckResult()
 
     def run(self, names: Sequence[str]) -> CheckResult:

@@ -11,6 +11,7 @@ from tqdm import tqdm
 from l2reg.checkpoints import storage
 from l2reg.checkpoints.provenance import Provenance
 from l2reg.config.build import build
+from l2reg.inference.method import Method
 from l2reg.inference.predictor import Predictor
 from l2reg.io.files import content_digest
 from l2reg.models.prediction import grid_of
@@ -146,8 +147,8 @@ def _validation(
 ) -> Validation | MixedValidation:
     validations = {}
     for name, part in parts.items():
-        reader = part.data.reader(grid_of(trainer.model))
-        predictor = Predictor(trainer.model, reader, device, trainer.settings.precision)
+        method = Method(trainer.model, None, device, trainer.settings.precision)
+        predictor = Predictor(method, part.data.reader)
         validations[name] = Validation(predictor, part.val, part.objective)
     return MixedValidation(validations) if len(parts) > 1 else next(iter(validations.values()))
 

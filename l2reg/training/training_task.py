@@ -96,7 +96,7 @@ def _gives_no_labels(data: Dataset) -> Problem:
         what="has labels for no training scan that lacks them",
         expected=f"label maps under the names that the scans have below {data.release.folder}",
         found="none",
-        remedy=f"l2reg segment-by-propagation writes them; leave it out for task {data.task.name} "
+        remedy=f"l2reg propagate-labels writes them; leave it out for task {data.task.name} "
         "if all its scans have labels",
     )
 

@@ -76,7 +76,7 @@ def test_a_copy_of_a_scored_scan_gets_none_either(
 
 
 def test_a_folder_that_is_not_there_and_a_weight_out_of_range_are_refused() -> None:
-    with pytest.raises(InputError, match=r"(?s)root=nowhere.*segment-by-propagation"):
+    with pytest.raises(InputError, match=r"(?s)root=nowhere.*propagate-labels"):
         PseudoLabels(root="nowhere", weight=0.5)
     for weight in (0.0, 1.5):
         with pytest.raises(ValueError, match="above 0 and at most 1"):

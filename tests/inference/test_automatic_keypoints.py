@@ -9,7 +9,8 @@ import torch
 from l2reg.data.dataset import Dataset
 from l2reg.geometry.warp import sample_at_points
 from l2reg.inference.automatic_keypoints import write_keypoints
-from l2reg.inference.prepare import training_free_predictor
+from l2reg.inference.predictor import Predictor
+from l2reg.inference.prepare import training_free_method
 from l2reg.phantom.make import phantom_task
 from l2reg.problems import InputError
 
@@ -33,8 +34,11 @@ def data(phantoms: dict[str, Path], tmp_path: Path, open_data: OpenData) -> Data
 def test_pairs_without_keypoints_get_some_that_lie_where_the_true_field_leads(
     data: Dataset, open_data: OpenData
 ) -> None:
-    n_without = sum(pair.keypoints is None for pair in data.training_set.listed)
-    written = write_keypoints(data, training_free_predictor(data, CPU))
+    method = training_free_method(data.task.name, CPU)
+    written = write_keypoints(data, Predictor(method, data.reader))
+    written = write_keypoints(
+        data, Predictor(training_free_method(data.task.name, CPU), data.reader)
+    )
     assert len(written) == n_without > 0
     again = open_data(data.task)
     assert all(pair.keypoints is not None for pair in again.training_set.listed)
@@ -53,4 +57,4 @@ def test_where_nothing_is_missing_it_says_so(
 ) -> None:
     data = open_data(phantom_task("lung", "small", 0, 3, root=phantoms["lung"]))
     with pytest.raises(InputError, match="no pair to find keypoints for"):
-        write_keypoints(data, training_free_predictor(data, CPU))
+        write_keypoints(data, Predictor(training_free_method(data.task.name, CPU), data.reader))

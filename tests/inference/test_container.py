@@ -45,10 +45,10 @@ def test_the_fields_are_those_of_predict(
     assert "task_01: this image has no model for it; skipped" in said
 
     data = open_data(phantom_task("lung", "small", 0, 3, root=lungs))
-    method = load_method(methods / "task_02.yaml")
+    prepared = load_method(methods / "task_02.yaml")
     pairs = data.listed("val")
     Path("predicted").mkdir()
-    result = predict_split(method.predictor(data.reader), pairs, Path("predicted"), [],
+    result = predict_split(Predictor(prepared.method, data.reader), pairs, Path("predicted"), [],
                            RULES["2021"])  # fmt: skip
     with zipfile.ZipFile(result.zip_path) as archive:
         for pair in pairs:

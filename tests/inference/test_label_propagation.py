@@ -9,8 +9,9 @@ import torch
 from l2reg.data.dataset import Dataset
 from l2reg.data.pairs import Scan
 from l2reg.inference.label_propagation import atlases_for, propagate_labels, vote
+from l2reg.inference.method import Method
 from l2reg.inference.predictor import Predictor
-from l2reg.inference.prepare import training_free_predictor
+from l2reg.inference.prepare import training_free_method
 from l2reg.io.volumes import read_affine, read_labels
 from l2reg.models.zero import Zero
 from l2reg.phantom.make import phantom_task
@@ -27,7 +28,7 @@ def data(half_labelled_brains: Path, open_data: OpenData) -> Dataset:
 
 
 def still(data: Dataset) -> Predictor:
-    return Predictor(Zero("half"), data.reader("half"), CPU, "float32")
+    return Predictor(Method(Zero("half")), data.reader)
 
 
 def labels(value: int) -> torch.Tensor:
@@ -117,4 +118,7 @@ def test_the_search_without_training_labels_better_than_no_registration(
         return float((found == truth)[truth > 0].mean())
 
     without = agreement(still(data), "without")
-    assert agreement(training_free_predictor(data, CPU), "with") > without + 0.1
+    assert (
+        agreement(Predictor(training_free_method(data.task.name, CPU), data.reader), "with")
+        > without + 0.1
+    )

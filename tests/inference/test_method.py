@@ -1,51 +1,37 @@
-from collections.abc import Callable
-from pathlib import Path
-from typing import Any
-
-import pytest
 import torch
-from hydra import compose, initialize_config_dir
-from omegaconf import OmegaConf
 
-from l2reg.config.presets import config_dir
-from l2reg.config.task_nodes import node_name
-from l2reg.data.dataset import Dataset
+from l2reg.batch import Batch
 from l2reg.inference.method import Method
-from l2reg.inference.prepare import prepare_method
-from l2reg.optimisation.convex import Convex
-from l2reg.optimisation.refinement import Refinement
-from l2reg.phantom.make import phantom_task
-from l2reg.problems import InputError
+from l2reg.inference.prepare import task_refinement
+from l2reg.models.zero import Zero
+from l2reg.shapes import Shape3
 
 
-def prepared(*overrides: str) -> Method:
-    with initialize_config_dir(str(config_dir()), version_base="1.3"):
-        composed = compose("predict", overrides=[*overrides, "device=cpu", "run_dir=unused"])
-    config: Any = OmegaConf.to_container(composed, resolve=True)
-    return prepare_method(config, [override.split("=", 1)[0] for override in overrides])
+def pair(shape: Shape3, rng: torch.Generator) -> Batch:
+    ones = torch.ones(1, 1, *shape)
+    return {
+        "fixed": torch.rand(1, 1, *shape, generator=rng),
+        "moving": torch.rand(1, 1, *shape, generator=rng),
+        "fixed_mask": ones,
+        "moving_mask": ones,
+        "spacing_mm": torch.tensor([[1.0, 1.5, 2.0]]),
+        "prealign": torch.eye(4)[None, :3] + 1.0,
+    }
 
 
-def test_no_data_are_needed_to_prepare() -> None:
-    method = prepared("model=convex", "task=lung", "data.root=nowhere")
-    assert isinstance(method.model, Convex)
-    assert isinstance(method.refine, Refinement)
-    assert method.rebuilt is None
-    assert node_name(method.config["task"]) == "lung"
-    assert prepared("model=convex", "task=lung", "refine=none").refine is None
+def test_the_field_is_the_models_and_the_initial_map_is_left_out(rng: torch.Generator) -> None:
+    method = Method(Zero("half"))
+    assert method.grids == ["half"]
+    disp = method.solve([pair((8, 9, 10), rng)])
+    assert torch.equal(disp, torch.zeros(1, 3, 8, 9, 10))
 
 
-def test_the_predictor_reads_onto_the_grids_of_model_and_refinement(
-    phantoms: dict[str, Path], open_data: Callable[..., Dataset]
+def test_a_refinement_gets_the_field_of_the_model_on_a_grid_of_its_own(
+    rng: torch.Generator,
 ) -> None:
-    data = open_data(phantom_task("lung", "small", 0, 3, root=phantoms["lung"]))
-    predictor = prepared("model=convex", "task=lung").predictor(data.reader)
-    batches = predictor.read(data.listed("val")[0])
-    assert [tuple(batch["fixed"].shape[2:]) for batch in batches] == [(36, 32, 40), (72, 64, 80)]
-    assert predictor.device == torch.device("cpu")
-
-
-def test_what_cannot_be_prepared_is_told() -> None:
-    with pytest.raises(InputError, match="is missing"):
-        prepared("ckpt=nowhere", "task=lung", "refine=gauss_newton")
-    with pytest.raises(InputError, match="does not know what to predict with"):
-        prepared("task=lung")
+    refinement = task_refinement("lung")
+    method = Method(Zero("half"), refinement)
+    assert method.grids == ["half", "full"]
+    coarse, fine = pair((10, 11, 12), rng), pair((20, 21, 22), rng)
+    disp = method.solve([coarse, fine])
+    assert torch.equal(disp, refinement(fine, torch.zeros(1, 3, 10, 11, 12)))

@@ -14,16 +14,16 @@ from l2reg.features.local_contrast import LocalContrast
 from l2reg.features.mind import Mind
 from l2reg.geometry.affine import affine_field
 from l2reg.geometry.resize import resize_field
-from l2reg.inference.predictor import PairRefinement, Predictor, noise_batch
+from l2reg.inference.method import Method
+from l2reg.inference.predictor import Predictor, noise_batch
 from l2reg.inference.prepare import task_refinement
 from l2reg.models.prediction import Prediction
 from l2reg.models.unet import UNet
 from l2reg.models.zero import Zero
 from l2reg.optimisation.convex import Convex
+from l2reg.optimisation.refinement import Refinement
 from l2reg.phantom.make import phantom_task
 from l2reg.submission.rules import RULES
-
-CPU = torch.device("cpu")
 
 
 def network() -> UNet:
@@ -40,11 +40,11 @@ def lung(phantoms: dict[str, Path], open_data: Callable[..., Dataset]) -> Datase
 
 def test_a_pair_gives_the_same_field_whatever_was_predicted_before(lung: Dataset) -> None:
     a, b = lung.training_set.listed
-    predictor = Predictor(network(), lung.reader("half"), CPU, "float32")
+    predictor = Predictor(Method(network()), lung.reader)
     predictor.warm_up()
     predictor.register(a)
     after = predictor.register(b)
-    fresh = Predictor(network(), lung.reader("half"), CPU, "float32").register(b)
+    fresh = Predictor(Method(network()), lung.reader).register(b)
     assert torch.equal(after, fresh)
 
 
@@ -54,7 +54,7 @@ def test_predicting_leaves_the_model_and_the_random_stream_as_they_were(lung: Da
     model.train()
     before = {name: value.clone() for name, value in model.state_dict().items()}
     stream = torch.get_rng_state()
-    field = Predictor(model, lung.reader("half"), CPU, "float32").register(lung.listed("val")[0])
+    field = Predictor(Method(model), lung.reader).register(lung.listed("val")[0])
     assert model.training
     assert not field.requires_grad
     assert torch.equal(torch.get_rng_state(), stream)
@@ -67,7 +67,7 @@ def test_the_prealignment_is_part_of_the_field(
     task = phantom_task("abdomen", "small", 0, 3, root=phantoms["abdomen"])
     data = open_data(task, prealign="mask_centre")
     pair = data.listed("val")[0]
-    predictor = Predictor(Zero("half"), data.reader("half"), CPU, "float32")
+    predictor = Predictor(Method(Zero("half")), data.reader)
     matrix = predictor.batch(pair)["prealign"]
     assert matrix[0, :, 3].abs().max() > 1
     torch.testing.assert_close(predictor.register(pair), affine_field(matrix, (36, 30, 38)))
@@ -76,20 +76,19 @@ def test_the_prealignment_is_part_of_the_field(
 def test_bf16_stays_close(lung: Dataset) -> None:
     pair = lung.listed("val")[0]
     exact, rough = (
-        Predictor(network(), lung.reader("half"), CPU, precision).register(pair)
+        Predictor(Method(network(), precision=precision), lung.reader).register(pair)
         for precision in ("float32", "bf16")
     )
     assert rough.dtype == torch.float32
     assert (exact - rough).abs().max() < 0.05 * exact.abs().max()
 
 
-def refinement(data: Dataset, grid: str, n_steps: int = 3, **changes: Any) -> PairRefinement:
+def refinement(grid: str, n_steps: int = 3, **changes: Any) -> Refinement:
     levels = [[4, 1, n_steps], [2, 1, n_steps], [1, 2, n_steps]]
-    refine = replace(
+    return replace(
         task_refinement("lung"), grid=grid, features=LocalContrast(1), levels=levels, elastic=0.03,
         viscous=0.1, **changes,
     )  # fmt: skip
-    return PairRefinement(refine, data.reader(grid))
 
 
 @pytest.mark.parametrize("grid", ["half", "full"])
@@ -104,20 +103,19 @@ def test_refining_brings_landmarks_closer_whatever_the_model(
         full = resize_field(predictor.register(pair), task.grid)[0].numpy()
         return score_field(pair.name, full, truth, task, thorough=False).values()["tre_mm"]
 
-    reader = lung.reader("half")
-    refined = Predictor(model, reader, CPU, "float32", refinement(lung, grid))
-    assert error(refined) < 0.6 * error(Predictor(model, reader, CPU, "float32"))
+    refined = Predictor(Method(model, refinement(grid)), lung.reader)
+    assert error(refined) < 0.6 * error(Predictor(Method(model), lung.reader))
 
 
 def test_refining_one_pair_leaves_no_trace_for_the_next(lung: Dataset) -> None:
     a, b = lung.training_set.listed
     model = network()
     before = {name: value.clone() for name, value in model.state_dict().items()}
-    predictor = Predictor(model, lung.reader("half"), CPU, "float32", refinement(lung, "half", 2))
+    predictor = Predictor(Method(model, refinement("half", 2)), lung.reader)
     predictor.register(a)
     after = predictor.register(b)
     assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
-    fresh = Predictor(model, lung.reader("half"), CPU, "float32", refinement(lung, "half", 2))
+    fresh = Predictor(Method(model, refinement("half", 2)), lung.reader)
     assert torch.equal(after, fresh.register(b))
 
 
@@ -128,11 +126,8 @@ def test_the_prealignment_is_part_of_a_refined_field_too(
     data = open_data(task, prealign="mask_centre")
     pair = data.listed("val")[0]
     stiff = replace(task_refinement("phantom"), levels=[[2, 4, 1]], elastic=1e6, viscous=1e6)
-    reader = data.reader("full")
-    predictor = Predictor(
-        Zero("half"), data.reader("half"), CPU, "float32", PairRefinement(stiff, reader)
-    )
-    matrix = reader.read(pair)["prealign"]
+    predictor = Predictor(Method(Zero("half"), stiff), data.reader)
+    matrix = data.reader("full").read(pair)["prealign"]
     field = resize_field(predictor.register(pair), task.grid)
     assert (field - affine_field(matrix, task.grid)).abs().mean() < 0.5
 
@@ -145,17 +140,17 @@ def test_only_networks_are_warmed_up(lung: Dataset) -> None:
             calls.append(batch)
             return super().forward(batch)
 
-    Predictor(Counting("half"), lung.reader("half"), CPU, "float32").warm_up()
+    Predictor(Method(Counting("half")), lung.reader).warm_up()
     assert not calls
     weighted = Counting("half")
     weighted.scale = nn.Parameter(torch.ones(1))
-    Predictor(weighted, lung.reader("half"), CPU, "float32").warm_up()
+    Predictor(Method(weighted), lung.reader).warm_up()
     assert len(calls) == 1
 
 
 def test_a_made_up_pair_goes_the_whole_way(lung: Dataset) -> None:
     convex = Convex("half", Mind(1, 2), 3, 2, 1, True)
-    predictor = Predictor(convex, lung.reader("half"), CPU, "float32", refinement(lung, "full", 1))
+    predictor = Predictor(Method(convex, refinement("full", 1)), lung.reader)
     pairs = [noise_batch(lung.reader(grid)) for grid in ("half", "full")]
     assert torch.isfinite(predictor.solve(pairs)).all()
 
@@ -163,6 +158,6 @@ def test_a_made_up_pair_goes_the_whole_way(lung: Dataset) -> None:
 def test_neither_labels_nor_points_reach_a_model(lung: Dataset) -> None:
     pair = lung.training_set.listed[0]
     assert pair.keypoints is not None
-    (batch,) = Predictor(Zero("half"), lung.reader("half"), CPU, "float32").read(pair)
+    (batch,) = Predictor(Method(Zero("half")), lung.reader).read(pair)
     assert batch["fixed_points"].shape == (1, 0, 3)
     assert not batch["fixed_labels"].any()

@@ -1,7 +1,67 @@
-import pytest
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
-from l2reg.inference.prepare import task_refinement
+import pytest
+import torch
+from hydra import compose, initialize_config_dir
+from omegaconf import OmegaConf
+
+from l2reg.config.presets import config_dir
+from l2reg.config.task_nodes import node_name
+from l2reg.data.dataset import Dataset
+from l2reg.inference.predictor import Predictor
+from l2reg.inference.prepare import (
+    PreparedMethod,
+    prepare_method,
+    task_refinement,
+    training_free_method,
+)
+from l2reg.optimisation.convex import Convex
+from l2reg.optimisation.refinement import Refinement
+from l2reg.phantom.make import phantom_task
 from l2reg.problems import InputError
+
+
+def prepared(*overrides: str) -> PreparedMethod:
+    with initialize_config_dir(str(config_dir()), version_base="1.3"):
+        composed = compose("predict", overrides=[*overrides, "device=cpu", "run_dir=unused"])
+    config: Any = OmegaConf.to_container(composed, resolve=True)
+    return prepare_method(config, [override.split("=", 1)[0] for override in overrides])
+
+
+def test_no_data_are_needed_to_prepare() -> None:
+    ready = prepared("model=convex", "task=lung", "data.root=nowhere")
+    assert isinstance(ready.method.model, Convex)
+    assert isinstance(ready.method.refinement, Refinement)
+    assert ready.trained is None
+    assert node_name(ready.config["task"]) == "lung"
+    assert prepared("model=convex", "task=lung", "refine=none").method.refinement is None
+
+
+def test_the_training_free_method_of_a_task_is_what_predict_py_runs() -> None:
+    ready = prepared("model=convex", "task=lung").method
+    method = training_free_method("lung", torch.device("cpu"))
+    assert method.refinement == ready.refinement
+    assert vars(method.model)["stride"] == vars(ready.model)["stride"]
+    assert method.grids == ready.grids == ["half", "full"]
+
+
+def test_the_predictor_reads_onto_the_grids_of_model_and_refinement(
+    phantoms: dict[str, Path], open_data: Callable[..., Dataset]
+) -> None:
+    data = open_data(phantom_task("lung", "small", 0, 3, root=phantoms["lung"]))
+    predictor = Predictor(prepared("model=convex", "task=lung").method, data.reader)
+    batches = predictor.read(data.listed("val")[0])
+    assert [tuple(batch["fixed"].shape[2:]) for batch in batches] == [(36, 32, 40), (72, 64, 80)]
+    assert predictor.device == torch.device("cpu")
+
+
+def test_what_cannot_be_prepared_is_told() -> None:
+    with pytest.raises(InputError, match="is missing"):
+        prepared("ckpt=nowhere", "task=lung", "refine=gauss_newton")
+    with pytest.raises(InputError, match="does not know what to predict with"):
+        prepared("task=lung")
 
 
 def test_every_task_has_a_refinement_of_its_own() -> None:

@@ -104,10 +104,10 @@ def test_a_full_disk_ends_it_and_is_said_as_such(
     service = PairServer(Path("out"), RULES["2021"])
     Path("out/task_02").mkdir()
     Path("out/task_02/.part_disp_0001_0001.npz").symlink_to("/dev/full")
-    method = load_method(methods / "task_02.yaml")
+    prepared = load_method(methods / "task_02.yaml")
     data = open_data(phantom_task("lung", "small", 0, 3, root=lungs))
     with pytest.raises(InputError, match="the disk is full"):
-        service.serve(method.predictor(data.reader), data.release, [(1, 1)])
+        service.serve(Predictor(prepared.method, data.reader), data.release, [(1, 1)])
     assert list(Path("out/task_02").iterdir()) == []
 
 

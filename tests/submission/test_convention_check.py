@@ -21,6 +21,7 @@ from l2reg.submission.fields import (
     write_field,
     write_full_field,
 )
+from l2reg.submission.rules import RULES
 
 FLAVOURS = ("lung", "abdomen", "oasis")
 READINGS = ("half values", "double values", "millimetres", "axes reversed", "first axes swapped",
@@ -68,7 +69,10 @@ def found(data: Dataset, field: np.ndarray) -> list[str]:
     write_field(Path("s") / folder, pair.name, field)
     write_bundle(Path("s"), folder, Path("s.zip"))
     return [
-        problem.what for problem in convention_warnings(Path("s.zip"), [pair], data.reader("half"))
+        problem.what
+        for problem in convention_warnings(
+            Path("s.zip"), [pair], data.reader("half"), RULES["2021"]
+        )
     ]
 
 
@@ -103,9 +107,7 @@ def test_full_fields_are_recognised_too(data: Callable[[str], Dataset]) -> None:
     pair, task = opened.listed("val")[0], opened.release.task
     write_full_field(Path("s"), full_file_name(pair, task), -true_field(opened)[0].numpy())
     write_full_bundle(Path("s"), Path("s.zip"))
-    (problem,) = convention_warnings(
-        Path("s.zip"), [pair], opened.reader("half"), full_resolution=True
-    )
+    (problem,) = convention_warnings(Path("s.zip"), [pair], opened.reader("half"), RULES["current"])
     assert "wrong sign" in problem.what
     assert "submit its inverse" in problem.remedy
 

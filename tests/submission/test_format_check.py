@@ -11,6 +11,7 @@ import pytest
 from l2reg.data.task import Task
 from l2reg.problems import Problem
 from l2reg.submission.format_check import CheckResult, check_submission, official_names
+from l2reg.submission.rules import RULES
 
 HALF = (6, 5, 7)
 GRID = (12, 10, 14)
@@ -46,7 +47,9 @@ def tree(**changes: bytes | None) -> dict[str, bytes]:
 @pytest.fixture
 def check(tmp_path: Path, tiny_task: Callable[..., Task]) -> Callable[..., CheckResult]:
     def checked(members: dict[str, bytes], names: list[str] = NAMES) -> CheckResult:
-        return check_submission(zipped(tmp_path / "s.zip", members), tiny_task("lung"), names)
+        return check_submission(
+            zipped(tmp_path / "s.zip", members), tiny_task("lung"), names, RULES["2021"]
+        )
 
     return checked
 
@@ -163,7 +166,10 @@ def test_what_is_no_zip_is_a_fault(
         path.mkdir()
     elif isinstance(content, bytes):
         path.write_bytes(content)
-    assert "cannot be opened" in only(check_submission(path, tiny_task("lung"), NAMES).faults).what
+    assert (
+        "cannot be opened"
+        in only(check_submission(path, tiny_task("lung"), NAMES, RULES["2021"]).faults).what
+    )
 
 
 def test_a_member_named_twice_or_damaged_is_a_fault(
@@ -172,12 +178,18 @@ def test_a_member_named_twice_or_damaged_is_a_fault(
     path = zipped(tmp_path / "s.zip", tree())
     with zipfile.ZipFile(path, "a") as archive, pytest.warns(UserWarning, match="Duplicate name"):
         archive.writestr(FIRST, GOOD)
-    assert "is there 2 times" in only(check_submission(path, tiny_task("lung"), NAMES).faults).what
+    assert (
+        "is there 2 times"
+        in only(check_submission(path, tiny_task("lung"), NAMES, RULES["2021"]).faults).what
+    )
     path = zipped(tmp_path / "t.zip", tree())
     content = bytearray(path.read_bytes())
     content[len(content) // 2] ^= 255
     path.write_bytes(content)
-    assert only(check_submission(path, tiny_task("lung"), NAMES).faults).what == "is damaged"
+    assert (
+        only(check_submission(path, tiny_task("lung"), NAMES, RULES["2021"]).faults).what
+        == "is damaged"
+    )
 
 
 def nifti(array: np.ndarray) -> bytes:
@@ -203,13 +215,17 @@ def test_the_current_rules_have_other_names_and_forms(
     tmp_path: Path, tiny_task: Callable[..., Task], task: str, name: str, content: bytes, words: str
 ) -> None:
     path = zipped(tmp_path / "s.zip", {name: content})
-    checked = check_submission(path, tiny_task(task), ["0001_0001"], full_resolution=True)
+    checked = check_submission(path, tiny_task(task), ["0001_0001"], RULES["current"])
     assert words in "\n".join(map(str, checked.faults))
     assert bool(words) == bool(checked.faults)
 
 
 def test_the_official_pairs_are_those_of_the_task_file(tiny_task: Callable[..., Task]) -> None:
-    assert official_names(tiny_task("lung"), "val") == ["0001_0001", "0002_0002", "0003_0003"]
-    assert len(official_names(tiny_task("oasis"), "test")) == 38
-    current = official_names(tiny_task("oasis"), "val", full_resolution=True)
+    assert official_names(tiny_task("lung"), "val", RULES["2021"]) == [
+        "0001_0001",
+        "0002_0002",
+        "0003_0003",
+    ]
+    assert len(official_names(tiny_task("oasis"), "test", RULES["2021"])) == 38
+    current = official_names(tiny_task("oasis"), "val", RULES["current"])
     assert current[0] == "0395_0396"

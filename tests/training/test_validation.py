@@ -2,10 +2,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-import torch
 
 from l2reg.data.dataset import Dataset
 from l2reg.evaluation.score_field import load_ground_truth, score_field, zero_field
+from l2reg.inference.method import Method
 from l2reg.inference.predictor import Predictor
 from l2reg.losses.mse import MSE
 from l2reg.losses.objective import Objective
@@ -16,7 +16,7 @@ from l2reg.training.validation import Validation
 
 
 def validation(data: Dataset) -> Validation:
-    predictor = Predictor(Zero("half"), data.reader("half"), torch.device("cpu"), "float32")
+    predictor = Predictor(Method(Zero("half")), data.reader)
     return Validation(
         predictor, data.listed("val"), Objective({"similarity": MSE()}, {"similarity": 1.0})
     )

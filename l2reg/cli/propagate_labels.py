@@ -1,0 +1,42 @@
+"""``l2reg propagate-labels``: label training scans by registering labelled ones to them."""
+
+import argparse
+from dataclasses import replace
+from pathlib import Path
+
+from l2reg.cli.datasets import add_one_task_arguments, open_one_task, positive
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options."""
+    add_one_task_arguments(parser)
+    parser.add_argument(
+        "--out", type=Path, required=True, help="folder to write to: data.pseudo_labels.root=OUT"
+    )
+    parser.add_argument("--ckpt", type=Path, help="network to register with; else model=convex")
+    parser.add_argument(
+        "--atlases", type=positive, default=3, help="labelled scans that vote on each"
+    )
+
+
+def run(options: argparse.Namespace) -> None:
+    """Write the label maps, and print how many there are and how to train with them."""
+    from l2reg.checkpoints.trained_model import load_trained_model
+    from l2reg.inference.label_propagation import propagate_labels
+    from l2reg.inference.method import Method
+    from l2reg.inference.predictor import Predictor
+    from l2reg.inference.prepare import training_free_method
+    from l2reg.runtime import configure_malloc, select_device
+
+    configure_malloc()
+    data, device = open_one_task(options.data, options.task), select_device(options.device)
+    if options.ckpt is None:
+        method = training_free_method(data.task.name, device)
+    else:
+        trained = load_trained_model(options.ckpt, {}, data.task.name)
+        data = replace(data, prealign=trained.config["data"]["prealign"])
+        method = Method(trained.model.to(device), device=device)
+    predictor = Predictor(method, data.reader)
+    paths = propagate_labels(data, predictor, options.out, n_atlases=options.atlases)
+    print(f"{len(paths)} label maps below {options.out}")
+    print(f"train with them: python train.py ... data.pseudo_labels.root={options.out}")
