@@ -68,7 +68,7 @@ def load_case() -> Case:
             task = phantom_task("oasis", "full", seed=0, pairs=4, root=f"{folder}/phantom")
         pair = build(load_preset("data", "default"), task=task).listed("val")[0]
         truth = load_ground_truth(pair, task, RULES["2021"])
-    noise = np.random.default_rng(0).standard_normal((3, *(size // 2 for size in task.grid)))
+    noise = np.random.default_rng(0).standard_normal((3, *(size // 2 for size in task.shape)))
     smooth = np.stack([gaussian_filter(component, 3.0) for component in noise])
     half = (smooth / smooth.std() * 2).astype(np.float16)  # SD of 2 voxels
     return Case(f"{task.name} {pair.name}", task, truth, half)
@@ -128,13 +128,13 @@ def ours(case: Case, scores: Scores) -> Iterator[str]:
     labels = [label for label in case.task.labels if label in common]
     dice(fixed, warped, labels)
     yield "Dice"
-    _label_distances(fixed, warped, labels, case.task.voxel_mm)
+    _label_distances(fixed, warped, labels, case.task.spacing_mm)
     yield "HD95"
     volume_change(disp, tetrahedra=False)
     yield "SDlogJ"
     folded_volume(disp)
     yield "folded volume"
-    outside_fraction(disp, case.task.grid)
+    outside_fraction(disp, case.task.shape)
     yield "outside the grid"
 
 
@@ -193,7 +193,7 @@ def main() -> None:
     configure_malloc()  # as evaluate.py does
     for _ in range(options.repeat):
         keep_best(ours(case, found), own)
-    print(f"{case.name} {case.task.grid}, best of {options.repeat}, {options.threads} threads")
+    print(f"{case.name} {case.task.shape}, best of {options.repeat}, {options.threads} threads")
     print_times(theirs, own)
     spawn, start = multiprocessing.get_context("spawn"), (torch.set_num_threads, (options.threads,))
     with ProcessPoolExecutor(1, spawn, *start, max_tasks_per_child=1) as pool:

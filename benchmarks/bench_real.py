@@ -82,7 +82,7 @@ def scored(predictor: Predictor, data: Dataset) -> Scores:
     task, rules = data.release.task, RULES["2021"]
     found = []
     for pair in data.listed("val"):
-        (half,) = to_submission(predictor.register(pair), task.grid)
+        (half,) = to_submission(predictor.register(pair), task.shape)
         truth = load_ground_truth(pair, task, rules)
         scores = score_field(pair.name, upsample(half), truth, task, thorough=False).values()
         found.append({**scores, "folds": 100 * scores["folds"]})

@@ -174,7 +174,7 @@ def peak_gb(pid: int) -> float:
 
 def compared(place: Place, field: Path) -> dict[str, float]:
     """Return the scores of a submitted field, by the names of ``register_results.HEADINGS``."""
-    half = read_field(field.read_bytes(), str(field), place.task.grid)
+    half = read_field(field.read_bytes(), str(field), place.task.shape)
     found = score_field(place.pair.name, upsample(half), place.truth, place.task)
     values = {"sdlogj": found.change.sdlogj, "folds_percent": 100 * found.change.folds}
     if found.tre_mm:

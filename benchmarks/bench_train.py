@@ -31,7 +31,7 @@ class RandomBatches:
     """The same random pairs in every step."""
 
     def __init__(self, task: Task, model: torch.nn.Module, n_pairs: int, device: torch.device):
-        shape = working_shape(task.grid, grid_of(model))
+        shape = working_shape(task.shape, grid_of(model))
         self.shape = shape
         stream = torch.Generator().manual_seed(0)
         names = list(task.labels) or [0]
@@ -50,7 +50,7 @@ class RandomBatches:
             "fixed_points": torch.zeros(n_pairs, 0, 3),
             "moving_points": torch.zeros(n_pairs, 0, 3),
             "point_weights": torch.zeros(n_pairs, 0),
-            "spacing_mm": torch.tensor(task.voxel_mm).expand(n_pairs, 3) * 2,
+            "spacing_mm": torch.tensor(task.spacing_mm).expand(n_pairs, 3) * 2,
         }
         self.batch = {name: tensor.to(device) for name, tensor in batch.items()}
 

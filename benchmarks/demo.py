@@ -59,7 +59,7 @@ def summary(scores: dict[str, Any]) -> str:
     """Return the lines that say whether it worked; the pairs were not trained on."""
     before, after = (scores["submissions"][name] for name in (ZERO_FIELD, "network"))
     task: Task = build(yaml.safe_load((RUN / "config.yaml").read_text(encoding="utf-8"))["task"])
-    edge_mm = max(task.voxel_mm)
+    edge_mm = max(task.spacing_mm)
     old, new = (row["aggregates"]["tre_mm"]["mean"] for row in (before, after))
     folds = sum(row["change"]["folds"] for row in after["pairs"].values())
     return (

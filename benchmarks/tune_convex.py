@@ -118,7 +118,7 @@ def run(
     task: Task = data.release.task
     found = []
     for pair in pairs:
-        disp = resize_field(predictor.register(pair).cpu(), task.grid)[0].numpy()
+        disp = resize_field(predictor.register(pair).cpu(), task.shape)[0].numpy()
         truth = load_ground_truth(pair, task, RULES["2021"])
         found.append(losses(score_field(pair.name, disp, truth, task)))
     return {name: float(np.mean([one[name] for one in found])) for name in found[0]}

@@ -7,7 +7,8 @@ lie in checkpoints, so what they may call is limited to ``ALLOWED``.
 import importlib
 import inspect
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from types import UnionType
+from typing import Any, get_args, get_origin
 
 from l2reg.problems import InputError, Problem, suggest
 
@@ -37,7 +38,7 @@ def build(node: Any, **more: Any) -> Any:
         if "_target_" not in node:
             return built
         target = locate(node["_target_"])
-        arguments = {**built, **more}
+        arguments = _with_tuples(target, {**built, **more})
         _check_arguments(node["_target_"], target, arguments)
         _check_types(node["_target_"], target, arguments)
         try:
@@ -93,6 +94,32 @@ def _check_arguments(name: str, target: Callable[..., Any], given: Mapping[str, 
                 expected=", ".join(parameters),
                 found=f"unknown {unknown}, missing {missing}",
                 remedy=suggest(unknown[0], parameters) if unknown else "add the missing keys",
+            )
+        )
+
+
+def _with_tuples(target: Callable[..., Any], given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the arguments, with YAML's lists as tuples where the target declares tuples."""
+    arguments = dict(given)
+    for key, parameter in inspect.signature(target).parameters.items():
+        annotation = parameter.annotation
+        kinds = get_args(annotation) if isinstance(annotation, UnionType) else (annotation,)
+        for kind in kinds:
+            if get_origin(kind) is tuple and isinstance(given.get(key), list):
+                _check_length(key, given[key], len(get_args(kind)))
+                arguments[key] = tuple(given[key])
+    return arguments
+
+
+def _check_length(key: str, values: Sequence[Any], length: int) -> None:
+    if len(values) != length:
+        raise InputError(
+            Problem(
+                where=f"{key}={list(values)}",
+                what="has another length than it must have",
+                expected=f"{length} values",
+                found=f"{len(values)}",
+                remedy="correct the value on the command line or in its YAML file",
             )
         )
 

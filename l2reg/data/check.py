@@ -123,19 +123,19 @@ def _check_file(path: Path, kind: str, task: Task, cache: Cache) -> None:
         return np.ones(1, dtype=bool)
 
     labels = max(task.labels, default=0)
-    rules = {"checked": kind, "shape": task.grid, "spacing": task.voxel_mm, "labels": labels}
+    rules = {"checked": kind, "shape": task.shape, "spacing": task.spacing_mm, "labels": labels}
     cache.get(path, rules, passes)
 
 
 def _check_image(path: Path, task: Task) -> None:
     grid = read_header(path)
     _check_shape(path, grid.shape, task)
-    if not np.allclose(grid.spacing_mm, task.voxel_mm, rtol=0, atol=SPACING_TOLERANCE_MM):
+    if not np.allclose(grid.spacing_mm, task.spacing_mm, rtol=0, atol=SPACING_TOLERANCE_MM):
         raise InputError(
             Problem(
                 where=str(path),
                 what="has another voxel size than its task",
-                expected=f"{task.voxel_mm} mm, to {SPACING_TOLERANCE_MM} mm (task {task.name})",
+                expected=f"{task.spacing_mm} mm, to {SPACING_TOLERANCE_MM} mm (task {task.name})",
                 found=f"{tuple(round(size, 4) for size in grid.spacing_mm)} mm",
                 remedy="resample the scan, its labels and its mask to the task's grid",
             )
@@ -164,12 +164,12 @@ def _check_mask(path: Path, task: Task) -> None:
 
 
 def _check_shape(path: Path, shape: tuple[int, ...], task: Task) -> None:
-    if shape != task.grid:
+    if shape != task.shape:
         raise InputError(
             Problem(
                 where=str(path),
                 what="has another shape than its task",
-                expected=f"{task.grid} voxels (task {task.name})",
+                expected=f"{task.shape} voxels (task {task.name})",
                 found=f"{shape}",
                 remedy="resample the scan, its labels and its mask to the task's grid, or check "
                 "data.layout",
@@ -180,14 +180,14 @@ def _check_shape(path: Path, shape: tuple[int, ...], task: Task) -> None:
 def _check_inside(files: PointFiles, task: Task) -> None:
     problems = []
     for side, points in zip(("fixed", "moving"), files.read(), strict=True):
-        outside = ((points < 0) | (points > np.array(task.grid) - 1)).any(axis=1)
+        outside = ((points < 0) | (points > np.array(task.shape) - 1)).any(axis=1)
         if outside.any():
             row = int(np.flatnonzero(outside)[0])
             problems.append(
                 Problem(
                     where=", ".join(map(str, files.paths)),
                     what=f"has {side} points outside the volume",
-                    expected=f"voxels from 0 to {tuple(n - 1 for n in task.grid)}, counted from 0",
+                    expected=f"voxels from 0 to {tuple(n - 1 for n in task.shape)}, counted from 0",
                     found=f"{int(outside.sum())} of {len(points)} rows, the first is row "
                     f"{row + 1}: {tuple(float(x) for x in points[row])}",
                     remedy="give voxel positions along the array axes, not millimetres",

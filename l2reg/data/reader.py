@@ -50,11 +50,11 @@ class PairReader:
 
     def __init__(self, task: Task, grid: WorkingGrid, prealign: Prealign, cache: Cache) -> None:
         self.task = task
-        self.shape = working_shape(task.grid, grid)
+        self.shape = working_shape(task.shape, grid)
         self.prealign = prealign
         self.cache = cache
-        ratio = voxel_ratio(self.shape, task.grid)
-        self.spacing_mm = [mm * r for mm, r in zip(task.voxel_mm, ratio, strict=True)]
+        ratio = voxel_ratio(self.shape, task.shape)
+        self.spacing_mm = [mm * r for mm, r in zip(task.spacing_mm, ratio, strict=True)]
 
     def read(
         self, pair: Pair, opened: LoadedVolumes | None = None, prealign: Affine | None = None
@@ -131,7 +131,7 @@ class PairReader:
             points = torch.zeros(2, 1, 0, 3)
         else:
             full = torch.from_numpy(np.stack(pair.keypoints.read()))[:, None].float()
-            points = torch.stack([resize_points(p, self.task.grid, self.shape) for p in full])
+            points = torch.stack([resize_points(p, self.task.shape, self.shape) for p in full])
         fixed, moving = points
         return {
             "fixed_points": fixed,
@@ -194,7 +194,7 @@ class PairReader:
         opened: LoadedVolumes,
     ) -> Tensor:
         """Return a volume on the working grid, from the cache if it is there."""
-        settings = {"kind": kind, "shape": self.shape, "of": self.task.grid}
+        settings = {"kind": kind, "shape": self.shape, "of": self.task.shape}
 
         def compute() -> np.ndarray:
             return place(opened.volume(path, kind, lambda: read(path)))

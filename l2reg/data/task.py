@@ -61,7 +61,7 @@ class Layout:
     test: Sequence[Sequence[int]] = ()
     held_out_folders: Sequence[str] = ()
     dataset_json: str | None = None
-    shape: Sequence[int] | None = None
+    shape: Shape3 | None = None
     official_ids: Sequence[Sequence[int]] = ()
 
     def official_id(self, scan_id: int) -> int:
@@ -92,8 +92,8 @@ class Task:
 
     name: str
     number: int
-    shape: Sequence[int]
-    spacing_mm: Sequence[float]
+    shape: Shape3
+    spacing_mm: Spacing
     intra_patient: bool
     labels: Mapping[int, str]
     sdlogj_masked: Sequence[str]
@@ -104,10 +104,8 @@ class Task:
 
     def __post_init__(self) -> None:
         for what, values in (("shape", self.shape), ("spacing_mm", self.spacing_mm)):
-            if len(values) != 3 or min(values) <= 0:
-                raise ValueError(
-                    f"task {self.name}: {what} must be three positive numbers, got {list(values)}"
-                )
+            if min(values) <= 0:
+                raise ValueError(f"task {self.name}: {what} must be positive, got {list(values)}")
         for name, layout in self.layouts.items():
             kinds = {files.modality for files in (layout.fixed, layout.moving, *layout.unpaired)}
             if unknown := kinds - set(self.intensity):
@@ -115,18 +113,6 @@ class Task:
                     f"task {self.name}, layout {name}: modalities {sorted(unknown)} have no "
                     f"intensity, known are {sorted(self.intensity)}"
                 )
-
-    @property
-    def grid(self) -> Shape3:
-        """The shape as a tuple."""
-        i, j, k = self.shape
-        return (i, j, k)
-
-    @property
-    def voxel_mm(self) -> Spacing:
-        """The spacing as a tuple."""
-        i, j, k = self.spacing_mm
-        return (float(i), float(j), float(k))
 
     @property
     def folder(self) -> str:

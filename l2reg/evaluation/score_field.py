@@ -75,7 +75,7 @@ def has_ground_truth(pair: Pair, task: Task) -> bool:
 
 def zero_field(task: Task) -> FullField:
     """Return the field that moves nothing."""
-    return np.zeros((3, *task.grid), dtype=np.float32)
+    return np.zeros((3, *task.shape), dtype=np.float32)
 
 
 def score_field(
@@ -101,10 +101,10 @@ def score_field(
         skipped = {label: math.nan for label in task.labels if label not in common}
         dsc = _in_order(dice(fixed, warped, scored) | skipped)
         if thorough and scored:
-            found = _label_distances(fixed, warped, scored, task.voxel_mm)
+            found = _label_distances(fixed, warped, scored, task.spacing_mm)
             distances = [_in_order(metric | skipped) for metric in found]
     landmarks, keypoints = (
-        [] if points is None else tre_mm(disp, *points, task.voxel_mm).tolist()
+        [] if points is None else tre_mm(disp, *points, task.spacing_mm).tolist()
         for points in (truth.landmarks, truth.keypoints)
     )
     return PairScores(
@@ -116,7 +116,7 @@ def score_field(
         tre_mm=landmarks,
         tre_keypoints_mm=keypoints,
         change=volume_change(disp, truth.mask, tetrahedra=thorough),
-        outside=outside_fraction(disp, task.grid),
+        outside=outside_fraction(disp, task.shape),
     )
 
 

@@ -112,8 +112,8 @@ def submitted_field(submission: Submission, pair: Pair, task: Task, rules: Rules
     content = submission.content(pair)
     where = f"{submission.path}: {submission.member(pair)}"
     if rules.full_resolution:
-        return read_full_field(content, where, task.grid)
-    return upsample(read_field(content, where, task.grid))
+        return read_full_field(content, where, task.shape)
+    return upsample(read_field(content, where, task.shape))
 
 
 def _scored(
@@ -185,6 +185,6 @@ def _remembered_at(cache: Path | None, job: _Job) -> Path | None:
         pair.name,
         hashlib.sha256(field_bytes).hexdigest(),
         [content_digest(path) if path else None for path in files],
-        [job.rules.name, list(task.labels), task.grid, task.voxel_mm, list(task.sdlogj_masked)],
+        [job.rules.name, list(task.labels), task.shape, task.spacing_mm, list(task.sdlogj_masked)],
     ]
     return cache / "scores" / f"{hashlib.sha256(json.dumps(key).encode()).hexdigest()[:40]}.json"

@@ -55,7 +55,7 @@ def serve_2021(methods: Path, test: Path, out: Path) -> list[str]:
             release = _release(prepared, "2021", test / folder)
             predictor = Predictor(prepared.method, _reader_of(prepared, release))
             predictor.warm_up()
-            to_submission(torch.zeros(1, 3, *release.task.grid), release.task.grid)
+            to_submission(torch.zeros(1, 3, *release.task.shape), release.task.shape)
             try:
                 listed = release.ids_of("val")  # pairs_val.csv, for the test scans too
             except InputError as error:

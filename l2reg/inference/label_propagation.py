@@ -92,7 +92,7 @@ def _moved_onto(target: Scan, atlas: Scan, predictor: Predictor) -> tuple[LabelM
     disp = predictor.register(Pair(fixed=target, moving=atlas)).cpu()
     assert atlas.labels is not None
     labels = torch.from_numpy(read_labels(atlas.labels).astype(np.int16))[None, None]
-    return labels, resize_field(disp, predictor.reader.task.grid)
+    return labels, resize_field(disp, predictor.reader.task.shape)
 
 
 def _nothing_to_do(data: Dataset, n_labelled: int, n_targets: int) -> Problem:

@@ -86,7 +86,7 @@ def predict_split(
         seconds[pair.name] = time.perf_counter() - started_at
         tqdm.write(f"{pair.name}  {seconds[pair.name]:.2f} s")
         if scored or save:
-            full = resize_field(disp, task.grid).cpu()
+            full = resize_field(disp, task.shape).cpu()
             save_extras(out / "extra", pair, full, save)
             if scored:
                 truth = load_ground_truth(pair, task, rules)

@@ -101,7 +101,7 @@ class PairServer:
         except Exception as error:  # whatever it is, the other pairs must not suffer
             what = " ".join(f"{type(error).__name__}: {error}".split())
             self.fault(f"{task.folder} pair {pair.name} gets the zero field. {what}")
-            disp = torch.zeros(1, 3, *task.grid)
+            disp = torch.zeros(1, 3, *task.shape)
             registered_at = time.perf_counter()
         export_field(disp, pair, task, self.out, self.rules)
         done_at = time.perf_counter()
@@ -138,13 +138,13 @@ def check_grids(pair: Pair, task: Task) -> None:
     """
     files = [pair.fixed.image, pair.moving.image, pair.fixed.mask, pair.moving.mask]
     for path in files:
-        if path is not None and (shape := read_header(path).shape) != task.grid:
+        if path is not None and (shape := read_header(path).shape) != task.shape:
             found, remedy = f"{shape}", "resample it to the task's grid"
             raise InputError(
                 Problem(
                     where=str(path),
                     what="has another shape",
-                    expected=f"{task.grid} voxels",
+                    expected=f"{task.shape} voxels",
                     found=found,
                     remedy=remedy,
                 )

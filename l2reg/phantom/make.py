@@ -132,7 +132,7 @@ def _described(flavour: str, size: str) -> Task:
         return replace(task, layouts=layouts)
     spacing: Spacing = tuple(  # type: ignore[assignment]
         mm * n / small
-        for mm, n, small in zip(task.voxel_mm, task.grid, SMALL[flavour], strict=True)
+        for mm, n, small in zip(task.spacing_mm, task.shape, SMALL[flavour], strict=True)
     )
     return replace(task, layouts=layouts, shape=SMALL[flavour], spacing_mm=spacing)
 

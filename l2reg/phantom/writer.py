@@ -37,8 +37,8 @@ class Writer:
         self.folder = folder
         self.seed = seed
         self.layout = task.layouts["2021"]
-        self.points = grid_points(task.grid, task.voxel_mm)
-        self.spacing = np.array(task.voxel_mm, dtype=np.float32)
+        self.points = grid_points(task.shape, task.spacing_mm)
+        self.spacing = np.array(task.spacing_mm, dtype=np.float32)
         self.edge_mm = float(self.spacing.mean())
 
     def jobs(self, n_pairs: int) -> Iterator[Callable[[], None]]:
@@ -60,7 +60,7 @@ class Writer:
     def _lung_pair(self, number: int, scored: bool) -> None:
         rng = np.random.default_rng((self.seed, number))
         chest = Chest(rng)
-        field = breathing(rng, chest, self.task.grid, self.task.voxel_mm, self.points)
+        field = breathing(rng, chest, self.task.shape, self.task.spacing_mm, self.points)
         for files, points, tissue in (
             (self.layout.fixed, self._moved(field), EXHALED),
             (self.layout.moving, self.points, INHALED),
@@ -81,7 +81,7 @@ class Writer:
         del scored  # the same files either way
         rng = np.random.default_rng((self.seed, number))
         patient = Abdomen(rng)
-        field = repositioning(rng, self.task.grid, self.task.voxel_mm)
+        field = repositioning(rng, self.task.shape, self.task.spacing_mm)
         for files, points, values, noise in (
             (self.layout.fixed, self._moved(field), MR, 12.0),
             (self.layout.moving, self.points, CT, 15.0),
@@ -115,7 +115,7 @@ class Writer:
 
     def _brain(self, template: Template, files: ScanFiles, number: int) -> None:
         rng = np.random.default_rng((self.seed, number))
-        points = self._moved(subject_shape(rng, self.task.grid, self.task.voxel_mm))
+        points = self._moved(subject_shape(rng, self.task.shape, self.task.spacing_mm))
         canvas = Canvas(points, background=0.0, edge_mm=self.edge_mm)
         template.paint(canvas)
         noisy = canvas.values * rng.uniform(0.95, 1.05) + rng.normal(0, 0.015, len(points))
@@ -128,7 +128,9 @@ class Writer:
         to_template = [
             torch.from_numpy(
                 subject_shape(
-                    np.random.default_rng((self.seed, number)), self.task.grid, self.task.voxel_mm
+                    np.random.default_rng((self.seed, number)),
+                    self.task.shape,
+                    self.task.spacing_mm,
                 )
                 / self.spacing[:, None, None, None]
             )[None]
@@ -138,7 +140,7 @@ class Writer:
         self._truth(pair, voxels * self.spacing[:, None, None, None])
 
     def _grid(self, values: np.ndarray) -> np.ndarray:
-        return values.reshape(self.task.grid)
+        return values.reshape(self.task.shape)
 
     def _moved(self, field_mm: FieldArray) -> Positions:
         moved: Positions = self.points + field_mm.reshape(3, -1).T
@@ -152,11 +154,11 @@ class Writer:
 
         Booleans and labels are stored as they are, floats as 8 bits with a factor in the header.
         """
-        half_extent = (np.array(self.task.grid) - 1) / 2 * self.spacing
+        half_extent = (np.array(self.task.shape) - 1) / 2 * self.spacing
         affine = np.diag([-self.spacing[0], -self.spacing[1], self.spacing[2], 1.0])
         affine[:3, 3] = half_extent * (1, 1, -1)
         volume = values.astype(np.uint8) if values.dtype == bool else values
-        image = nib.Nifti1Image(volume.reshape(self.task.grid), affine)
+        image = nib.Nifti1Image(volume.reshape(self.task.shape), affine)
         if volume.dtype.kind == "f":
             image.header.set_data_dtype(np.uint8)
         nib.save(image, self._path(pattern, number))
@@ -187,7 +189,7 @@ class Writer:
         chosen = inside[rng.permutation(len(inside))]
         voxels = field_mm[:, *chosen.T].T / self.spacing
         target = chosen + voxels
-        stays = ((target >= 0) & (target <= np.array(self.task.grid) - 1)).all(axis=1)
+        stays = ((target >= 0) & (target <= np.array(self.task.shape) - 1)).all(axis=1)
         rows = np.column_stack([chosen, target])[stays][:count]
         np.savetxt(self._path(pattern, number), rows, fmt="%.3f", delimiter=",")
 

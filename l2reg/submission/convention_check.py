@@ -52,15 +52,15 @@ def alternative_conventions(disp: Field, task: Task) -> dict[str, Field]:
         By name, in the same form; ``AS_IT_IS`` among them. Readings that do not differ for this
         task are left out.
     """
-    scale = _column(disp, [(size - 1) / 2 for size in task.grid])
-    ratio = voxel_ratio(disp.shape[2:], task.grid)
+    scale = _column(disp, [(size - 1) / 2 for size in task.shape])
+    ratio = voxel_ratio(disp.shape[2:], task.shape)
     positions = voxel_coords(disp) * _column(disp, ratio)
     reversed_ = disp.flip(1)
     found = {
         AS_IT_IS: disp,
         "half values": 2 * disp,
         "double values": disp / 2,
-        "millimetres": disp / _column(disp, list(task.voxel_mm)),
+        "millimetres": disp / _column(disp, list(task.spacing_mm)),
         "axes reversed": reversed_,
         "first axes swapped": disp[:, [1, 0, 2]],
         "last axes swapped": disp[:, [0, 2, 1]],
@@ -70,7 +70,7 @@ def alternative_conventions(disp: Field, task: Task) -> dict[str, Field]:
         "positions": disp - positions,
         "normalised positions, axes reversed": (reversed_ + 1) * scale - positions,
     }
-    if set(task.voxel_mm) == {1.0}:
+    if set(task.spacing_mm) == {1.0}:
         del found["millimetres"]
     return found
 
@@ -86,7 +86,7 @@ def mismatches(disp: Field, batch: Batch, task: Task) -> dict[str, float]:
     Returns:
         Mean squared difference of self-similarity descriptors inside the fixed mask, by name.
     """
-    to_own = _column(disp, voxel_ratio(task.grid, disp.shape[2:]))
+    to_own = _column(disp, voxel_ratio(task.shape, disp.shape[2:]))
     fixed, mask = mind_ssc(batch["fixed"], radius=1, dilation=2), batch["fixed_mask"]
 
     def mismatch(reading: Field) -> float:
@@ -150,9 +150,9 @@ def convention_warnings(
 def _half_field(submission: Submission, pair: Pair, task: Task, rules: Rules) -> Field:
     content, where = submission.content(pair), str(submission.member(pair))
     if rules.full_resolution:
-        full = torch.from_numpy(read_full_field(content, where, task.grid)).float()[None]
-        return resample(full, half_shape(task.grid))
-    return torch.from_numpy(read_field(content, where, task.grid)).float()[None]
+        full = torch.from_numpy(read_full_field(content, where, task.shape)).float()[None]
+        return resample(full, half_shape(task.shape))
+    return torch.from_numpy(read_field(content, where, task.shape)).float()[None]
 
 
 def _column(like: Field, values: Sequence[float]) -> torch.Tensor:

@@ -22,9 +22,9 @@ def export_field(disp: Field, pair: Pair, task: Task, submission: Path, rules: R
         rules: Of 2021 (half resolution, npz) or current (full resolution, nii.gz).
     """
     if rules.full_resolution:
-        full = resize_field(disp, task.grid)[0].cpu().numpy()
+        full = resize_field(disp, task.shape)[0].cpu().numpy()
         return write_full_field(submission, full_file_name(pair, task), full)
-    (half,) = to_submission(disp, task.grid)
+    (half,) = to_submission(disp, task.shape)
     return write_field(submission / task.folder, pair.name, half)
 
 
@@ -35,13 +35,13 @@ def check_grid(task: Task, rules: Rules) -> None:
         InputError: If that is so, as it is for the brains of 2021.
     """
     layout = task.layouts.get("current")
-    if rules.full_resolution and layout and layout.shape and tuple(layout.shape) != task.grid:
+    if rules.full_resolution and layout and layout.shape and tuple(layout.shape) != task.shape:
         raise InputError(
             Problem(
                 where=f"{rules.name} rules",
                 what=f"need the current release of task {task.name}",
                 expected=f"scans of {tuple(layout.shape)} voxels, below {layout.folder}",
-                found=f"{task.grid} voxels",
+                found=f"{task.shape} voxels",
                 remedy="data.layout=current, once that release is below data.root",
             )
         )

@@ -207,7 +207,7 @@ class _Check:
 
     @property
     def _shape(self) -> tuple[int, ...]:
-        grid = self.task.grid
+        grid = self.task.shape
         return (*grid, 3) if self.full_resolution else (3, *half_shape(grid))
 
     def _check_form(self, name: str, content: bytes, array: np.ndarray) -> None:
@@ -242,11 +242,11 @@ class _Check:
             self._warn(
                 name, "moves nothing", "displacements", "leave it so if that is meant", found="0"
             )
-        if largest > max(self.task.grid):
+        if largest > max(self.task.shape):
             self._warn(
                 name,
                 "moves voxels further than the volume is long",
-                f"displacements in voxels, below {max(self.task.grid)}",
+                f"displacements in voxels, below {max(self.task.shape)}",
                 "check the unit",
                 found=f"{largest:.4g}",
             )
@@ -281,9 +281,9 @@ def _reversed(name: str) -> str:
 def _shape_remedy(found: tuple[int, ...], expected: tuple[int, ...], task: Task) -> str:
     """Return what turns a field of a common other shape into the expected one."""
     first = (3, *found[:3]) if found[-1:] == (3,) else found
-    last = found == (*expected[1:], 3) or found == (*task.grid, 3)
+    last = found == (*expected[1:], 3) or found == (*task.shape, 3)
     moves = ["component first: np.moveaxis(field, -1, 0)"] if last and expected[0] == 3 else []
-    if first == (3, *task.grid) and expected[0] == 3:
+    if first == (3, *task.shape) and expected[0] == 3:
         moves.append("half the resolution, the values as they are: predict.py writes it so")
     if expected[0] != 3 and found == (3, *expected[:3]):
         moves.append("component last: np.moveaxis(field, 0, -1)")

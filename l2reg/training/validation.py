@@ -56,7 +56,7 @@ class Validation:
 
     def _pair_scores(self, pair: Pair) -> PairScores:
         task = self.predictor.reader.task
-        (half,) = to_submission(self.predictor.register(pair), task.grid)
+        (half,) = to_submission(self.predictor.register(pair), task.shape)
         truth = load_ground_truth(pair, task, _RULES)
         return score_field(pair.name, upsample(half), truth, task, thorough=False)
 

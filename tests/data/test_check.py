@@ -100,7 +100,7 @@ def test_labels_out_of_range_are_found(
 ) -> None:  # fmt: skip
     root = shutil.copytree(phantoms["abdomen"], tmp_path / "copy")
     task = phantom_task("abdomen", "small", 0, 3, root=root)
-    labels = np.zeros(task.grid, np.int16)
+    labels = np.zeros(task.shape, np.int16)
     labels[1, 2, 3] = value
     volume(root / "task_01/Train/seg0002_tcia_MR.nii.gz", labels)
     (problem,) = check_dataset(open_data(task))

@@ -106,7 +106,7 @@ def test_the_later_layout_is_found_with_its_ids_shape_and_json(
     )
     (tmp_path / "OASIS/OASIS_dataset.json").write_text(json)
     release = open_release(tiny_task("oasis"), tmp_path)
-    assert release.task.grid == (160, 224, 192)
+    assert release.task.shape == (160, 224, 192)
     assert release.ids_of("val") == [(400, 401)]
     assert release.ids_of("test")[0] == (415, 416)
     pair = release.pair((400, 401))

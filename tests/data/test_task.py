@@ -6,6 +6,7 @@ import pytest
 from l2reg.config.build import build
 from l2reg.config.presets import load_preset
 from l2reg.data.task import ScanFiles, Task
+from l2reg.problems import InputError
 
 
 @pytest.mark.parametrize(
@@ -22,8 +23,8 @@ def test_the_tasks_are_those_of_the_challenge(
 ) -> None:  # fmt: skip
     task: Task = build(load_preset("task", name))
     assert task.folder == folder
-    assert task.grid == shape
-    assert tuple(n // 2 for n in task.grid) == half
+    assert task.shape == shape
+    assert tuple(n // 2 for n in task.shape) == half
     assert sorted(task.labels) == list(range(1, n_labels + 1))
     for layout in task.layouts.values():
         assert (len(layout.val), len(layout.test)) == (n_val, n_test)
@@ -51,9 +52,11 @@ def test_renumbered_ids_go_back_to_those_of_2021(
 
 def test_impossible_tasks_are_refused(tiny_task: Callable[..., Task]) -> None:
     task = tiny_task("lung")
-    with pytest.raises(ValueError, match="shape must be three positive numbers"):
-        replace(task, shape=(3, 4))
-    with pytest.raises(ValueError, match="spacing_mm must be three positive numbers"):
+    with pytest.raises(InputError, match=r"(?s)shape=\[3, 4\].*expected  3 values.*found     2"):
+        build(load_preset("task", "lung") | {"shape": [3, 4]})
+    with pytest.raises(ValueError, match="shape must be positive"):
+        replace(task, shape=(3, 0, 4))
+    with pytest.raises(ValueError, match="spacing_mm must be positive"):
         replace(task, spacing_mm=(1.0, 0.0, 1.0))
     layout = replace(
         task.layouts["2021"], fixed=ScanFiles(modality="PET", image="x_{id:03}.nii.gz")

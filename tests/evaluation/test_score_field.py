@@ -77,7 +77,7 @@ def test_labels_are_measured_as_if_alone_in_voxels_and_mm(
     assert set(found.dsc) == {1, 2, 3, 4}
     for label in (1, 2, 4):
         masks = fixed == label, warped == label
-        in_mm = surface_distances(*masks, task.voxel_mm)
+        in_mm = surface_distances(*masks, task.spacing_mm)
         assert found.dsc[label] == dice(fixed, warped, [label])[label]
         expected = hausdorff(*surface_distances(*masks, (1.0, 1.0, 1.0)), 95)
         assert found.hd95_voxels[label] == expected
@@ -178,9 +178,9 @@ def close(ours: float, official: float | str, tolerance: float) -> None:
 def submitted(golden: Path, rules: Rules, pair: Pair, task: Task) -> FullField:
     if rules.full_resolution:
         path = golden / f"eval_a/fields_full/disp_{pair.name}.nii.gz"
-        return read_full_field(path.read_bytes(), path.name, task.grid)
+        return read_full_field(path.read_bytes(), path.name, task.shape)
     path = golden / f"eval_a/fields_half/disp_{pair.name}.npz"
-    return upsample(read_field(path.read_bytes(), path.name, task.grid))
+    return upsample(read_field(path.read_bytes(), path.name, task.shape))
 
 
 @pytest.mark.golden

@@ -54,7 +54,7 @@ def test_the_true_field_scores_far_better_than_the_zero_field_after_the_whole_wa
     task = phantom_task(flavour, "small", 0, 3, root=phantoms[flavour])
     pair = open_data(task).listed("val")[0]
     true = np.load(phantoms[flavour] / task.folder / f"truth/disp_{pair.name}.npz")["arr_0"]
-    (half,) = to_submission(torch.from_numpy(true.astype(np.float32))[None], task.grid)
+    (half,) = to_submission(torch.from_numpy(true.astype(np.float32))[None], task.shape)
     write_field(tmp_path / task.folder, pair.name, half)
     submissions = {"true": open_submission(tmp_path, task.folder, RULES["2021"])}
     found = score_submissions(submissions, [pair], task, OLD)
@@ -71,7 +71,7 @@ def test_the_true_field_scores_far_better_than_the_zero_field_after_the_whole_wa
 def test_the_current_rules_read_full_fields_component_last(
     task: Task, pairs: list[Pair], tmp_path: Path
 ) -> None:
-    disp = np.full((3, *task.grid), 1.5, np.float32)
+    disp = np.full((3, *task.shape), 1.5, np.float32)
     moved = nib.Nifti1Image(np.moveaxis(disp, 0, 3), np.eye(4))
     (tmp_path / "full").mkdir()
     nib.save(moved, tmp_path / "full/disp_0001_0001_0001_0001.nii.gz")

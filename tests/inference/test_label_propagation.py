@@ -74,7 +74,7 @@ def test_only_training_scans_without_labels_get_some_and_only_training_scans_giv
     image = folder / "OASIS_OAS1_0002_MR1/aligned_norm.nii.gz"
     np.testing.assert_array_equal(read_affine(written[0]), read_affine(image))
     given = [folder / f"OASIS_OAS1_000{number}_MR1/aligned_seg35.nii.gz" for number in (1, 3)]
-    here = torch.zeros(1, 3, *data.task.grid)
+    here = torch.zeros(1, 3, *data.task.shape)
     arrays = [torch.from_numpy(read_labels(p).astype(np.int16))[None, None] for p in given]
     expected = vote([(array, here) for array in arrays])
     np.testing.assert_array_equal(read_labels(written[0]), expected[0, 0].numpy())

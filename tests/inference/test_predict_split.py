@@ -177,9 +177,9 @@ def test_a_checkpoint_is_refined_as_its_task_asks(composed: TinyRun) -> None:
     given = ["ckpt=run", "task=phantom", "refine=gauss_newton", "refine.elastic=0.5"]
     job = prepared(composed, *given)
     assert job.predictor.method.refinement.elastic == 0.5
-    assert job.predictor.refinement.reader.shape == (72, 64, 80)
+    assert job.predictor.readers[1].shape == (72, 64, 80)
     assert yaml.safe_load((job.out / "config.yaml").read_text())["refine"]["elastic"] == 0.5
-    assert prepared(composed, "ckpt=run", "out=plain").predictor.refinement is None
+    assert prepared(composed, "ckpt=run", "out=plain").predictor.method.refinement is None
 
 
 def test_labels_to_refine_with_are_those_given_and_never_those_scored_with(

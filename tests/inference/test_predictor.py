@@ -100,7 +100,7 @@ def test_refining_brings_landmarks_closer_whatever_the_model(
     truth = load_ground_truth(pair, task, RULES["2021"])
 
     def error(predictor: Predictor) -> float:
-        full = resize_field(predictor.register(pair), task.grid)[0].numpy()
+        full = resize_field(predictor.register(pair), task.shape)[0].numpy()
         return score_field(pair.name, full, truth, task, thorough=False).values()["tre_mm"]
 
     refined = Predictor(Method(model, refinement(grid)), lung.reader)
@@ -128,8 +128,8 @@ def test_the_prealignment_is_part_of_a_refined_field_too(
     stiff = replace(task_refinement("phantom"), levels=[[2, 4, 1]], elastic=1e6, viscous=1e6)
     predictor = Predictor(Method(Zero("half"), stiff), data.reader)
     matrix = data.reader("full").read(pair)["prealign"]
-    field = resize_field(predictor.register(pair), task.grid)
-    assert (field - affine_field(matrix, task.grid)).abs().mean() < 0.5
+    field = resize_field(predictor.register(pair), task.shape)
+    assert (field - affine_field(matrix, task.shape)).abs().mean() < 0.5
 
 
 def test_only_networks_are_warmed_up(lung: Dataset) -> None:

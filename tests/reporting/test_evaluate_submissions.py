@@ -77,7 +77,7 @@ def test_missing_pairs_are_refused_or_said_under_every_table(
     (tmp_path / "pairs.csv").write_text(f"fixed,moving\n{one},{two}\n{two},{one}\n")
     both = replace(how, data=open_data(task, pairs=tmp_path / "pairs.csv"), show=["labels"])
     lacking = tmp_path / "lacking"
-    half = tuple(size // 2 for size in task.grid)
+    half = tuple(size // 2 for size in task.shape)
     write_field(lacking / "task_03", pair.name, np.zeros((3, *half), np.float16))
     with pytest.raises(InputError, match=f"1 missing: disp_{two:04}_{one:04}"):
         evaluate_submissions({"a": lacking}, both)

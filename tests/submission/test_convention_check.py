@@ -31,13 +31,13 @@ READINGS = ("half values", "double values", "millimetres", "axes reversed", "fir
 
 def spoiled(half: np.ndarray, how: str, task: Task) -> np.ndarray:
     """Return a field as somebody would write it who misread the rules."""
-    grid = np.array(task.grid).reshape(3, 1, 1, 1)
-    axes = [np.linspace(0, n - 1, m) for n, m in zip(task.grid, half.shape[1:], strict=True)]
+    grid = np.array(task.shape).reshape(3, 1, 1, 1)
+    axes = [np.linspace(0, n - 1, m) for n, m in zip(task.shape, half.shape[1:], strict=True)]
     positions = half + np.stack(np.meshgrid(*axes, indexing="ij"))
     made = {
         "half values": half / 2,
         "double values": half * 2,
-        "millimetres": half * np.array(task.voxel_mm).reshape(3, 1, 1, 1),
+        "millimetres": half * np.array(task.spacing_mm).reshape(3, 1, 1, 1),
         "axes reversed": half[::-1],
         "first axes swapped": half[[1, 0, 2]],
         "last axes swapped": half[[0, 2, 1]],
@@ -79,7 +79,7 @@ def found(data: Dataset, field: np.ndarray) -> list[str]:
 @pytest.mark.parametrize("flavour", FLAVOURS)
 def test_a_good_field_raises_no_doubt(data: Callable[[str], Dataset], flavour: str) -> None:
     opened = data(flavour)
-    (half,) = to_submission(true_field(opened), opened.release.task.grid)
+    (half,) = to_submission(true_field(opened), opened.release.task.shape)
     assert found(opened, half) == []
     assert found(opened, (0.8 * half).astype(np.float16)) == []
     assert found(opened, np.zeros_like(half)) == []
@@ -96,7 +96,7 @@ def test_a_spoiled_field_is_recognised(
 ) -> None:
     opened = data(flavour)
     task = opened.release.task
-    (half,) = to_submission(true_field(opened), task.grid)
+    (half,) = to_submission(true_field(opened), task.shape)
     assert found(opened, spoiled(half, how, task)) == [
         f"looks as if its fields were written with a fault: {how}"
     ]
