@@ -62,7 +62,7 @@ def measured(model: str, seed: int, overrides: list[str]) -> dict[str, float]:
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     data: Dataset = build(config["data"], task=build(config["task"]))
     predictor = Predictor(Method(done.model), data.reader)
-    pairs = data.listed("val")
+    pairs = data.split_pairs("val")
     scores, _ = Validation(predictor, pairs, done.objective).score()
     return {
         **{name.removeprefix("val/"): value for name, value in scores.items()},

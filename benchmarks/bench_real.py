@@ -81,10 +81,10 @@ def scored(predictor: Predictor, data: Dataset) -> Scores:
     """Return means over the validation pairs."""
     task, rules = data.release.task, RULES["2021"]
     found = []
-    for pair in data.listed("val"):
+    for pair in data.split_pairs("val"):
         (half,) = to_submission(predictor.register(pair), task.shape)
         truth = load_ground_truth(pair, task, rules)
-        scores = score_field(pair.name, upsample(half), truth, task, thorough=False).values()
+        scores = score_field(pair.name, upsample(half), truth, task, slow_metrics=False).values()
         found.append({**scores, "folds": 100 * scores["folds"]})
     return {name: fmean(scores[name] for scores in found) for name in found[0]}
 

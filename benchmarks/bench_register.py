@@ -120,7 +120,7 @@ def places(case: str, root: Path, out: Path) -> Iterator[Place]:
     node, task = load_preset("data", "default"), build(load_preset("task", name))
     data: Dataset = build(node, task=task, root=root, pairs=own_list and root / own_list)
     release = data.release
-    for pair in data.listed("val"):
+    for pair in data.split_pairs("val"):
         folder = out / case / pair.name
         seen = folder / "data"
         shutil.rmtree(seen, ignore_errors=True)

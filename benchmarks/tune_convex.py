@@ -128,7 +128,7 @@ def checked(config: Mapping[str, Any]) -> tuple[Dataset, list[Pair]]:
     """Return the data and its pairs, or end with what is wrong with them."""
     with exit_on_input_error():
         data: Dataset = build(config["data"], task=build(config["task"]))
-        pairs = data.listed(config["split"])
+        pairs = data.split_pairs(config["split"])
         task = data.release.task
         raise_if_any(check_pairs(pairs, task, data.volumes, prealign=data.prealign))
         raise_if_any(check_truth(pairs, task))

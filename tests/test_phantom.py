@@ -33,7 +33,7 @@ def test_the_true_field_brings_the_anatomy_together(
 ) -> None:
     task = phantom_task(flavour, "small", 0, 3, root=phantoms[flavour])
     data = open_data(task)
-    pair = data.listed("val")[0]
+    pair = data.split_pairs("val")[0]
     assert pair.name == VAL[flavour]
     sample = data.reader("full").read(pair)
     disp = torch.from_numpy(truth(phantoms[flavour], flavour, pair.name))[None]

@@ -13,17 +13,19 @@ class Provenance:
     Attributes:
         started_from: Checkpoints, oldest first.
         trained_on: Digest of every image they were trained on: ``image`` or ``supervised``.
-        chosen_on: Digests of the fixed images by whose scores one of them was chosen.
+        selected_on: Digests of the fixed images by whose scores one of them was selected.
     """
 
     started_from: Sequence[str] = ()
     trained_on: Mapping[str, str] = field(default_factory=dict)
-    chosen_on: Sequence[str] = ()
+    selected_on: Sequence[str] = ()
 
     @classmethod
     def of_run(cls, state: Mapping[str, Any]) -> "Provenance":
         """Return the origin that the checkpoint of a run remembers."""
-        return cls(**state.get("origin", {}))
+        stored = dict(state.get("origin", {}))
+        selected_on = stored.pop("chosen_on", ())
+        return cls(**stored, selected_on=selected_on)
 
     @classmethod
     def from_parent(cls, path: Path, state: Mapping[str, Any]) -> "Provenance":
@@ -32,7 +34,7 @@ class Provenance:
         return cls(
             started_from=[*before.started_from, f"{path} (step {state['step']})"],
             trained_on=state["trained_on"],  # which holds those of the runs before it
-            chosen_on=sorted({*before.chosen_on, *state.get("chosen_on", ())}),
+            selected_on=sorted({*before.selected_on, *state.get("chosen_on", ())}),
         )
 
     def and_trained_on(self, *more: Mapping[str, str]) -> dict[str, str]:
@@ -46,4 +48,6 @@ class Provenance:
 
     def stored(self) -> dict[str, Any]:
         """Return what a checkpoint keeps, for ``of_run``."""
-        return asdict(self)
+        stored = asdict(self)
+        stored["chosen_on"] = stored.pop("selected_on")
+        return stored

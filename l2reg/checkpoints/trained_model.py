@@ -26,7 +26,7 @@ class TrainedModel:
         model: With its weights, on the CPU.
         config: Of its run, with the overrides laid over it.
         trained_on: Digest of every training image: ``image`` alone or ``supervised``.
-        chosen_on: Digests of the fixed images by whose scores it was chosen.
+        selected_on: Digests of the fixed images by whose scores it was selected.
         origin: What its first weights had seen; ``trained_on`` holds that too.
     """
 
@@ -34,10 +34,10 @@ class TrainedModel:
     model: torch.nn.Module
     config: dict[str, Any]
     trained_on: Mapping[str, str]
-    chosen_on: Sequence[str]
+    selected_on: Sequence[str]
     origin: Provenance
 
-    def notes(self, pairs: Sequence[Pair]) -> list[str]:
+    def leakage_notes(self, pairs: Sequence[Pair]) -> list[str]:
         """Return what somebody who reads the scores of ``pairs`` has to know."""
         digests = [{content_digest(p.fixed.image), content_digest(p.moving.image)} for p in pairs]
         seen = [{self.trained_on[d] for d in both if d in self.trained_on} for both in digests]
@@ -45,7 +45,7 @@ class TrainedModel:
         images = sum(kinds == {"image"} for kinds in seen)
         chosen, inherited = (
             sum(bool(both & set(by)) for both in digests)
-            for by in (self.chosen_on, self.origin.chosen_on)
+            for by in (self.selected_on, self.origin.selected_on)
         )
         of = f"of {len(pairs)} pairs"
         notes = []

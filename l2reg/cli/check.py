@@ -34,9 +34,11 @@ def run(options: argparse.Namespace) -> None:
             continue
         found = check_dataset(data)
         training = data.training_set
-        counts = f"{len(training.listed)} pairs and {len(training.scans)} single scans to train on"
+        intra, single = len(training.intra_patient), len(training.scans)
+        counts = f"{intra} pairs and {single} single scans to train on"
+        n_val = len(data.split_pairs("val"))
         print(f"task {task.name}: {folder}")
-        print(f"  {len(data.listed('val'))} validation pairs, {counts}, {len(found)} problems")
+        print(f"  {n_val} validation pairs, {counts}, {len(found)} problems")
         problems += found
     if len(not_found) == len(tasks):
         raise InputError(problem for error in not_found for problem in error.problems)

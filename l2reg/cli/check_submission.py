@@ -49,7 +49,7 @@ def run(options: argparse.Namespace) -> None:
         names = official_names(task, options.split, rules)
     else:
         data = open_dataset(tasks_below(options.data, options.task)[0], options.data)
-        task, pairs = data.release.task, data.listed(options.split)
+        task, pairs = data.release.task, data.split_pairs(options.split)
         check_grid(task, rules)
         names = [pair.name_in_layout if rules.full_resolution else pair.name for pair in pairs]
     checked = check_submission(options.zip, task, names, rules)

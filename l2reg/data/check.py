@@ -97,12 +97,12 @@ def check_dataset(dataset: Dataset) -> list[Problem]:
     pairs: list[Pair] = []
     for split in ("val", "test"):
         if dataset.release.ids_of(split) or dataset.pairs is not None:
-            pairs += [p for p in dataset.listed(split) if split == "val" or _is_there(p)]
+            pairs += [p for p in dataset.split_pairs(split) if split == "val" or _is_there(p)]
     training = dataset.training_set
-    problems += check_pairs([*pairs, *training.listed], task, cache)
+    problems += check_pairs([*pairs, *training.intra_patient], task, cache)
     scored = {scan.image for pair in pairs for scan in (pair.fixed, pair.moving)}
     problems += check_scans([s for s in training.scans if s.image not in scored], task, cache)
-    problems += [_in_two_splits(path, scored) for path in training.scored_images]
+    problems += [_in_two_splits(path, scored) for path in training.evaluation_images]
     return list(dict.fromkeys(problems))
 
 

@@ -29,19 +29,19 @@ class TrainingSet:
     """What a network may be trained on.
 
     Attributes:
-        listed: Pairs of one patient's scans.
+        intra_patient: Pairs of one patient's scans.
         scans: Scans without a partner of their own patient, to be paired across patients.
-        scored_images: Files among them whose image is also scored, under this or another name;
+        evaluation_images: Files among them whose image is also scored, under this or another name;
             they are here without labels and points.
     """
 
-    listed: list[Pair]
+    intra_patient: list[Pair]
     scans: list[Scan]
-    scored_images: list[Path]
+    evaluation_images: list[Path]
 
     def all_scans(self) -> list[Scan]:
         """Return every scan of the set once."""
-        return list({s.image: s for s in [*self.scans, *_each_scan(self.listed)]}.values())
+        return list({s.image: s for s in [*self.scans, *_each_scan(self.intra_patient)]}.values())
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,7 +87,7 @@ class Dataset:
         root = self.task.root or self.root or os.environ.get("L2REG_DATA") or "data"
         return open_release(self.task, Path(root), layout=self.layout, exclude=self.exclude)
 
-    def listed(self, split: str) -> list[Pair]:
+    def split_pairs(self, split: str) -> list[Pair]:
         """Return the pairs of ``val`` or ``test``, or those that ``data.pairs`` names instead.
 
         Raises:
@@ -136,7 +136,7 @@ class Dataset:
         partnered = {scan.image for scan in _each_scan(patients)}
         free = [s for s in release.scans() if s.image not in paths and not release.is_held_out(s)]
         images = {scan.image for scan in free}
-        listed = [
+        intra_patient = [
             pair
             for pair in patients
             if pair.name not in names and {pair.fixed.image, pair.moving.image} <= images
@@ -145,30 +145,40 @@ class Dataset:
         digests = {content_digest(path) for path in paths if path.is_file()}
         shared = {path for path in images if content_digest(path) in digests}
         if self.sampling.val_images:
-            val = self.listed("val")
+            val = self.split_pairs("val")
             shared |= {scan.image for scan in _each_scan(val)}
-            listed += val if self.task.intra_patient else []
+            intra_patient += val if self.task.intra_patient else []
             scans += [] if self.task.intra_patient else _each_scan(val)
         return TrainingSet(
-            listed=[
+            intra_patient=[
                 pair.images_only()
                 if {pair.fixed.image, pair.moving.image} & shared
-                else replace(pair, fixed=self._taught(pair.fixed), moving=self._taught(pair.moving))
-                for pair in listed
+                else replace(
+                    pair,
+                    fixed=self._with_pseudo_labels(pair.fixed),
+                    moving=self._with_pseudo_labels(pair.moving),
+                )
+                for pair in intra_patient
             ],
             scans=[
-                replace(scan, labels=None) if scan.image in shared else self._taught(scan)
+                replace(scan, labels=None)
+                if scan.image in shared
+                else self._with_pseudo_labels(scan)
                 for scan in scans
             ],
-            scored_images=sorted(shared),
+            evaluation_images=sorted(shared),
         )
 
-    def as_given(self, pair: Pair) -> Pair:
+    def with_pseudo_labels_only(self, pair: Pair) -> Pair:
         """Return a pair that is to be scored, with pseudo-labels or none in place of its labels."""
         bare = pair.images_only()
-        return replace(bare, fixed=self._taught(bare.fixed), moving=self._taught(bare.moving))
+        return replace(
+            bare,
+            fixed=self._with_pseudo_labels(bare.fixed),
+            moving=self._with_pseudo_labels(bare.moving),
+        )
 
-    def _taught(self, scan: Scan) -> Scan:
+    def _with_pseudo_labels(self, scan: Scan) -> Scan:
         return self.pseudo_labels.given_to(scan, self.release.folder)
 
     @property
@@ -193,7 +203,9 @@ class Dataset:
         layout = self.release.layout
         modalities = (layout.fixed.modality, layout.moving.modality)
         try:
-            pairs = RandomPairs(training.listed, training.scans, modalities, self.sampling, seed)
+            pairs = RandomPairs(
+                training.intra_patient, training.scans, modalities, self.sampling, seed
+            )
         except ValueError as error:
             raise InputError(self._nothing_to_train_on(training)) from error
         return Batches(
@@ -220,8 +232,8 @@ class Dataset:
             where=f"task {self.task.name}, {self.release.folder}",
             what="has nothing to train on",
             expected=f"pairs of at least one of the sources {sources}",
-            found=f"{len(training.listed)} pairs of one patient and {len(training.scans)} single "
-            "scans outside the scored pairs",
+            found=f"{len(training.intra_patient)} pairs of one patient and "
+            f"{len(training.scans)} single scans outside the scored pairs",
             remedy="download the training scans, or train on the scored images without their "
             "labels: data.sampling.val_images=true",
         )

@@ -43,7 +43,7 @@ class RandomPairs:
     and gets what the uninterrupted run would have got, whatever the number of ranks.
 
     Args:
-        listed: Pairs of one patient's scans.
+        intra_patient: Pairs of one patient's scans.
         scans: Scans that may be paired across patients.
         modalities: Fixed and moving modality of the task.
         sampling: How to choose.
@@ -55,19 +55,19 @@ class RandomPairs:
 
     def __init__(
         self,
-        listed: Sequence[Pair],
+        intra_patient: Sequence[Pair],
         scans: Sequence[Scan],
         modalities: tuple[str, str],
         sampling: Sampling,
         seed: int,
     ) -> None:
-        self.listed = sorted(listed, key=lambda pair: str(pair.fixed.image))
+        self.intra_patient = sorted(intra_patient, key=lambda pair: str(pair.fixed.image))
         self.scans = sorted(scans, key=lambda scan: str(scan.image))
         self.modalities = modalities
         self.both_directions = sampling.both_directions
         self.seed = seed
         possible = {
-            "intra_patient": bool(self.listed),
+            "intra_patient": bool(self.intra_patient),
             "inter_patient": any(len(self._partners(a, a.modality)) > 0 for a in self.scans),
             "cross_modality": any(
                 scan.modality == modalities[0] and len(self._partners(scan, modalities[1])) > 0
@@ -84,7 +84,7 @@ class RandomPairs:
         weights = np.array(list(self.weights.values()))
         source = list(self.weights)[rng.choice(len(weights), p=weights / weights.sum())]
         if source == "intra_patient":
-            pair = self.listed[rng.integers(len(self.listed))]
+            pair = self.intra_patient[rng.integers(len(self.intra_patient))]
         else:
             pair = self._across_patients(rng, cross=source == "cross_modality")
         return pair.swapped() if self.both_directions and rng.random() < 0.5 else pair

@@ -79,7 +79,7 @@ def zero_field(task: Task) -> FullField:
 
 
 def score_field(
-    pair_name: str, disp: FullField, truth: GroundTruth, task: Task, *, thorough: bool = True
+    pair_name: str, disp: FullField, truth: GroundTruth, task: Task, *, slow_metrics: bool = True
 ) -> PairScores:
     """Score one field.
 
@@ -89,7 +89,7 @@ def score_field(
             (``metrics.upsample``).
         truth: What to score with.
         task: Labels and voxel size.
-        thorough: Whether what takes longest is computed: surface distances, folded volume.
+        slow_metrics: Whether what takes longest is computed: surface distances, folded volume.
     """
     dsc: dict[int, float] = {}
     distances: list[dict[int, float]] = [{}, {}, {}]
@@ -100,7 +100,7 @@ def score_field(
         scored = [label for label in task.labels if label in common]
         skipped = {label: math.nan for label in task.labels if label not in common}
         dsc = _in_order(dice(fixed, warped, scored) | skipped)
-        if thorough and scored:
+        if slow_metrics and scored:
             found = _label_distances(fixed, warped, scored, task.spacing_mm)
             distances = [_in_order(metric | skipped) for metric in found]
     landmarks, keypoints = (
@@ -115,7 +115,7 @@ def score_field(
         assd_mm=distances[2],
         tre_mm=landmarks,
         tre_keypoints_mm=keypoints,
-        change=volume_change(disp, truth.mask, tetrahedra=thorough),
+        change=volume_change(disp, truth.mask, tetrahedra=slow_metrics),
         outside=outside_fraction(disp, task.shape),
     )
 

@@ -33,15 +33,15 @@ def write_keypoints(data: Dataset, predictor: Predictor) -> dict[Path, int]:
         InputError: If the layout has no place for keypoints, or no pair lacks them.
     """
     training = data.training_set
-    scored = set(training.scored_images)
+    scored = set(training.evaluation_images)
     pairs = [
         pair
-        for pair in training.listed
+        for pair in training.intra_patient
         if pair.keypoints is None and not {pair.fixed.image, pair.moving.image} & scored
     ]
     patterns = data.release.layout.keypoints
     if not patterns or not pairs:
-        raise InputError(_nothing_to_do(data, len(training.listed)))
+        raise InputError(_nothing_to_do(data, len(training.intra_patient)))
     find: KeypointMatcher = task_refinement(data.task.name).points.find
     reader = replace(data, prealign="none").reader("full")  # the field has the prealignment
     found = {}

@@ -41,7 +41,7 @@ def propagate_labels(
     if n_atlases < 1:
         raise ValueError(f"n_atlases must be 1 or more, got {n_atlases}")
     training = data.training_set
-    scans = [s for s in training.all_scans() if s.image not in training.scored_images]
+    scans = [s for s in training.all_scans() if s.image not in training.evaluation_images]
     labelled = [scan for scan in scans if scan.labels is not None]
     targets = [scan for scan in scans if scan.labels is None]
     if not labelled or not targets:

@@ -170,14 +170,14 @@ def prepare_prediction(config: Mapping[str, Any], overrides: Sequence[str]) -> P
     out = Path(config["out"] or _default_out(config))
     data: Dataset = build(base["data"], task=build(base["task"]))
     check_grid(data.release.task, rules)
-    pairs = data.listed(split)
+    pairs = data.split_pairs(split)
     raise_if_any(check_pairs(pairs, data.release.task, data.volumes, prealign=data.prealign))
     timed = replace(data, cache=None)  # from the file on
-    notes = prepared.trained.notes(pairs) if prepared.trained is not None else []
+    notes = prepared.trained.leakage_notes(pairs) if prepared.trained is not None else []
     method = prepared.method
     if method.refinement is not None and method.refinement.labels > 0:
         notes.append(_labels_given(data, pairs))
-    predictor = Predictor(method, timed.reader, data.as_given)
+    predictor = Predictor(method, timed.reader, data.with_pseudo_labels_only)
     prepare_output_folder(out, marker=CONFIG, overwrite=config["overwrite"])
     shown = {key: config[key] for key in OWN_KEYS} | {k: base[k] for k in ("task", "model", "data")}
     shown["refine"] = config.get("refine") or "none"
@@ -188,7 +188,7 @@ def prepare_prediction(config: Mapping[str, Any], overrides: Sequence[str]) -> P
 
 def _labels_given(data: Dataset, pairs: Sequence[Pair]) -> str:
     """Return how many pairs have labels that the refinement may read; refuse if none has."""
-    given = [data.as_given(pair) for pair in pairs]
+    given = [data.with_pseudo_labels_only(pair) for pair in pairs]
     n_both = sum(pair.fixed.labels is not None and pair.moving.labels is not None for pair in given)
     root = data.pseudo_labels.root
     if not n_both:

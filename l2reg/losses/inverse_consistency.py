@@ -7,7 +7,7 @@ from l2reg.losses.objective import Aligned, masked_mean
 from l2reg.shapes import Field, Mask, PerPair
 
 
-def round_trip(there: Field, back: Field, mask: Mask) -> PerPair:
+def inverse_consistency_error(there: Field, back: Field, mask: Mask) -> PerPair:
     """Return the mean squared distance, in voxels, by which a point misses its start.
 
     Args:
@@ -23,7 +23,7 @@ def round_trip(there: Field, back: Field, mask: Mask) -> PerPair:
 
 
 class InverseConsistency(nn.Module):
-    """``round_trip`` of pairs that stand in the batch in both directions, 0 for the others.
+    """``inverse_consistency_error`` of pairs that are in the batch in both directions, else 0.
 
     Used with ``trainer.symmetric``, which puts them there.
     """
@@ -33,4 +33,4 @@ class InverseConsistency(nn.Module):
         disp = aligned.prediction.disp
         if "opposite" not in aligned.batch:
             return disp.sum(dim=(1, 2, 3, 4)) * 0
-        return round_trip(disp, disp[aligned.batch["opposite"]], aligned.mask)
+        return inverse_consistency_error(disp, disp[aligned.batch["opposite"]], aligned.mask)

@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from l2reg.batch import Batch, resize_batch
+from l2reg.geometry.resize import voxel_ratio
 from l2reg.geometry.warp import voxel_coords, warp
 from l2reg.models.prediction import Prediction
 from l2reg.shapes import Field, Image, Mask, PerPair, Scalar
@@ -42,7 +43,7 @@ class Objective(nn.Module):
         weights: One factor per term, 0 or more.
         levels: Factors of the same terms for coarser levels, finest first; only for networks
             that return some. Their sum is the term ``levels``. A term whose attribute
-            ``of_levels`` is false is left out there.
+            ``deep_supervision`` is false is left out there.
     """
 
     def __init__(
@@ -78,8 +79,15 @@ class Objective(nn.Module):
 
     def _at_level(self, level: Prediction, batch: Batch) -> dict[str, Scalar]:
         i, j, k = level.disp.shape[2:]
-        terms = {n: term for n, term in self.terms.items() if getattr(term, "of_levels", True)}
-        return self._weighted(terms, level, resize_batch(batch, (i, j, k), masks="nearest"))
+        terms = {
+            n: term for n, term in self.terms.items() if getattr(term, "deep_supervision", True)
+        }
+        spacing_mm = batch["spacing_mm"]
+        ratio = spacing_mm.new_tensor(voxel_ratio(batch["fixed"].shape[2:], (i, j, k)))
+        coarse = resize_batch(batch, (i, j, k), masks="nearest")
+        # The same voxel size to the last digit as in earlier runs, which resume bit for bit
+        coarse = {**coarse, "spacing_mm": spacing_mm / ratio}
+        return self._weighted(terms, level, coarse)
 
     def _weighted(
         self, terms: Mapping[str, nn.Module], prediction: Prediction, batch: Batch
@@ -87,7 +95,7 @@ class Objective(nn.Module):
         aligned = Aligned(
             prediction=prediction,
             warped=warp(batch["moving"], prediction.disp),
-            mask=comparable(prediction.disp, batch),
+            mask=overlap_mask(prediction.disp, batch),
             batch=batch,
         )
         values = {name: term(aligned) for name, term in terms.items()}
@@ -96,7 +104,7 @@ class Objective(nn.Module):
         return {name: self.weights[name] * value.mean() for name, value in values.items()}
 
 
-def comparable(disp: Field, batch: Batch) -> Mask:
+def overlap_mask(disp: Field, batch: Batch) -> Mask:
     """Return 1 inside the fixed mask where ``disp`` looks up inside the moving volume, else 0.
 
     The whole fixed mask where it looks up nothing inside: leaving must not pay.

@@ -44,7 +44,7 @@ def segmentation_loss(logits: OneHot, labels: LabelMap) -> PerPair:
 class Segmentation(nn.Module):
     """``segmentation_loss`` of both scans, times the weight of a pair's labels."""
 
-    of_levels = False  # coarser levels have fields alone
+    deep_supervision = False  # coarser levels have fields alone
 
     def forward(self, aligned: Aligned) -> PerPair:
         """Compare both scans' segmentations with their labels.

@@ -39,7 +39,7 @@ def crop_prediction(prediction: Prediction, shape: Sequence[int]) -> Prediction:
     )
 
 
-def halved(shape: Sequence[int], times: int) -> Shape3:
+def halve_shape(shape: Sequence[int], times: int) -> Shape3:
     """Return the shape of a grid whose voxels are ``2 ** times`` as long; never below 2 voxels."""
     i, j, k = (max(2, -(-size // 2**times)) for size in shape)
     return (i, j, k)

@@ -33,7 +33,7 @@ class FieldHead(nn.Module):
         Runs in float32 whatever autocast does: fields need the digits.
         """
         with torch.autocast(features.device.type, enabled=False):
-            return resized(as_prediction(self.conv(features.float()), self.kind), shape)
+            return resize_prediction(as_prediction(self.conv(features.float()), self.kind), shape)
 
 
 def as_prediction(components: Field, kind: str) -> Prediction:
@@ -64,7 +64,7 @@ def integrate_gradient(gradient: Field) -> Field:
     return torch.stack([steps[:, c].cumsum(dim=1 + c) for c in range(3)], dim=1)
 
 
-def resized(prediction: Prediction, shape: Shape3) -> Prediction:
+def resize_prediction(prediction: Prediction, shape: Shape3) -> Prediction:
     """Return ``prediction`` on a grid of ``shape``."""
     velocity, gradient = prediction.velocity, prediction.gradient
     return Prediction(

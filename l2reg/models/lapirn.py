@@ -17,8 +17,8 @@ from torch import Tensor, nn
 from l2reg.batch import Batch
 from l2reg.geometry.resize import resample, resize_image
 from l2reg.geometry.warp import warp
-from l2reg.models.blocks import crop_prediction, halved, pad_to_multiple
-from l2reg.models.heads import as_prediction, check_kind, resized
+from l2reg.models.blocks import crop_prediction, halve_shape, pad_to_multiple
+from l2reg.models.heads import as_prediction, check_kind, resize_prediction
 from l2reg.models.lapirn_level import LapIRNLevel
 from l2reg.models.prediction import Prediction
 from l2reg.shapes import Field, PerPair, WorkingGrid, as_working_grid
@@ -86,22 +86,24 @@ class LapIRN(nn.Module):
         i, j, k = batch["fixed"].shape[2:]
         pair = torch.cat([batch["fixed"], batch["moving"]]).float()
         pair = pad_to_multiple(pair, 2 ** len(self.levels))
-        padded = halved(pair.shape[2:], 0)
+        padded = halve_shape(pair.shape[2:], 0)
         factor = self._smoothness(batch["fixed"])
         condition = None if factor is None else factor / MOST_SMOOTH
         total, embedding = None, None
         for level in range(self.in_use if self.training else len(self.levels)):
-            shape = halved(padded, len(self.levels) - 1 - level)
+            shape = halve_shape(padded, len(self.levels) - 1 - level)
             fixed, moving = resize_image(pair, shape).chunk(2)
-            seen = [moving, fixed]
+            inputs = [moving, fixed]
             if total is not None:
                 total = resample(total, shape)
-                seen = [warp(moving, self._prediction(total).disp), fixed, total]
-            found, embedding = self.levels[level](torch.cat(seen, dim=1), embedding, condition)
-            found = self.reach * F.softsign(found.float())
-            total = found if total is None else total + found
+                inputs = [warp(moving, self._prediction(total).disp), fixed, total]
+            residual_field, embedding = self.levels[level](
+                torch.cat(inputs, dim=1), embedding, condition
+            )
+            residual_field = self.reach * F.softsign(residual_field.float())
+            total = residual_field if total is None else total + residual_field
         assert total is not None
-        prediction = resized(self._prediction(total), padded)
+        prediction = resize_prediction(self._prediction(total), padded)
         return replace(crop_prediction(prediction, (i, j, k)), smoothness=factor)
 
     def _prediction(self, components: Field) -> Prediction:

@@ -39,16 +39,16 @@ class LapIRNLevel(nn.Module):
         nn.init.zeros_(self.decode[-1].weight)  # type: ignore[arg-type]
 
     def forward(
-        self, seen: Image, embedding: CoarserEmbedding | None, condition: PerPair | None
+        self, inputs: Image, embedding: CoarserEmbedding | None, condition: PerPair | None
     ) -> tuple[Field, Embedding]:
         """Return three components per voxel, and the embedding for the next finer level.
 
         Args:
-            seen: What enters.
+            inputs: Moving and fixed image and, but at the coarsest level, the field so far.
             embedding: That of the coarser level, on half this grid.
             condition: One number per pair, in [0, 1].
         """
-        skip = self.encode(seen)
+        skip = self.encode(inputs)
         maps = self.shrink(skip)
         if embedding is not None:
             maps = maps + embedding

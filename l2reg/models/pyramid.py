@@ -72,11 +72,11 @@ class Pyramid(nn.Module):
         self.encoder = Encoder(features)
         self.levels = nn.ModuleList()  # coarsest first
         for level in range(coarsest, finest - 1, -1):
-            layers = Level(
+            layers = PyramidLevel(
                 [1, *features][level],
                 inherited=0 if level == coarsest else INHERITED,
                 radius=radius[level - finest],
-                estimator=partial(Estimator, widths=estimator, dense=dense),
+                estimator=partial(FieldEstimator, widths=estimator, dense=dense),
                 context=context if level == 1 else [],
                 affine=affine,
                 head=head,
@@ -88,7 +88,7 @@ class Pyramid(nn.Module):
         """Return the field that brings ``batch["moving"]`` onto ``batch["fixed"]``."""
         i, j, k = batch["fixed"].shape[2:]
         pair = torch.cat([batch["fixed"], batch["moving"]]).float()
-        pyramid = self.encoder(resample(pair, fitting((i, j, k), self.encoder.halvings)))
+        pyramid = self.encoder(resample(pair, halvable_shape((i, j, k), self.encoder.halvings)))
         disp = pair.new_zeros(len(pair) // 2, 3, 2, 2, 2)
         inherited: list[Tensor] = []
         fields = []
@@ -101,7 +101,7 @@ class Pyramid(nn.Module):
         return Prediction(resize_field(disp, (i, j, k)), levels=coarser if self.training else ())
 
 
-def fitting(shape: Shape3, halvings: int) -> Shape3:
+def halvable_shape(shape: Shape3, halvings: int) -> Shape3:
     """Return the smallest grid, not below ``shape``, that can be halved and keep its corners.
 
     Its sizes are one more than a multiple of ``2 ** halvings``: a convolution of stride 2 takes
@@ -150,7 +150,7 @@ class NormalisedBlock(nn.Sequential):
         )
 
 
-class Level(nn.Module):
+class PyramidLevel(nn.Module):
     """Finds the motion that is left at one level.
 
     Args:
@@ -168,7 +168,7 @@ class Level(nn.Module):
         *,
         inherited: int,
         radius: int,
-        estimator: "Callable[[int], Estimator]",
+        estimator: "Callable[[int], FieldEstimator]",
         context: Sequence[Sequence[int]],
         affine: bool,
         head: str,
@@ -180,7 +180,9 @@ class Level(nn.Module):
         entering = (2 * radius + 1) ** 3 + channels + 3 + inherited
         self.estimator = estimator(entering)
         self.head = FieldHead(head, self.estimator.channels)
-        self.context = Context(self.estimator.channels + 3, context, head) if context else None
+        self.context = (
+            ContextNetwork(self.estimator.channels + 3, context, head) if context else None
+        )
         learned = nn.Conv3d(self.estimator.channels, INHERITED, kernel_size=3, padding=1)
         self.hand_down = nn.Identity() if last else learned
 
@@ -207,7 +209,7 @@ class Level(nn.Module):
         return disp, self.hand_down(maps)
 
 
-class Estimator(nn.Module):
+class FieldEstimator(nn.Module):
     """Convolutions one after the other, the last of which knows the motion.
 
     Args:
@@ -233,7 +235,7 @@ class Estimator(nn.Module):
         return maps
 
 
-class Context(nn.Module):
+class ContextNetwork(nn.Module):
     """Dilated convolutions that see far, and the residual field that they find.
 
     Args:

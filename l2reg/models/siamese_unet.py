@@ -12,8 +12,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from l2reg.batch import Batch
-from l2reg.models.blocks import crop, crop_prediction, halved, pad_to_multiple
-from l2reg.models.heads import FieldHead, resized
+from l2reg.models.blocks import crop, crop_prediction, halve_shape, pad_to_multiple
+from l2reg.models.heads import FieldHead, resize_prediction
 from l2reg.models.prediction import Prediction
 from l2reg.shapes import Image, Maps, OneHot, WorkingGrid, as_working_grid
 
@@ -60,7 +60,7 @@ class SiameseUNet(nn.Module):
         self.merge = merge
         self.stride = 2 ** len(convolutions)
         steps = list(zip(encoder, encoder[1:], convolutions, strict=False))
-        self.enter = Enter(encoder[0], slope)
+        self.enter = InputBlock(encoder[0], slope)
         self.down = nn.ModuleList(Down(fine, coarse, n, slope) for fine, coarse, n in steps)
         both = 2 if merge == "concat" else 1
         self.up = nn.ModuleList()
@@ -99,7 +99,7 @@ class SiameseUNet(nn.Module):
             return prediction
         deep = [head(maps, padded) for head, maps in zip(self.level_heads, inputs, strict=True)]
         levels = [
-            resized(crop_prediction(level, (i, j, k)), halved((i, j, k), times))
+            resize_prediction(crop_prediction(level, (i, j, k)), halve_shape((i, j, k), times))
             for times, level in enumerate(reversed(deep), start=1)
         ]
         if self.segmenter is None:
@@ -113,7 +113,7 @@ class SiameseUNet(nn.Module):
         return moving - fixed if self.merge == "subtract" else moving + fixed
 
 
-class Enter(nn.Module):
+class InputBlock(nn.Module):
     """Two convolutions without normalisation, their outputs added up."""
 
     def __init__(self, channels: int, slope: float) -> None:

@@ -80,7 +80,7 @@ def evaluate_submissions(paths: Mapping[str, Path], how: Evaluation) -> list[Pat
         InputError: If an option, a truth or a submission is not as it must be.
     """
     _check_shown(how.show)
-    task, pairs = how.data.release.task, how.data.listed(how.split)
+    task, pairs = how.data.release.task, how.data.split_pairs(how.split)
     raise_if_any(check_truth(pairs, task))
     if how.report:
         raise_if_any(check_pairs(pairs, task, how.data.volumes))

@@ -22,20 +22,20 @@ class FreezeSchedule:
 
     def __init__(self, network: nn.Module, until: Mapping[str, int]) -> None:
         learning = {n: p for n, p in network.named_parameters() if p.requires_grad}
-        self.resting: list[tuple[nn.Parameter, int]] = []
+        self.frozen: list[tuple[nn.Parameter, int]] = []
         for name, parameter in learning.items():
             steps = [step for pattern, step in until.items() if fnmatchcase(name, pattern)]
             if steps:
-                self.resting.append((parameter, max(steps)))
+                self.frozen.append((parameter, max(steps)))
         for pattern in until:
             if not any(fnmatchcase(name, pattern) for name in learning):
                 raise InputError(_matches_nothing(pattern, list(learning)))
-        if learning and sum(step > 0 for _, step in self.resting) == len(learning):
+        if learning and sum(step > 0 for _, step in self.frozen) == len(learning):
             raise InputError(_rests_whole(until))
 
     def apply(self, step: int) -> None:
         """Let learn what learns in ``step``, and nothing else."""
-        for parameter, first in self.resting:
+        for parameter, first in self.frozen:
             parameter.requires_grad_(step >= first)
 
 

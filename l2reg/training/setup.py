@@ -42,32 +42,32 @@ def prepare_training(config: Mapping[str, Any]) -> Trainer:
     device = select_device(config["device"])
     autocast(device, settings.precision)  # refuses an unknown one
     run_dir = Path(config["run_dir"])
-    parts = open_training_tasks(config, validated=settings.validate_every > 0)
+    tasks = open_training_tasks(config, validated=settings.validate_every > 0)
     seed_everything(config["seed"])
     model = _model(config).to(device)
     origin = _origin(model, config)
     trainer = Trainer(
         model,
-        _objective(parts),
+        _objective(tasks),
         build(config["optimizer"], params=model.parameters()),
         build(config["scheduler"]),
-        _batches(parts, model, settings, config["seed"], device),
+        _batches(tasks, model, settings, config["seed"], device),
         settings,
     )
     keep = ("resume", "overwrite")
     state = open_run(run_dir, config, **{option: config[option] for option in keep})
-    for part in parts.values():
-        part.describe()
+    for task in tasks.values():
+        task.describe()
     if state is not None:
         _resume(trainer, state)
         origin = Provenance.of_run(state)
     describe_run(run_dir, config)
     extra = {"config": dict(config), "l2reg": version("l2reg"), "origin": origin.stored()}
-    extra["trained_on"] = origin.and_trained_on(*(part.seen() for part in parts.values()))
+    extra["trained_on"] = origin.and_trained_on(*(task.seen() for task in tasks.values()))
     last = SaveLast(run_dir, extra)
     if state is None:
         last.save(trainer)
-    trainer.hooks = _hooks(trainer, run_dir, parts, device, last)
+    trainer.hooks = _hooks(trainer, run_dir, tasks, device, last)
     return trainer
 
 
@@ -85,25 +85,25 @@ def _origin(model: torch.nn.Module, config: Mapping[str, Any]) -> Provenance:
     return warm_start(model, Path(config["init_from"]))
 
 
-def _objective(parts: Mapping[str, TrainingTask]) -> torch.nn.Module:
-    objectives = {name: part.objective for name, part in parts.items()}
-    return MixedObjective(objectives) if len(parts) > 1 else next(iter(objectives.values()))
+def _objective(tasks: Mapping[str, TrainingTask]) -> torch.nn.Module:
+    objectives = {name: task.objective for name, task in tasks.items()}
+    return MixedObjective(objectives) if len(tasks) > 1 else next(iter(objectives.values()))
 
 
 def _batches(
-    parts: Mapping[str, TrainingTask],
+    tasks: Mapping[str, TrainingTask],
     model: torch.nn.Module,
     settings: TrainerSettings,
     seed: int,
     device: torch.device,
 ) -> Batches:
     batches = {
-        name: part.data.batches(
+        name: task.data.batches(
             grid_of(model), batch_size=settings.batch_size, seed=seed, device=device
         )
-        for name, part in parts.items()
+        for name, task in tasks.items()
     }
-    return MixedBatches(batches) if len(parts) > 1 else next(iter(batches.values()))
+    return MixedBatches(batches) if len(tasks) > 1 else next(iter(batches.values()))
 
 
 def _resume(trainer: Trainer, state: Mapping[str, Any]) -> None:
@@ -120,7 +120,7 @@ def _resume(trainer: Trainer, state: Mapping[str, Any]) -> None:
 def _hooks(
     trainer: Trainer,
     run_dir: Path,
-    parts: Mapping[str, TrainingTask],
+    tasks: Mapping[str, TrainingTask],
     device: torch.device,
     last: SaveLast,
 ) -> list[Hook]:
@@ -128,12 +128,12 @@ def _hooks(
     log = Log(run_dir, trainer)
     hooks: list[Hook] = [log]
     if settings.validate_every:
-        validation = _validation(trainer, parts, device)
-        chosen_on = [content_digest(p.fixed.image) for part in parts.values() for p in part.val]
+        validation = _validation(trainer, tasks, device)
+        selected_on = [content_digest(p.fixed.image) for task in tasks.values() for p in task.val]
 
         def save_best(trainer: Trainer, scores: Mapping[str, float]) -> None:
             state = {"step": trainer.step, "model": trainer.model.state_dict(), **last.extra}
-            state |= {"chosen_on": chosen_on, "scores": dict(scores)}
+            state |= {"chosen_on": selected_on, "scores": dict(scores)}
             storage.save(run_dir / storage.BEST, state)
 
         hooks.append(Validate(validation.score, save_best, log, settings.validate_every))
@@ -143,14 +143,14 @@ def _hooks(
 
 
 def _validation(
-    trainer: Trainer, parts: Mapping[str, TrainingTask], device: torch.device
+    trainer: Trainer, tasks: Mapping[str, TrainingTask], device: torch.device
 ) -> Validation | MixedValidation:
     validations = {}
-    for name, part in parts.items():
+    for name, task in tasks.items():
         method = Method(trainer.model, None, device, trainer.settings.precision)
-        predictor = Predictor(method, part.data.reader)
-        validations[name] = Validation(predictor, part.val, part.objective)
-    return MixedValidation(validations) if len(parts) > 1 else next(iter(validations.values()))
+        predictor = Predictor(method, task.data.reader)
+        validations[name] = Validation(predictor, task.val, task.objective)
+    return MixedValidation(validations) if len(tasks) > 1 else next(iter(validations.values()))
 
 
 def _nothing_to_learn(config: Mapping[str, Any]) -> Problem:

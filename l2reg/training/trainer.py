@@ -128,7 +128,7 @@ class Trainer:
                 that step.
         """
         try:
-            for batch in self._upcoming():
+            for batch in self._prefetch():
                 scalars = self.train_step(batch)
                 self.step += 1
                 for hook in self.hooks:
@@ -139,7 +139,7 @@ class Trainer:
             for hook in self.hooks:
                 hook.close()
 
-    def _upcoming(self) -> Iterator[Batch]:
+    def _prefetch(self) -> Iterator[Batch]:
         """Yield the batches from the present step on, the next one read while this one is used."""
         first, end = self.step, self.settings.max_steps
         with ThreadPoolExecutor(max_workers=1) as reading:

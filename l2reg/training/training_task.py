@@ -34,22 +34,22 @@ class TrainingTask:
         """Print what there is to train on."""
         training, where = self.data.training_set, self.data.release.folder
         tqdm.write(
-            f"training on {len(training.listed)} pairs of one patient and {len(training.scans)} "
-            f"single scans below {where}"
+            f"training on {len(training.intra_patient)} pairs of one patient and "
+            f"{len(training.scans)} single scans below {where}"
         )
         pseudo = self.data.pseudo_labels
         if taught := pseudo.count(training.all_scans()):
             tqdm.write(
                 f"{taught} of the scans with labels of {pseudo.root}, weight {pseudo.weight}"
             )
-        if training.scored_images:
-            names = ", ".join(str(path.relative_to(where)) for path in training.scored_images)
+        if training.evaluation_images:
+            names = ", ".join(str(path.relative_to(where)) for path in training.evaluation_images)
             tqdm.write(f"without labels and points, because their images are scored: {names}")
 
     def seen(self) -> dict[str, str]:
         """Return the digest of every image trained on, and whether with or without supervision."""
         training = self.data.training_set
-        without = set(training.scored_images)
+        without = set(training.evaluation_images)
         return {
             content_digest(scan.image): "image" if scan.image in without else "supervised"
             for scan in training.all_scans()
@@ -59,7 +59,7 @@ class TrainingTask:
         """Return all that is wrong with its files."""
         training = self.data.training_set
         task, cache = self.data.release.task, self.data.volumes
-        listed = [*training.listed, *self.val]
+        listed = [*training.intra_patient, *self.val]
         problems = check_pairs(listed, task, cache, prealign=self.data.prealign)
         problems += check_scans(training.scans, task, cache)
         pseudo = self.data.pseudo_labels
@@ -78,16 +78,16 @@ def open_training_tasks(config: Mapping[str, Any], *, validated: bool) -> dict[s
     Raises:
         InputError: For everything that is wrong with options and files of all tasks.
     """
-    tasks = task_nodes(config)
-    raise_if_any(problem for node in tasks.values() for problem in _unused_terms(node, config))
-    parts = {name: _open(node, validated=validated) for name, node in tasks.items()}
-    raise_if_any(problem for part in parts.values() for problem in part.problems())
-    return parts
+    nodes = task_nodes(config)
+    raise_if_any(problem for node in nodes.values() for problem in _unused_terms(node, config))
+    tasks = {name: _open(node, validated=validated) for name, node in nodes.items()}
+    raise_if_any(problem for task in tasks.values() for problem in task.problems())
+    return tasks
 
 
 def _open(node: Mapping[str, Any], *, validated: bool) -> TrainingTask:
     data: Dataset = build(node["data"], task=build(node["task"]))
-    return TrainingTask(data, build(node["loss"]), data.listed("val") if validated else [])
+    return TrainingTask(data, build(node["loss"]), data.split_pairs("val") if validated else [])
 
 
 def _gives_no_labels(data: Dataset) -> Problem:

@@ -58,7 +58,7 @@ class Validation:
         task = self.predictor.reader.task
         (half,) = to_submission(self.predictor.register(pair), task.shape)
         truth = load_ground_truth(pair, task, _RULES)
-        return score_field(pair.name, upsample(half), truth, task, thorough=False)
+        return score_field(pair.name, upsample(half), truth, task, slow_metrics=False)
 
     def _loss(self, pair: Pair) -> float:
         batch = self.predictor.batch(pair)

@@ -20,7 +20,7 @@ def test_a_chain_of_runs_is_remembered_oldest_first() -> None:
     third = Provenance.from_parent(Path("second.pt"), state)
     assert third.started_from == ["first.pt (step 5)", "second.pt (step 7)"]
     assert third.trained_on == {"a": "image", "b": "supervised"}
-    assert third.chosen_on == ["v", "w"]
+    assert third.selected_on == ["v", "w"]
     assert Provenance.of_run({"origin": third.stored()}) == third
 
 

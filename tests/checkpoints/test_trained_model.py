@@ -45,11 +45,14 @@ def test_scores_on_what_was_trained_or_chosen_on_get_a_note(tiny_run: TinyRun) -
     prepare_training(config).run()
     data = build(config["data"], task=build(config["task"]))
     best, last = (load_trained_model(Path(f"run/{name}.pt"), {}) for name in ("best", "last"))
-    val, trained = data.listed("val"), [p for p in data.training_set.listed if p.keypoints]
-    assert best.notes(val) == [
+    val, trained = (
+        data.split_pairs("val"),
+        [p for p in data.training_set.intra_patient if p.keypoints],
+    )
+    assert best.leakage_notes(val) == [
         "1 of 1 pairs were trained on as images, without labels and points",
         "best.pt was chosen by its scores on 1 of 1 pairs",
     ]
-    assert last.notes(trained) == [
+    assert last.leakage_notes(trained) == [
         "2 of 2 pairs were trained on: their scores are an overfit check"
     ]

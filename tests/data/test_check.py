@@ -123,13 +123,13 @@ def test_an_image_in_two_splits_is_found_under_whatever_name(
 def test_prealignment_by_masks_asks_for_them(lung_2021: Path, lung: Callable[[], Dataset]) -> None:
     (training(lung_2021) / "lungMasks/case_001_exp.nii.gz").unlink()
     data = lung()
-    pairs = data.listed("val")
+    pairs = data.split_pairs("val")
     assert check_pairs(pairs, data.release.task, Cache(None)) == []
     for method in ("mask_centre", "affine"):
         (problem,) = check_pairs(pairs, data.release.task, Cache(None), prealign=method)
         assert "has no mask" in problem.what
     (training(lung_2021) / "lungMasks/case_001_insp.nii.gz").unlink()
-    pairs = lung().listed("val")
+    pairs = lung().split_pairs("val")
     assert len(check_pairs(pairs, data.release.task, Cache(None), prealign="mask_centre")) == 2
     assert check_pairs(pairs, data.release.task, Cache(None), prealign="affine") == []
 
@@ -138,10 +138,10 @@ def test_a_pair_without_labels_or_landmarks_cannot_be_scored(
     lung_2021: Path, lung: Callable[[], Dataset]
 ) -> None:
     data = lung()
-    assert check_truth(data.listed("val"), data.release.task) == []
+    assert check_truth(data.split_pairs("val"), data.release.task) == []
     (training(lung_2021) / "lms/case_001.txt").unlink()
     data = lung()
-    (problem,) = check_truth(data.listed("val"), data.release.task)
+    (problem,) = check_truth(data.split_pairs("val"), data.release.task)
     assert problem.where == "pair 0001_0001"
 
 
@@ -149,7 +149,7 @@ def test_scoring_does_not_ask_for_images(lung_2021: Path, lung: Callable[[], Dat
     for scan in (training(lung_2021) / "scans").iterdir():
         scan.unlink()
     data = lung()
-    assert check_truth(data.listed("val"), data.release.task) == []
+    assert check_truth(data.split_pairs("val"), data.release.task) == []
 
 
 def test_a_file_that_passed_is_not_read_again_until_it_changes(
@@ -157,7 +157,7 @@ def test_a_file_that_passed_is_not_read_again_until_it_changes(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
     data, cache = lung(), Cache(tmp_path / "cache")
-    scans = [pair.fixed for pair in data.training_set.listed]
+    scans = [pair.fixed for pair in data.training_set.intra_patient]
     assert check_scans(scans, data.release.task, cache) == []
     reads = []
     monkeypatch.setattr("l2reg.data.check.read_image", reads.append)
@@ -186,10 +186,10 @@ def test_the_full_later_layout_is_checked_and_read(
     )
     data = open_data(tiny_task("abdomen"), tmp_path, prealign="mask_centre")
     assert check_dataset(data) == []
-    assert [pair.name for pair in data.listed("val")] == ["0012_0012"]
-    assert [pair.name for pair in data.training_set.listed] == ["0002_0002"]
+    assert [pair.name for pair in data.split_pairs("val")] == ["0012_0012"]
+    assert [pair.name for pair in data.training_set.intra_patient] == ["0002_0002"]
     assert {scan.modality for scan in data.training_set.scans} == {"MR", "CT"}
-    sample = data.reader("half").read(data.listed("val")[0])
+    sample = data.reader("half").read(data.split_pairs("val")[0])
     assert sample["label_weight"].tolist() == [1.0]
 
 

@@ -24,8 +24,8 @@ def test_scored_pairs_are_not_trained_on(
     lung_2021: Path, tiny_task: TinyTask, open_data: OpenData
 ) -> None:
     data = open_data(tiny_task("lung"), lung_2021)
-    assert [pair.name for pair in data.listed("val")] == ["0001_0001"]
-    assert [pair.name for pair in data.training_set.listed] == ["0002_0002", "0003_0003"]
+    assert [pair.name for pair in data.split_pairs("val")] == ["0001_0001"]
+    assert [pair.name for pair in data.training_set.intra_patient] == ["0002_0002", "0003_0003"]
     assert data.training_set.scans == []
 
 
@@ -35,8 +35,8 @@ def test_a_pair_list_replaces_the_official_one_and_both_are_kept_out_of_training
     own = tmp_path / "own.csv"
     own.write_text("fixed, moving\n3, 3\n")
     data = open_data(tiny_task("lung"), lung_2021, pairs=own)
-    assert [pair.name for pair in data.listed("val")] == ["0003_0003"]
-    assert [pair.name for pair in data.training_set.listed] == ["0002_0002"]
+    assert [pair.name for pair in data.split_pairs("val")] == ["0003_0003"]
+    assert [pair.name for pair in data.training_set.intra_patient] == ["0002_0002"]
 
 
 @pytest.mark.parametrize("excluded", [2, "2", "case_002_insp"])
@@ -44,20 +44,20 @@ def test_excluded_scans_are_used_nowhere(
     lung_2021: Path, tiny_task: TinyTask, open_data: OpenData, excluded: int | str
 ) -> None:
     data = open_data(tiny_task("lung"), lung_2021, exclude=[excluded])
-    assert [pair.name for pair in data.training_set.listed] == ["0003_0003"]
+    assert [pair.name for pair in data.training_set.intra_patient] == ["0003_0003"]
     with pytest.raises(InputError, match="1 pairs, 1 of them excluded"):
-        open_data(tiny_task("lung"), lung_2021, exclude=[1]).listed("val")
+        open_data(tiny_task("lung"), lung_2021, exclude=[1]).split_pairs("val")
 
 
 def test_validation_images_join_the_training_without_anything_to_score_with(
     lung_2021: Path, tiny_task: TinyTask, open_data: OpenData
 ) -> None:
     data = open_data(tiny_task("lung"), lung_2021, sampling={"val_images": True})
-    by_name = {pair.name: pair for pair in data.training_set.listed}
+    by_name = {pair.name: pair for pair in data.training_set.intra_patient}
     assert by_name["0001_0001"].landmarks is None
     assert by_name["0001_0001"].keypoints is None
     assert by_name["0002_0002"].keypoints is not None
-    assert data.listed("val")[0].landmarks is not None  # scoring still has them
+    assert data.split_pairs("val")[0].landmarks is not None  # scoring still has them
 
 
 def test_an_image_scored_under_another_name_is_trained_on_without_its_points(
@@ -66,10 +66,10 @@ def test_an_image_scored_under_another_name_is_trained_on_without_its_points(
     scans = lung_2021 / "task_02/training/scans"
     shutil.copy(scans / "case_001_exp.nii.gz", scans / "case_002_exp.nii.gz")
     training = open_data(tiny_task("lung"), lung_2021).training_set
-    by_name = {pair.name: pair for pair in training.listed}
+    by_name = {pair.name: pair for pair in training.intra_patient}
     assert by_name["0002_0002"].keypoints is None
     assert by_name["0003_0003"].keypoints is not None
-    assert training.scored_images == [scans / "case_002_exp.nii.gz"]
+    assert training.evaluation_images == [scans / "case_002_exp.nii.gz"]
 
 
 def test_brains_are_paired_across_patients_and_validation_subjects_kept_out(
@@ -77,7 +77,7 @@ def test_brains_are_paired_across_patients_and_validation_subjects_kept_out(
 ) -> None:
     task = phantom_task("oasis", "small", 0, 3, root=phantoms["oasis"])
     training = open_data(task).training_set
-    assert training.listed == []
+    assert training.intra_patient == []
     assert [scan.id for scan in training.scans] == [1, 2, 3]
     assert all(scan.labels is not None for scan in training.scans)
 
@@ -94,7 +94,7 @@ def test_an_unknown_split_is_refused(
     lung_2021: Path, tiny_task: TinyTask, open_data: OpenData, split: str
 ) -> None:
     with pytest.raises(InputError, match="val or test"):
-        open_data(tiny_task("lung"), lung_2021).listed(split)
+        open_data(tiny_task("lung"), lung_2021).split_pairs(split)
 
 
 def test_nothing_to_train_on_is_said_with_what_there_is(
@@ -112,7 +112,7 @@ def test_the_root_is_that_of_the_environment_unless_one_is_given(
     monkeypatch.setenv("L2REG_DATA", str(lung_2021))
     assert open_data(tiny_task("lung")).release.folder == lung_2021 / "task_02"
     with pytest.raises(InputError, match="elsewhere"):
-        open_data(tiny_task("lung"), Path("elsewhere")).listed("val")
+        open_data(tiny_task("lung"), Path("elsewhere")).split_pairs("val")
 
 
 @pytest.mark.data
@@ -121,7 +121,7 @@ def test_the_real_abdomen_has_a_second_list_of_mr_pairs(
 ) -> None:
     task = build(load_preset("task", "abdomen"))
     pairs = real_data / "task_01/MRIs/pairs_val.csv"
-    listed = open_data(task, real_data, pairs=pairs).listed("val")
+    listed = open_data(task, real_data, pairs=pairs).split_pairs("val")
     assert [pair.name for pair in listed] == ["0001_0002", "0002_0003", "0003_0001"]
     assert {scan.modality for p in listed for scan in (p.fixed, p.moving)} == {"MR"}
     assert all(p.fixed.image.parent.name == "MRIs" and p.moving.labels for p in listed)
@@ -133,5 +133,8 @@ def test_the_real_landmarks_are_out_of_the_trainings_reach(
 ) -> None:
     task = build(load_preset("task", "lung"))
     data = open_data(task, real_data, sampling={"val_images": True})
-    assert sorted(pair.name for pair in data.training_set.listed) == ["0001_0001", "0002_0002"]
-    assert all(pair.landmarks is None for pair in data.training_set.listed)
+    assert sorted(pair.name for pair in data.training_set.intra_patient) == [
+        "0001_0001",
+        "0002_0002",
+    ]
+    assert all(pair.landmarks is None for pair in data.training_set.intra_patient)

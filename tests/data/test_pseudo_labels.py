@@ -56,7 +56,7 @@ def test_scored_scans_get_none_though_the_folder_has_some(
 ) -> None:
     data = opened(open_data, half_labelled_brains, pseudo_labels={"root": "given", "weight": 0.25},
                   sampling={"val_images": True})  # fmt: skip
-    scored = {scan.image for pair in data.listed("val") for scan in (pair.fixed, pair.moving)}
+    scored = {scan.image for pair in data.split_pairs("val") for scan in (pair.fixed, pair.moving)}
     lent = [scan for scan in data.training_set.scans if scan.image in scored]
     assert lent
     assert all(
@@ -70,7 +70,7 @@ def test_a_copy_of_a_scored_scan_gets_none_either(
     half_labelled_brains: Path, open_data: OpenData
 ) -> None:
     data = opened(open_data, half_labelled_brains)
-    shutil.copy(data.listed("val")[0].fixed.image, by_id(data)[2].image)
+    shutil.copy(data.split_pairs("val")[0].fixed.image, by_id(data)[2].image)
     again = opened(open_data, half_labelled_brains, pseudo_labels={"root": "given", "weight": 0.25})
     assert by_id(again)[2].labels is None
 

@@ -26,7 +26,7 @@ def test_a_pair_on_the_full_grid_is_what_the_files_hold(
     lung_2021: Path, tiny_task: Callable[..., Task], open_data: Callable[..., Dataset]
 ) -> None:
     data = open_data(tiny_task("lung"), lung_2021)
-    pair = data.training_set.listed[0]
+    pair = data.training_set.intra_patient[0]
     sample = data.reader("full").read(pair)
     expected = (np.clip(read_image(pair.fixed.image), -1000, 200) + 1000) / 1200
     np.testing.assert_allclose(sample["fixed"][0, 0].numpy(), expected, atol=1e-6)
@@ -45,7 +45,7 @@ def test_the_half_grid_keeps_corners_and_points_follow(
     lung_2021: Path, tiny_task: Callable[..., Task], open_data: Callable[..., Dataset]
 ) -> None:
     data = open_data(tiny_task("lung"), lung_2021)
-    pair = data.training_set.listed[0]
+    pair = data.training_set.intra_patient[0]
     full, half = (data.reader(grid).read(pair) for grid in ("full", "half"))
     assert half["moving"].shape == (1, 1, 6, 5, 7)
     ratio = torch.tensor([5 / 11, 4 / 9, 6 / 13])
@@ -58,7 +58,7 @@ def test_missing_masks_points_and_labels_are_ones_none_and_zeros(
 ) -> None:
     (lung_2021 / "task_02/training/lungMasks/case_001_exp.nii.gz").unlink()
     data = open_data(tiny_task("lung"), lung_2021)
-    sample = data.reader("half").read(data.listed("val")[0])
+    sample = data.reader("half").read(data.split_pairs("val")[0])
     assert (sample["fixed_mask"] == 1).all()
     assert sample["fixed_points"].shape == (1, 0, 3)  # it has landmarks, which nobody may see
 
@@ -67,7 +67,7 @@ def test_the_cache_changes_nothing(
     lung_2021: Path, tiny_task: Callable[..., Task], open_data: Callable[..., Dataset]
 ) -> None:
     data = open_data(tiny_task("lung"), lung_2021)
-    pair = data.training_set.listed[0]
+    pair = data.training_set.intra_patient[0]
     plain = data.reader("half").read(pair)
     still = Prealign("none", data.prealign_search)
     cached = PairReader(data.release.task, "half", still, Cache(Path("cache")))
@@ -89,7 +89,7 @@ def test_a_searched_prealignment_is_kept_for_the_pair_and_not_for_another(
             return start + len(calls)
 
     data = open_data(tiny_task("lung"), lung_2021)
-    pair = data.listed("val")[0]
+    pair = data.split_pairs("val")[0]
     reader = PairReader(
         data.release.task, "half", Prealign("rigid", Counting()), Cache(Path("cache"))
     )
@@ -105,8 +105,8 @@ def test_a_known_prealignment_is_taken_as_it_is(
     data = open_data(tiny_task("lung"), lung_2021)
     matrix = identity_affine(1)
     matrix[0, 0, 3] = 2.0
-    sample = data.reader("half").read(data.listed("val")[0], prealign=matrix)
-    plain = data.reader("half").read(data.listed("val")[0])
+    sample = data.reader("half").read(data.split_pairs("val")[0], prealign=matrix)
+    plain = data.reader("half").read(data.split_pairs("val")[0])
     assert torch.equal(sample["prealign"], matrix)
     torch.testing.assert_close(sample["moving"][..., :-2, :, :], plain["moving"][..., 2:, :, :])
 
@@ -116,7 +116,7 @@ def test_prealignment_moves_image_mask_labels_and_points_together(
 ) -> None:
     task = phantom_task("abdomen", "small", 0, 3, root=phantoms["abdomen"])
     plain, moved = (open_data(task, prealign=how) for how in ("none", "mask_centre"))
-    pair = plain.listed("val")[0]
+    pair = plain.split_pairs("val")[0]
     before, after = plain.reader("half").read(pair), moved.reader("half").read(pair)
     assert after["prealign"][0, :, 3].norm() > 1
     field = affine_after_field(after["prealign"], torch.zeros(1, 3, *before["moving"].shape[2:]))
@@ -133,7 +133,7 @@ def test_labels_reach_the_half_grid_without_new_values(
 ) -> None:
     task = phantom_task("oasis", "small", 0, 3, root=phantoms["oasis"])
     data = open_data(task)
-    sample = data.reader("half").read(data.listed("val")[0])
+    sample = data.reader("half").read(data.split_pairs("val")[0])
     assert sample["label_weight"].tolist() == [1.0]
     assert set(sample["fixed_labels"].unique().tolist()) <= set(range(36))
     assert len(sample["fixed_labels"].unique()) > 25
@@ -145,7 +145,7 @@ def test_a_file_is_read_once_for_all_grids(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
     data, opened, read = open_data(tiny_task("lung"), lung_2021), LoadedVolumes(), []
-    pair = data.listed("val")[0]
+    pair = data.split_pairs("val")[0]
     alone = [data.reader(grid).read(pair) for grid in ("half", "full")]
     monkeypatch.setattr(reader, "read_image", lambda path: read.append(path) or read_image(path))
     together = [data.reader(grid).read(pair, opened) for grid in ("half", "full")]

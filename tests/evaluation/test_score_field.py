@@ -126,7 +126,9 @@ def test_what_takes_long_is_left_out_on_request(
     tiny_task: Callable[..., Task], random: np.random.Generator
 ) -> None:
     task = tiny_task("abdomen")
-    found = score_field("x", zero_field(task), nothing_known(blocks(random)), task, thorough=False)
+    found = score_field(
+        "x", zero_field(task), nothing_known(blocks(random)), task, slow_metrics=False
+    )
     assert not found.hd95_voxels
     assert not found.assd_mm
     assert math.isnan(found.change.folded_volume)
@@ -137,7 +139,7 @@ def test_the_rules_decide_on_keypoints_and_the_mask(
     phantoms: dict[str, Path], open_data: Callable[..., Dataset]
 ) -> None:
     task = phantom_task("lung", "small", 0, 3, root=phantoms["lung"])
-    pair = open_data(task).listed("val")[0]
+    pair = open_data(task).split_pairs("val")[0]
     pair = replace(pair, keypoints=pair.landmarks)
     old, new = (load_ground_truth(pair, task, rules) for rules in (OLD, RULES["current"]))
     assert old.mask is not None
@@ -193,7 +195,7 @@ def test_the_official_values_of_both_generations(
     """Tolerances are those that the values' own documentation states."""
     expected = json.loads((golden / "eval_a/expected.json").read_text())[form]
     config = json.loads((golden / "eval_a/config.json").read_text())
-    task, pairs = gold.release.task, gold.listed("val")
+    task, pairs = gold.release.task, gold.split_pairs("val")
     assert [pair.fixed.id for pair in pairs] == [1, 2, 3, 4, 5]
     fine, rough = (1e-9, 1e-9) if precise else (1e-6, 1e-5)
     found = []
@@ -265,7 +267,9 @@ def test_the_zero_fields_of_the_real_scans_score_as_their_readme_says(
     metric: str, expected: list[float],
 ) -> None:  # fmt: skip
     task = build(load_preset("task", task_name))
-    listed = open_data(task, real_data, pairs=real_data / pairs if pairs else None).listed("val")
+    listed = open_data(task, real_data, pairs=real_data / pairs if pairs else None).split_pairs(
+        "val"
+    )
     assert all(has_ground_truth(pair, task) for pair in listed)
     found = [zero_scores(pair, task, OLD).values()[metric] for pair in listed]
     np.testing.assert_allclose(found, expected, atol=5e-5)
@@ -276,7 +280,7 @@ def test_the_later_lung_layout_is_scored_without_its_images(
     real_data: Path, open_data: Callable[..., Dataset]
 ) -> None:
     task = build(load_preset("task", "lung"))
-    pairs = open_data(task, real_data / "l2r_later_layout").listed("val")
+    pairs = open_data(task, real_data / "l2r_later_layout").split_pairs("val")
     found = [zero_scores(pair, task, RULES["current"]) for pair in pairs]
     landmarks = [score.values()["tre_mm"] for score in found]
     np.testing.assert_allclose(landmarks, [20.180078, 15.600577, 8.141407], atol=1e-6)
@@ -290,4 +294,4 @@ def test_the_later_lung_layout_is_scored_without_its_images(
 
 def zero_scores(pair: Pair, task: Task, rules: Rules) -> PairScores:
     truth = load_ground_truth(pair, task, rules)
-    return score_field(pair.name, zero_field(task), truth, task, thorough=False)
+    return score_field(pair.name, zero_field(task), truth, task, slow_metrics=False)

@@ -31,7 +31,7 @@ def task(phantoms: dict[str, Path]) -> Task:
 @pytest.fixture
 def pairs(task: Task, open_data: Callable[..., Dataset]) -> list[Pair]:
     """Three pairs with landmarks: one for validation, under three ids."""
-    (pair,) = open_data(task).listed("val")
+    (pair,) = open_data(task).split_pairs("val")
     fixed, moving = pair.fixed, pair.moving
     return [
         replace(pair, fixed=replace(fixed, id=n, official_id=n),
@@ -52,7 +52,7 @@ def test_the_true_field_scores_far_better_than_the_zero_field_after_the_whole_wa
     phantoms: dict[str, Path], open_data: Callable[..., Dataset], tmp_path: Path, flavour: str
 ) -> None:
     task = phantom_task(flavour, "small", 0, 3, root=phantoms[flavour])
-    pair = open_data(task).listed("val")[0]
+    pair = open_data(task).split_pairs("val")[0]
     true = np.load(phantoms[flavour] / task.folder / f"truth/disp_{pair.name}.npz")["arr_0"]
     (half,) = to_submission(torch.from_numpy(true.astype(np.float32))[None], task.shape)
     write_field(tmp_path / task.folder, pair.name, half)

@@ -24,7 +24,7 @@ def data(phantoms: dict[str, Path], tmp_path: Path, open_data: OpenData) -> Data
     root = tmp_path / "lungs"
     shutil.copytree(phantoms["lung"], root)
     task = phantom_task("lung", "small", 0, 3, root=root)
-    for pair in open_data(task).training_set.listed[:-1]:
+    for pair in open_data(task).training_set.intra_patient[:-1]:
         assert pair.keypoints is not None
         for path in pair.keypoints.paths:
             path.unlink()
@@ -41,8 +41,8 @@ def test_pairs_without_keypoints_get_some_that_lie_where_the_true_field_leads(
     )
     assert len(written) == n_without > 0
     again = open_data(data.task)
-    assert all(pair.keypoints is not None for pair in again.training_set.listed)
-    pair = again.training_set.listed[0]
+    assert all(pair.keypoints is not None for pair in again.training_set.intra_patient)
+    pair = again.training_set.intra_patient[0]
     assert pair.keypoints is not None
     here, there = (torch.from_numpy(p)[None].float() for p in pair.keypoints.read())
     assert here.shape[1] == written[pair.keypoints.paths[0]] > 30

@@ -46,7 +46,7 @@ def test_the_fields_are_those_of_predict(
 
     data = open_data(phantom_task("lung", "small", 0, 3, root=lungs))
     prepared = load_method(methods / "task_02.yaml")
-    pairs = data.listed("val")
+    pairs = data.split_pairs("val")
     Path("predicted").mkdir()
     result = predict_split(Predictor(prepared.method, data.reader), pairs, Path("predicted"), [],
                            RULES["2021"])  # fmt: skip

@@ -17,7 +17,7 @@ def test_extras_lie_on_the_fixed_scans_grid_and_show_the_moving_one(
     phantoms: dict[str, Path], open_data: Callable[..., Dataset], tmp_path: Path, flavour: str
 ) -> None:
     task = phantom_task(flavour, "small", 0, 3, root=phantoms[flavour])
-    pair = open_data(task).listed("val")[0]
+    pair = open_data(task).split_pairs("val")[0]
     true = np.load(phantoms[flavour] / task.folder / f"truth/disp_{pair.name}.npz")["arr_0"]
     full = torch.from_numpy(true.astype(np.float32))[None]
     save_extras(tmp_path / "extra", pair, full, ["warped", "labels", "grid", "transform"])
@@ -42,7 +42,9 @@ def test_extras_lie_on_the_fixed_scans_grid_and_show_the_moving_one(
 def test_nothing_asked_nothing_written(
     phantoms: dict[str, Path], open_data: Callable[..., Dataset], tmp_path: Path
 ) -> None:
-    pair = open_data(phantom_task("lung", "small", 0, 3, root=phantoms["lung"])).listed("val")[0]
+    pair = open_data(phantom_task("lung", "small", 0, 3, root=phantoms["lung"])).split_pairs("val")[
+        0
+    ]
     save_extras(tmp_path / "extra", pair, torch.zeros(1, 3, 72, 64, 80), [])
     assert not (tmp_path / "extra").exists()
 

@@ -41,7 +41,7 @@ def predicted(
     data: Dataset, model: torch.nn.Module, out: Path
 ) -> tuple[dict[str, SubmissionScores], np.ndarray]:
     predictor = Predictor(Method(model), data.reader)
-    pairs = data.listed("val")
+    pairs = data.split_pairs("val")
     result = predict_split(predictor, pairs, out, [], RULES["2021"])
     folder = data.release.task.folder
     assert result.zip_path == out / f"{folder}.zip"
@@ -67,7 +67,7 @@ def test_the_zero_model_makes_the_exemplary_submission_and_its_scores(
     assert "zero field" in capsys.readouterr().out
     with (tmp_path / "out/timings.csv").open() as file:
         rows = list(csv.DictReader(file))
-    assert [row["pair"] for row in rows] == [pair.name for pair in data.listed("val")]
+    assert [row["pair"] for row in rows] == [pair.name for pair in data.split_pairs("val")]
     assert all(float(row["seconds"]) > 0 for row in rows)
     assert set(stored["submission"].seconds) == {row["pair"] for row in rows}
 
@@ -102,7 +102,7 @@ def test_the_current_form_is_scored_by_the_current_rules(
     """Nothing is lost on the way: the full field is what is submitted."""
     data = open_data(phantom_task("lung", "small", 0, 3, root=phantoms["lung"]))
     predictor = Predictor(Method(Shift()), data.reader)
-    pairs = data.listed("val")
+    pairs = data.split_pairs("val")
     (tmp_path / "out").mkdir()
     result = predict_split(predictor, pairs, tmp_path / "out", [], RULES["current"])
     with zipfile.ZipFile(result.zip_path) as archive:

@@ -39,7 +39,7 @@ def lung(phantoms: dict[str, Path], open_data: Callable[..., Dataset]) -> Datase
 
 
 def test_a_pair_gives_the_same_field_whatever_was_predicted_before(lung: Dataset) -> None:
-    a, b = lung.training_set.listed
+    a, b = lung.training_set.intra_patient
     predictor = Predictor(Method(network()), lung.reader)
     predictor.warm_up()
     predictor.register(a)
@@ -54,7 +54,7 @@ def test_predicting_leaves_the_model_and_the_random_stream_as_they_were(lung: Da
     model.train()
     before = {name: value.clone() for name, value in model.state_dict().items()}
     stream = torch.get_rng_state()
-    field = Predictor(Method(model), lung.reader).register(lung.listed("val")[0])
+    field = Predictor(Method(model), lung.reader).register(lung.split_pairs("val")[0])
     assert model.training
     assert not field.requires_grad
     assert torch.equal(torch.get_rng_state(), stream)
@@ -66,7 +66,7 @@ def test_the_prealignment_is_part_of_the_field(
 ) -> None:
     task = phantom_task("abdomen", "small", 0, 3, root=phantoms["abdomen"])
     data = open_data(task, prealign="mask_centre")
-    pair = data.listed("val")[0]
+    pair = data.split_pairs("val")[0]
     predictor = Predictor(Method(Zero("half")), data.reader)
     matrix = predictor.batch(pair)["prealign"]
     assert matrix[0, :, 3].abs().max() > 1
@@ -74,7 +74,7 @@ def test_the_prealignment_is_part_of_the_field(
 
 
 def test_bf16_stays_close(lung: Dataset) -> None:
-    pair = lung.listed("val")[0]
+    pair = lung.split_pairs("val")[0]
     exact, rough = (
         Predictor(Method(network(), precision=precision), lung.reader).register(pair)
         for precision in ("float32", "bf16")
@@ -96,19 +96,19 @@ def refinement(grid: str, n_steps: int = 3, **changes: Any) -> Refinement:
 def test_refining_brings_landmarks_closer_whatever_the_model(
     lung: Dataset, grid: str, model: nn.Module
 ) -> None:
-    pair, task = lung.listed("val")[0], lung.release.task
+    pair, task = lung.split_pairs("val")[0], lung.release.task
     truth = load_ground_truth(pair, task, RULES["2021"])
 
     def error(predictor: Predictor) -> float:
         full = resize_field(predictor.register(pair), task.shape)[0].numpy()
-        return score_field(pair.name, full, truth, task, thorough=False).values()["tre_mm"]
+        return score_field(pair.name, full, truth, task, slow_metrics=False).values()["tre_mm"]
 
     refined = Predictor(Method(model, refinement(grid)), lung.reader)
     assert error(refined) < 0.6 * error(Predictor(Method(model), lung.reader))
 
 
 def test_refining_one_pair_leaves_no_trace_for_the_next(lung: Dataset) -> None:
-    a, b = lung.training_set.listed
+    a, b = lung.training_set.intra_patient
     model = network()
     before = {name: value.clone() for name, value in model.state_dict().items()}
     predictor = Predictor(Method(model, refinement("half", 2)), lung.reader)
@@ -124,7 +124,7 @@ def test_the_prealignment_is_part_of_a_refined_field_too(
 ) -> None:
     task = phantom_task("abdomen", "small", 0, 3, root=phantoms["abdomen"])
     data = open_data(task, prealign="mask_centre")
-    pair = data.listed("val")[0]
+    pair = data.split_pairs("val")[0]
     stiff = replace(task_refinement("phantom"), levels=[[2, 4, 1]], elastic=1e6, viscous=1e6)
     predictor = Predictor(Method(Zero("half"), stiff), data.reader)
     matrix = data.reader("full").read(pair)["prealign"]
@@ -156,7 +156,7 @@ def test_a_made_up_pair_goes_the_whole_way(lung: Dataset) -> None:
 
 
 def test_neither_labels_nor_points_reach_a_model(lung: Dataset) -> None:
-    pair = lung.training_set.listed[0]
+    pair = lung.training_set.intra_patient[0]
     assert pair.keypoints is not None
     (batch,) = Predictor(Method(Zero("half")), lung.reader).read(pair)
     assert batch["fixed_points"].shape == (1, 0, 3)

@@ -52,7 +52,7 @@ def test_the_predictor_reads_onto_the_grids_of_model_and_refinement(
 ) -> None:
     data = open_data(phantom_task("lung", "small", 0, 3, root=phantoms["lung"]))
     predictor = Predictor(prepared("model=convex", "task=lung").method, data.reader)
-    batches = predictor.read(data.listed("val")[0])
+    batches = predictor.read(data.split_pairs("val")[0])
     assert [tuple(batch["fixed"].shape[2:]) for batch in batches] == [(36, 32, 40), (72, 64, 80)]
     assert predictor.device == torch.device("cpu")
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from l2reg.geometry.warp import warp
-from l2reg.losses.objective import Aligned, comparable
+from l2reg.losses.objective import Aligned, overlap_mask
 from l2reg.models.prediction import Prediction
 
 
@@ -26,6 +26,6 @@ def aligned() -> Callable[..., Aligned]:
             "spacing_mm": torch.tensor([[1.0, 1.0, 1.0]]).expand(pairs, 3),
             **batch,
         }
-        return Aligned(Prediction(disp), warp(moving, disp), comparable(disp, whole), whole)
+        return Aligned(Prediction(disp), warp(moving, disp), overlap_mask(disp, whole), whole)
 
     return made

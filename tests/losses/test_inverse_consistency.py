@@ -5,7 +5,7 @@ import torch
 from l2reg.batch import both_directions
 from l2reg.geometry.compose import integrate
 from l2reg.geometry.resize import resample
-from l2reg.losses.inverse_consistency import InverseConsistency, round_trip
+from l2reg.losses.inverse_consistency import InverseConsistency, inverse_consistency_error
 from l2reg.losses.objective import Aligned
 
 SHAPE = (16, 18, 20)
@@ -21,16 +21,22 @@ def test_a_velocity_and_its_negative_undo_each_other(rng: torch.Generator) -> No
     there, back = (integrate(sign * velocity(rng.manual_seed(1)), squarings=7) for sign in (1, -1))
     mask = torch.ones(1, 1, *SHAPE)
     assert there.abs().max() > 2
-    assert round_trip(there, back, mask) < 5e-3  # less than a tenth of a voxel
-    assert round_trip(there, there, mask) > 100 * round_trip(there, back, mask)
-    assert round_trip(there, -there, mask) > 10 * round_trip(there, back, mask)
+    assert inverse_consistency_error(there, back, mask) < 5e-3  # less than a tenth of a voxel
+    assert inverse_consistency_error(there, there, mask) > 100 * inverse_consistency_error(
+        there, back, mask
+    )
+    assert inverse_consistency_error(there, -there, mask) > 10 * inverse_consistency_error(
+        there, back, mask
+    )
 
 
 def test_opposite_translations_cost_nothing_and_one_alone_its_squared_length() -> None:
     step = torch.tensor([1.0, -2.0, 0.5]).view(1, 3, 1, 1, 1).expand(1, 3, *SHAPE)
     mask = torch.ones(1, 1, *SHAPE)
-    torch.testing.assert_close(round_trip(step, -step, mask), torch.zeros(1))
-    torch.testing.assert_close(round_trip(step, 0 * step, mask), torch.tensor([5.25]))
+    torch.testing.assert_close(inverse_consistency_error(step, -step, mask), torch.zeros(1))
+    torch.testing.assert_close(
+        inverse_consistency_error(step, 0 * step, mask), torch.tensor([5.25])
+    )
 
 
 def test_only_voxels_of_the_mask_count() -> None:
@@ -38,7 +44,7 @@ def test_only_voxels_of_the_mask_count() -> None:
     there[:, 0, :4] = 2.0
     mask = torch.ones(1, 1, *SHAPE)
     mask[:, :, :4] = 0
-    assert round_trip(there, 0 * there, mask) == 0
+    assert inverse_consistency_error(there, 0 * there, mask) == 0
 
 
 def test_the_term_compares_every_pair_with_its_own_opposite(
@@ -65,7 +71,7 @@ def test_pairs_of_one_direction_cost_nothing(aligned: Callable[..., Aligned]) ->
 
 def test_the_gradient_reaches_both_directions(rng: torch.Generator) -> None:
     there, back = (velocity(rng).requires_grad_() for _ in range(2))
-    round_trip(there, back, torch.ones(1, 1, *SHAPE)).sum().backward()
+    inverse_consistency_error(there, back, torch.ones(1, 1, *SHAPE)).sum().backward()
     assert there.grad is not None
     assert back.grad is not None
     assert min(there.grad.abs().sum(), back.grad.abs().sum()) > 0

@@ -10,7 +10,7 @@ from l2reg.config.build import build
 from l2reg.config.presets import config_dir
 from l2reg.losses.diffusion import Diffusion
 from l2reg.losses.mse import MSE
-from l2reg.losses.objective import Aligned, Objective, comparable, masked_mean
+from l2reg.losses.objective import Aligned, Objective, masked_mean, overlap_mask
 from l2reg.models.prediction import Prediction
 
 SHAPE = (12, 13, 14)
@@ -221,7 +221,7 @@ def test_only_what_is_looked_up_inside_both_volumes_is_compared(
     image = torch.ones(1, 1, *SHAPE)
     disp = torch.zeros(1, 3, *SHAPE)
     disp[:, 1] = 3.0  # the last three planes look outside
-    mask = comparable(disp, {"moving": image, "fixed_mask": image})
+    mask = overlap_mask(disp, {"moving": image, "fixed_mask": image})
     assert (mask[:, :, :, :-3] == 1).all()
     assert (mask[:, :, :, -3:] == 0).all()
     assert (aligned(image, image, disp).mask == mask).all()
@@ -231,7 +231,7 @@ def test_a_field_that_leaves_the_volume_altogether_does_not_get_away_with_it() -
     image = torch.ones(2, 1, *SHAPE)
     disp = torch.zeros(2, 3, *SHAPE)
     disp[1] = 1000.0
-    mask = comparable(disp, {"moving": image, "fixed_mask": image})
+    mask = overlap_mask(disp, {"moving": image, "fixed_mask": image})
     assert (mask == 1).all()
 
 

@@ -1,6 +1,6 @@
 import torch
 
-from l2reg.models.blocks import ConvBlock, crop, crop_prediction, halved, pad_to_multiple
+from l2reg.models.blocks import ConvBlock, crop, crop_prediction, halve_shape, pad_to_multiple
 from l2reg.models.prediction import Prediction
 
 
@@ -22,9 +22,9 @@ def test_dilation_and_stride_1_keep_the_grid() -> None:
 
 
 def test_a_halved_grid_keeps_two_voxels_at_least() -> None:
-    assert halved((9, 16, 5), 1) == (5, 8, 3)
-    assert halved((9, 16, 5), 4) == (2, 2, 2)
-    assert halved((9, 16, 5), 0) == (9, 16, 5)
+    assert halve_shape((9, 16, 5), 1) == (5, 8, 3)
+    assert halve_shape((9, 16, 5), 4) == (2, 2, 2)
+    assert halve_shape((9, 16, 5), 0) == (9, 16, 5)
 
 
 def test_a_prediction_is_cropped_with_all_that_it_was_made_from(rng: torch.Generator) -> None:

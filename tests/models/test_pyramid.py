@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from l2reg.geometry.warp import warp
-from l2reg.models.pyramid import Encoder, Pyramid, fitting
+from l2reg.models.pyramid import Encoder, Pyramid, halvable_shape
 
 Batches = Callable[..., dict[str, torch.Tensor]]
 Awake = Callable[[nn.Module], nn.Module]
@@ -23,9 +23,9 @@ def small_pyramid(**changes: Any) -> Pyramid:
 
 @pytest.mark.parametrize("halvings", [1, 2, 3])
 def test_a_fitting_grid_keeps_its_corners_when_halved(halvings: int) -> None:
-    assert fitting((96, 97, 104), 3) == (97, 97, 105)
-    assert fitting((2, 3, 9), 2) == (5, 5, 9)
-    shape = fitting((11, 20, 30), halvings)
+    assert halvable_shape((96, 97, 104), 3) == (97, 97, 105)
+    assert halvable_shape((2, 3, 9), 2) == (5, 5, 9)
+    shape = halvable_shape((11, 20, 30), halvings)
     maps = Encoder([1] * halvings)(torch.rand(1, 1, *shape))
     for fine, coarse in pairwise(maps):
         sizes = zip(fine.shape[2:], coarse.shape[2:], strict=True)

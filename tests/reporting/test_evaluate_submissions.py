@@ -72,7 +72,7 @@ def test_missing_pairs_are_refused_or_said_under_every_table(
     tmp_path: Path, capsys: pytest.CaptureFixture[str],
 ) -> None:  # fmt: skip
     task = phantom_task("oasis", "small", 0, 3, root=phantoms["oasis"])
-    (pair,) = open_data(task).listed("val")
+    (pair,) = open_data(task).split_pairs("val")
     one, two = pair.fixed.id, pair.moving.id
     (tmp_path / "pairs.csv").write_text(f"fixed,moving\n{one},{two}\n{two},{one}\n")
     both = replace(how, data=open_data(task, pairs=tmp_path / "pairs.csv"), show=["labels"])

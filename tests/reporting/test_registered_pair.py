@@ -13,7 +13,7 @@ def test_a_picture_shows_the_moving_scan_through_the_field_and_its_mask(
 ) -> None:
     task = phantom_task("lung", "small", 0, 3, root=phantoms["lung"])
     data = open_data(task)
-    pair = data.listed("val")[0]
+    pair = data.split_pairs("val")[0]
     true = np.load(phantoms["lung"] / f"task_02/truth/disp_{pair.name}.npz")["arr_0"]
     shown = registered_pair(pair, data.reader("full"), true.astype(np.float32))
     before = np.abs(shown.fixed - shown.moving).mean()

@@ -59,13 +59,13 @@ def data(phantoms: dict[str, Path], open_data: Callable[..., Dataset]) -> Callab
 
 
 def true_field(data: Dataset) -> torch.Tensor:
-    pair, folder = data.listed("val")[0], data.release.folder
+    pair, folder = data.split_pairs("val")[0], data.release.folder
     with np.load(folder / f"truth/disp_{pair.name}.npz") as truth:
         return torch.from_numpy(truth["arr_0"].astype(np.float32))[None]
 
 
 def found(data: Dataset, field: np.ndarray) -> list[str]:
-    pair, folder = data.listed("val")[0], data.release.task.folder
+    pair, folder = data.split_pairs("val")[0], data.release.task.folder
     write_field(Path("s") / folder, pair.name, field)
     write_bundle(Path("s"), folder, Path("s.zip"))
     return [
@@ -104,7 +104,7 @@ def test_a_spoiled_field_is_recognised(
 
 def test_full_fields_are_recognised_too(data: Callable[[str], Dataset]) -> None:
     opened = data("lung")
-    pair, task = opened.listed("val")[0], opened.release.task
+    pair, task = opened.split_pairs("val")[0], opened.release.task
     write_full_field(Path("s"), full_file_name(pair, task), -true_field(opened)[0].numpy())
     write_full_bundle(Path("s"), Path("s.zip"))
     (problem,) = convention_warnings(Path("s.zip"), [pair], opened.reader("half"), RULES["current"])

@@ -12,13 +12,13 @@ TinyRun = Callable[..., dict[str, Any]]
 
 def test_a_run_has_a_part_for_each_of_its_tasks(mixed_run: TinyRun, tiny_run: TinyRun) -> None:
     assert list(open_training_tasks(mixed_run(), validated=True)) == ["lung", "abdomen", "oasis"]
-    (part,) = open_training_tasks(tiny_run(), validated=True).values()
-    assert [pair.name for pair in part.val] == ["0001_0001"]
+    (task,) = open_training_tasks(tiny_run(), validated=True).values()
+    assert [pair.name for pair in task.val] == ["0001_0001"]
 
 
 def test_without_validation_no_validation_pair_is_opened(tiny_run: TinyRun) -> None:
-    (part,) = open_training_tasks(tiny_run(), validated=False).values()
-    assert part.val == []
+    (task,) = open_training_tasks(tiny_run(), validated=False).values()
+    assert task.val == []
 
 
 def test_a_folder_without_any_label_that_is_needed_is_refused(tiny_run: TinyRun) -> None:
@@ -33,20 +33,20 @@ def test_pseudo_labels_are_counted(
 ) -> None:
     config = tiny_run("data.pseudo_labels.root=given", flavour="oasis")
     config["task"]["root"] = str(half_labelled_brains)
-    (part,) = open_training_tasks(config, validated=False).values()
-    part.describe()
+    (task,) = open_training_tasks(config, validated=False).values()
+    task.describe()
     assert "1 of the scans with labels of given, weight 0.3\n" in capsys.readouterr().out
 
 
 def test_what_is_trained_on_is_printed_and_scored_images_are_named(
     tiny_run: TinyRun, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    (part,) = open_training_tasks(
+    (task,) = open_training_tasks(
         tiny_run("data.sampling.val_images=true"), validated=True
     ).values()
-    part.describe()
+    task.describe()
     said = capsys.readouterr().out
     assert "training on 3 pairs of one patient and 0 single scans" in said
     assert "without labels and points, because their images are scored: " in said
     assert "case_001_exp.nii.gz" in said
-    assert sorted(part.seen().values()) == ["image"] * 2 + ["supervised"] * 4
+    assert sorted(task.seen().values()) == ["image"] * 2 + ["supervised"] * 4

@@ -18,7 +18,7 @@ from l2reg.training.validation import Validation
 def validation(data: Dataset) -> Validation:
     predictor = Predictor(Method(Zero("half")), data.reader)
     return Validation(
-        predictor, data.listed("val"), Objective({"similarity": MSE()}, {"similarity": 1.0})
+        predictor, data.split_pairs("val"), Objective({"similarity": MSE()}, {"similarity": 1.0})
     )
 
 
@@ -34,7 +34,7 @@ def test_scores_are_the_official_ones_and_better_is_larger(
 ) -> None:
     data = open_data(phantom_task(flavour, "small", 0, 3, root=phantoms[flavour]))
     scores, quality = validation(data).score()
-    (pair,), task = data.listed("val"), data.release.task
+    (pair,), task = data.split_pairs("val"), data.release.task
     truth = load_ground_truth(pair, task, RULES["2021"])
     official = score_field(pair.name, zero_field(task), truth, task).values()
     assert scores[f"val/{metric}"] == pytest.approx(official[metric])

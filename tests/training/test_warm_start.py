@@ -93,10 +93,10 @@ def test_scores_on_what_an_earlier_run_was_trained_or_chosen_on_get_a_note(
     assert rebuilt.origin.started_from == ["parent/best.pt (step 1)", "child/last.pt (step 0)"]
     config = tiny_run()
     data = build(config["data"], task=build(config["task"]))
-    assert rebuilt.notes(data.training_set.listed) == [
+    assert rebuilt.leakage_notes(data.training_set.intra_patient) == [
         "2 of 2 pairs were trained on: their scores are an overfit check"
     ]
-    assert rebuilt.notes(data.listed("val")) == [
+    assert rebuilt.leakage_notes(data.split_pairs("val")) == [
         "1 of 1 pairs were trained on as images, without labels and points",
         "its first weights, child/last.pt (step 0), were chosen by scores on 1 of 1 pairs",
     ]
