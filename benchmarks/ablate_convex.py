@@ -27,7 +27,7 @@ def variants(levels: Sequence[Sequence[int]]) -> dict[str, Mapping[str, Any]]:
         "as set": {},
         "no refinement": {"refine": None},
         "no search": {"model": load_preset("model", "zero")},
-        "search in one direction": {"model.consistent": False},
+        "search in one direction": {"model.inverse_consistent": False},
         "finest level only": {"refine.levels": levels[-1:]},
         "one step a level": {"refine.levels": [[*level[:2], 1] for level in levels]},
         "no elastic term": {"refine.elastic": 0.0},

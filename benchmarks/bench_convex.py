@@ -62,8 +62,8 @@ def main() -> None:
     margin = 2 * max(map(abs, SHIFT))
     inner = disp[..., margin:-margin, margin:-margin, margin:-margin]
     off = (inner - torch.tensor(SHIFT).view(3, 1, 1, 1)).norm(dim=1).mean()
-    reach = 2 * options.stride * options.radius
-    print(f"{tuple(options.size)} voxels, searched {reach} voxels far, {device.type}")
+    max_displacement = 2 * options.stride * options.radius
+    print(f"{tuple(options.size)} voxels, searched {max_displacement} voxels far, {device.type}")
     print(f"{seconds:.1f} s, peak {peak_gib(device):.2f} GiB, off by {off:.2f} half-grid voxels")
 
 

@@ -44,10 +44,10 @@ FEATURES = "l2reg.features.extractor."
 CHOICES: Mapping[str, Sequence[Any]] = {
     "model.stride": (2, 3, 4),
     "model.radius": (3, 4, 5, 6),
-    "model.smoothing": (1, 2, 3),
+    "model.smoothing_passes": (1, 2, 3),
     "refine.elastic": (0.003, 0.01, 0.03, 0.1, 0.3),
     "refine.viscous": (0.01, 0.03, 0.1, 0.3, 1.0),
-    "refine.smoothing": (0, 1, 2),
+    "refine.smoothing_passes": (0, 1, 2),
     "refine.features": (
         {"_target_": FEATURES + "LocalContrast", "radius": 2},
         {"_target_": FEATURES + "LocalContrast", "radius": 3},

@@ -22,17 +22,17 @@ class Augment:
     """Flips, affine and elastic deformations, and gain and noise of the intensities.
 
     Flips, rotation, scale and shift are shared by both scans of a pair, so that the motion
-    between them stays as it was; ``extra`` applies a second, weaker transform of the same kind to
-    the moving scan alone and so changes the motion to be found.
+    between them stays as it was; ``moving_strength`` applies a second, weaker transform of the same
+    kind to the moving scan alone and so changes the motion to be found.
 
     Attributes:
         flip_axes: Array axes that are flipped in half of the pairs.
         rotation_deg: Largest rotation about each axis.
         scale: Largest relative change of size along each axis.
-        shift_mm: Largest shift along each axis.
+        translation_mm: Largest shift along each axis.
         elastic_mm: Standard deviation of a smooth random displacement.
         elastic_spacing_mm: Distance of its control points.
-        extra: Strength of the moving scan's own transform, as a fraction of the above.
+        moving_strength: Strength of the moving scan's own transform, as a fraction of the above.
         gain: Largest relative change of contrast, drawn for each scan.
         noise: Standard deviation of the noise added, intensities being in [0, 1].
     """
@@ -40,10 +40,10 @@ class Augment:
     flip_axes: Sequence[int]
     rotation_deg: float
     scale: float
-    shift_mm: float
+    translation_mm: float
     elastic_mm: float
     elastic_spacing_mm: float
-    extra: float
+    moving_strength: float
     gain: float
     noise: float
 
@@ -53,7 +53,9 @@ class Augment:
         flipped = [axis for axis in self.flip_axes if rng.random() < 0.5]
         spacing = sample["spacing_mm"][0].cpu().numpy().astype(np.float64)
         shared = self._random_field(shape, spacing, rng, strength=1.0).to(sample["fixed"].device)
-        own = self._random_field(shape, spacing, rng, strength=self.extra).to(shared.device)
+        own = self._random_field(shape, spacing, rng, strength=self.moving_strength).to(
+            shared.device
+        )
         tensors = cast(Mapping[str, Tensor], sample)
         result = dict(tensors)
         for side, disp in zip(SIDES, (shared, shared + own), strict=True):
@@ -67,7 +69,7 @@ class Augment:
         i, j, k = shape
         angles = np.deg2rad(rng.uniform(-1, 1, 3) * self.rotation_deg * strength)
         scales = np.diag(1 + rng.uniform(-1, 1, 3) * self.scale * strength)
-        shift = rng.uniform(-1, 1, 3) * self.shift_mm * strength / spacing
+        shift = rng.uniform(-1, 1, 3) * self.translation_mm * strength / spacing
         linear = np.diag(1 / spacing) @ _rotation(angles) @ scales @ np.diag(spacing)
         centre = (np.array(shape) - 1) / 2
         matrix = np.column_stack([linear, centre - linear @ centre + shift])

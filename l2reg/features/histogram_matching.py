@@ -21,8 +21,8 @@ class HistogramMatching:
         samples: Voxels that the quantiles are taken of, at most.
     """
 
-    quantiles: int = 256
-    samples: int = 100_000
+    quantiles: int
+    samples: int
 
     def __call__(self, fixed: Image, moving: Image) -> tuple[Maps, Maps]:
         """Return one channel of each."""

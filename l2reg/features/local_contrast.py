@@ -19,7 +19,7 @@ class LocalContrast:
     """
 
     radius: int
-    flat: float = 1e-4
+    flat: float
 
     def __post_init__(self) -> None:
         if self.radius < 1:

@@ -42,13 +42,13 @@ def write_keypoints(data: Dataset, predictor: Predictor) -> dict[Path, int]:
     patterns = data.release.layout.keypoints
     if not patterns or not pairs:
         raise InputError(_nothing_to_do(data, len(training.intra_patient)))
-    find: KeypointMatcher = task_refinement(data.task.name).points.find
+    matcher: KeypointMatcher = task_refinement(data.task.name).points.matcher
     reader = replace(data, prealign="none").reader("full")  # the field has the prealignment
     found = {}
     for pair in tqdm(pairs, "pairs", disable=None):
         batch = to_device(reader.read(pair.images_only()), predictor.device)
         points = np.concatenate(
-            [side.cpu().numpy() for side in find(batch, predictor.register(pair))], axis=1
+            [side.cpu().numpy() for side in matcher(batch, predictor.register(pair))], axis=1
         )
         paths = [_path(pair, pattern) for pattern in patterns]
         for path, columns in zip(paths, np.split(points, len(paths), axis=1), strict=True):

@@ -164,7 +164,7 @@ def prepare_prediction(config: Mapping[str, Any], overrides: Sequence[str]) -> P
         InputError: For whatever is wrong with options, checkpoint, data or the output folder.
     """
     check_extras(config["save"])
-    rules = rules_named(config["format"], "format")
+    rules = rules_named(config["rules"])
     prepared = prepare_method(config, overrides)
     base, split = prepared.config, config["split"]
     out = Path(config["out"] or _default_out(config))
@@ -175,7 +175,7 @@ def prepare_prediction(config: Mapping[str, Any], overrides: Sequence[str]) -> P
     timed = replace(data, cache=None)  # from the file on
     notes = prepared.trained.leakage_notes(pairs) if prepared.trained is not None else []
     method = prepared.method
-    if method.refinement is not None and method.refinement.labels > 0:
+    if method.refinement is not None and method.refinement.label_weight > 0:
         notes.append(_labels_given(data, pairs))
     predictor = Predictor(method, timed.reader, data.with_pseudo_labels_only)
     prepare_output_folder(out, marker=CONFIG, overwrite=config["overwrite"])
@@ -194,12 +194,12 @@ def _labels_given(data: Dataset, pairs: Sequence[Pair]) -> str:
     if not n_both:
         raise InputError(
             Problem(
-                where="refine.labels",
+                where="refine.label_weight",
                 what="has no labels to compare",
                 expected="label maps of both scans, under the scans' names, in "
                 "data.pseudo_labels.root=FOLDER; labels that pairs are scored with are never read",
                 found=f"none for {len(pairs)} pairs in {root}" if root else "no such folder named",
-                remedy="write them with a segmentation tool, or leave refine.labels at 0",
+                remedy="write them with a segmentation tool, or leave refine.label_weight at 0",
             )
         )
     return f"labels from {root} were compared in {n_both} of {len(pairs)} pairs"

@@ -34,7 +34,7 @@ class Predictor:
     ) -> None:
         self.method = method
         self.readers = [reader(grid) for grid in method.grids]
-        reads_labels = method.refinement is not None and method.refinement.labels > 0
+        reads_labels = method.refinement is not None and method.refinement.label_weight > 0
         self.allowed_inputs = allowed_inputs if reads_labels else Pair.images_only
 
     @property

@@ -16,7 +16,7 @@ from l2reg.optimisation.refinement import Refinement
 from l2reg.problems import InputError, Problem
 from l2reg.runtime import autocast, select_device
 
-OWN_KEYS = ("ckpt", "split", "out", "precision", "save", "device", "overwrite", "format")
+OWN_KEYS = ("ckpt", "split", "out", "precision", "save", "device", "overwrite", "rules")
 
 
 @dataclass(frozen=True)

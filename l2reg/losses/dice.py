@@ -8,7 +8,7 @@ from l2reg.losses.objective import Aligned
 from l2reg.shapes import Field, LabelMap, OneHot, PerPair
 
 
-def soft_dice_loss(warped: OneHot, fixed: OneHot, *, balance: float) -> PerPair:
+def soft_dice_loss(warped: OneHot, fixed: OneHot, *, volume_exponent: float) -> PerPair:
     """Return ``1 - Dice``, averaged over the labels: 0 for equal segmentations.
 
     Squared denominator (Milletari et al. 2016), as in TransMorph and Estienne et al.
@@ -16,18 +16,20 @@ def soft_dice_loss(warped: OneHot, fixed: OneHot, *, balance: float) -> PerPair:
     Args:
         warped: Moving labels on the fixed grid, in [0, 1].
         fixed: Fixed labels, 0 or 1.
-        balance: A label of v fixed voxels counts in proportion to ``v ** -balance``: at 0 all
-            labels count alike, at 1 a label of half the size counts twice as much.
+        volume_exponent: A label of v fixed voxels has the weight ``v ** -volume_exponent``: at 0
+            all labels count alike, at 1 a label of half the size counts twice as much.
     """
     axes = (2, 3, 4)
     overlap = 2 * (warped * fixed).sum(dim=axes)
     total = (warped.square() + fixed.square()).sum(dim=axes)
-    weights = fixed.sum(dim=axes).clamp(min=1) ** -balance
+    weights = fixed.sum(dim=axes).clamp(min=1) ** -volume_exponent
     losses = 1 - overlap / total.clamp(min=1e-5)
     return (losses * weights).sum(dim=1) / weights.sum(dim=1)
 
 
-def warped_dice_loss(fixed: LabelMap, moving: LabelMap, disp: Field, *, balance: float) -> PerPair:
+def warped_dice_loss(
+    fixed: LabelMap, moving: LabelMap, disp: Field, *, volume_exponent: float
+) -> PerPair:
     """Return ``soft_dice_loss`` over the labels that both scans of a pair have.
 
     Labels are warped as linear one-hot volumes: nearest lookups have no gradient, and label
@@ -42,7 +44,7 @@ def warped_dice_loss(fixed: LabelMap, moving: LabelMap, disp: Field, *, balance:
             one_hot = (there == values).float()
             warped = warp(one_hot, disp[pair : pair + 1])
             target = (here == values).float()
-            losses.append(soft_dice_loss(warped, target, balance=balance)[0])
+            losses.append(soft_dice_loss(warped, target, volume_exponent=volume_exponent)[0])
         else:
             losses.append(disp[pair].sum() * 0)
     return torch.stack(losses)
@@ -56,14 +58,14 @@ class Dice(nn.Module):
     """``warped_dice_loss`` times the weight of a pair's labels, which is 0 where either has none.
 
     Args:
-        balance: See ``soft_dice_loss``; 0 or more.
+        volume_exponent: See ``soft_dice_loss``; 0 or more.
     """
 
-    def __init__(self, balance: float) -> None:
+    def __init__(self, volume_exponent: float) -> None:
         super().__init__()
-        if balance < 0:
-            raise ValueError(f"balance must be 0 or more, got {balance}")
-        self.balance = balance
+        if volume_exponent < 0:
+            raise ValueError(f"balance must be 0 or more, got {volume_exponent}")
+        self.volume_exponent = volume_exponent
 
     def forward(self, aligned: Aligned) -> PerPair:
         """Compare segmentations."""
@@ -72,6 +74,6 @@ class Dice(nn.Module):
             batch["fixed_labels"],
             batch["moving_labels"],
             aligned.prediction.disp,
-            balance=self.balance,
+            volume_exponent=self.volume_exponent,
         )
         return loss * batch["label_weight"]

@@ -41,16 +41,16 @@ class Objective(nn.Module):
         terms: Modules that map ``Aligned`` to one value per pair. A pair that lacks what a term
             needs has the value 0, and counts in the mean: N ranks of B pairs equal one of N*B.
         weights: One factor per term, 0 or more.
-        levels: Factors of the same terms for coarser levels, finest first; only for networks
-            that return some. Their sum is the term ``levels``. A term whose attribute
-            ``deep_supervision`` is false is left out there.
+        level_weights: Deep supervision: factors of the same terms for the fields of coarser levels,
+            finest first, for networks that return them. The sum is the term ``levels``. A term
+            whose attribute ``deep_supervision`` is false is left out there.
     """
 
     def __init__(
         self,
         terms: Mapping[str, nn.Module],
         weights: Mapping[str, float],
-        levels: Sequence[float] = (),
+        level_weights: Sequence[float] = (),
     ) -> None:
         super().__init__()
         if terms.keys() != weights.keys():
@@ -63,7 +63,7 @@ class Objective(nn.Module):
             raise ValueError(f"loss weights must be 0 or more, got {dict(weights)}")
         self.terms = nn.ModuleDict({n: term for n, term in terms.items() if weights[n] > 0})
         self.weights = dict(weights)
-        self.levels = list(levels)
+        self.level_weights = list(level_weights)
 
     def forward(self, prediction: Prediction, batch: Batch) -> dict[str, Scalar]:
         """Return each term's weighted mean over the pairs; float32 whatever autocast does."""
@@ -71,7 +71,7 @@ class Objective(nn.Module):
             terms = self._weighted(dict(self.terms.items()), prediction, batch)
             deep = [
                 weight * term
-                for weight, level in zip(self.levels, prediction.levels, strict=False)
+                for weight, level in zip(self.level_weights, prediction.levels, strict=False)
                 if weight > 0
                 for term in self._at_level(level, batch).values()
             ]

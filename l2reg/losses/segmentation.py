@@ -36,7 +36,7 @@ def segmentation_loss(logits: OneHot, labels: LabelMap) -> PerPair:
         numbers = torch.tensor([0, *present], device=here.device).view(-1, 1, 1, 1)
         target = (here == numbers).float()
         entropy = -(target * logs).sum(dim=0).mean()
-        dice = soft_dice_loss(logs[None, 1:].exp(), target[None, 1:], balance=0.0)[0]
+        dice = soft_dice_loss(logs[None, 1:].exp(), target[None, 1:], volume_exponent=0.0)[0]
         losses.append(dice + entropy)
     return torch.stack(losses)
 
@@ -58,9 +58,9 @@ class Segmentation(nn.Module):
                 Problem(
                     where="loss term Segmentation",
                     what="needs a network that segments",
-                    expected="model=siamese_unet model.joint=N, N the task's labels",
+                    expected="model=siamese_unet model.segmentation_labels=N, N the task's labels",
                     found="a network without a second decoder",
-                    remedy="set model.joint, or loss.weights.segmentation=0",
+                    remedy="set model.segmentation_labels, or loss.weights.segmentation=0",
                 )
             )
         fixed = segmentation_loss(made[0], batch["fixed_labels"])
@@ -70,9 +70,9 @@ class Segmentation(nn.Module):
 
 def _too_few(joint: int, found: int) -> Problem:
     return Problem(
-        where=f"model.joint={joint}",
+        where=f"model.segmentation_labels={joint}",
         what="is less than the scans have labels",
         expected="the number of the task's last label",
         found=f"label {found}",
-        remedy=f"set model.joint={found} or more",
+        remedy=f"set model.segmentation_labels={found} or more",
     )

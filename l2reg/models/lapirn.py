@@ -23,8 +23,6 @@ from l2reg.models.lapirn_level import LapIRNLevel
 from l2reg.models.prediction import Prediction
 from l2reg.shapes import Field, PerPair, WorkingGrid, as_working_grid
 
-MOST_SMOOTH = 10.0  # the largest factor of the smoothness weight that is trained for
-
 
 class LapIRN(nn.Module):
     """Equal small networks, one a level: each sees what the coarser ones left to be done.
@@ -32,9 +30,11 @@ class LapIRN(nn.Module):
     Args:
         width: Feature maps of every layer.
         blocks: Residual blocks per level.
+        hidden: Units of the layers that turn the smoothness into scales and shifts.
         reach: How far one level moves a voxel at most, as a fraction of half the volume.
         smoothness: ``None``, or the factor of the smoothness weight that fields are made for at
-            test time, from 0 to 10. In training it is drawn for each pair.
+            test time. In training it is drawn for each pair.
+        max_smoothness: Largest such factor that is trained for.
         stages: Share of all steps by which each level is done, coarsest first; one entry a level.
             Finer ones are not used before.
         freeze: Share of all steps for which the coarser levels rest when a new one begins.
@@ -46,8 +46,10 @@ class LapIRN(nn.Module):
         self,
         width: int,
         blocks: int,
-        reach: float,
+        hidden: int,
+        max_displacement: float,
         smoothness: float | None,
+        max_smoothness: float,
         stages: Sequence[float],
         freeze: float,
         head: str,
@@ -56,16 +58,21 @@ class LapIRN(nn.Module):
         super().__init__()
         if any(a >= b for a, b in pairwise([0.0, *stages])) or [*stages][-1:] != [1.0]:
             raise ValueError(f"stages must increase and end with 1.0, got {list(stages)}")
-        if smoothness is not None and not 0 <= smoothness <= MOST_SMOOTH:
-            raise ValueError(f"smoothness must be null or 0 to {MOST_SMOOTH:g}, got {smoothness}")
+        if smoothness is not None and not 0 <= smoothness <= max_smoothness:
+            raise ValueError(
+                f"smoothness must be null or 0 to {max_smoothness:g}, got {smoothness}"
+            )
         self.grid = as_working_grid(grid)
-        self.reach = reach
+        self.max_displacement = max_displacement
         self.smoothness = smoothness
+        self.max_smoothness = max_smoothness
         self.stages = list(stages)
         self.freeze = freeze
         self.head = check_kind(head)
         self.levels = nn.ModuleList(
-            LapIRNLevel(2 if level == 0 else 5, width, blocks, conditional=smoothness is not None)
+            LapIRNLevel(
+                2 if level == 0 else 5, width, blocks, None if smoothness is None else hidden
+            )
             for level in range(len(stages))
         )
         self.in_use = len(stages)
@@ -88,7 +95,7 @@ class LapIRN(nn.Module):
         pair = pad_to_multiple(pair, 2 ** len(self.levels))
         padded = halve_shape(pair.shape[2:], 0)
         factor = self._smoothness(batch["fixed"])
-        condition = None if factor is None else factor / MOST_SMOOTH
+        condition = None if factor is None else factor / self.max_smoothness
         total, embedding = None, None
         for level in range(self.in_use if self.training else len(self.levels)):
             shape = halve_shape(padded, len(self.levels) - 1 - level)
@@ -100,7 +107,7 @@ class LapIRN(nn.Module):
             residual_field, embedding = self.levels[level](
                 torch.cat(inputs, dim=1), embedding, condition
             )
-            residual_field = self.reach * F.softsign(residual_field.float())
+            residual_field = self.max_displacement * F.softsign(residual_field.float())
             total = residual_field if total is None else total + residual_field
         assert total is not None
         prediction = resize_prediction(self._prediction(total), padded)
@@ -117,5 +124,5 @@ class LapIRN(nn.Module):
         if self.smoothness is None:
             return None
         if self.training:
-            return MOST_SMOOTH * torch.rand(len(fixed), device=fixed.device)
+            return self.max_smoothness * torch.rand(len(fixed), device=fixed.device)
         return torch.full((len(fixed),), float(self.smoothness), device=fixed.device)

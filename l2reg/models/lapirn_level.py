@@ -10,28 +10,25 @@ from l2reg.shapes import Field, Image, PerPair
 Embedding = Float[Tensor, "b width i j k"]
 CoarserEmbedding = Float[Tensor, "b width half_i half_j half_k"]
 
-HIDDEN = 64  # units of the networks that turn the condition into scales and shifts
-
 
 class LapIRNLevel(nn.Module):
     """Residual blocks on half the level's grid; no layer has a bias, and the last starts at zero.
 
     Args:
-        channels: That enter: moving and fixed image, and the field so far.
+        channels: Number of input channels: 2 at the coarsest level (moving and fixed image), 5 at
+            finer ones (and the field so far).
         width: Feature maps.
         blocks: Residual blocks.
-        conditional: Whether the blocks are conditioned.
+        hidden: Units of the layers that condition the blocks; ``None`` for unconditional blocks.
     """
 
-    def __init__(self, channels: int, width: int, blocks: int, *, conditional: bool) -> None:
+    def __init__(self, channels: int, width: int, blocks: int, hidden: int | None) -> None:
         super().__init__()
         self.encode = nn.Sequential(
             _convolution(channels, width), nn.LeakyReLU(0.2), _convolution(width, width)
         )
         self.shrink = _convolution(width, width, stride=2)
-        self.blocks = nn.ModuleList(
-            ResidualBlock(width, conditional=conditional) for _ in range(blocks)
-        )
+        self.blocks = nn.ModuleList(ResidualBlock(width, hidden) for _ in range(blocks))
         self.enlarge = nn.ConvTranspose3d(width, width, 2, stride=2, bias=False)
         self.decode = nn.Sequential(
             _convolution(2 * width, width), nn.LeakyReLU(0.2), _convolution(width, 3)
@@ -63,14 +60,14 @@ class ResidualBlock(nn.Module):
 
     Args:
         width: Feature maps.
-        conditional: Whether each is preceded by a normalisation whose scale and shift follow from
-            the condition.
+        hidden: ``None``, or units of the layers that turn the condition into scale and shift of a
+            normalisation before each convolution.
     """
 
-    def __init__(self, width: int, *, conditional: bool) -> None:
+    def __init__(self, width: int, hidden: int | None) -> None:
         super().__init__()
         self.convolutions = nn.ModuleList(_convolution(width, width) for _ in range(2))
-        self.modulations = Modulations(width, n=2) if conditional else None
+        self.modulations = None if hidden is None else Modulations(width, hidden, n=2)
 
     def forward(self, maps: Image, condition: PerPair | None) -> Image:
         """Return maps of the same size."""
@@ -91,16 +88,17 @@ class Modulations(nn.Module):
 
     Args:
         width: Feature maps.
+        hidden: Units of each hidden layer.
         n: Places that are modulated.
     """
 
-    def __init__(self, width: int, n: int) -> None:
+    def __init__(self, width: int, hidden: int, n: int) -> None:
         super().__init__()
         layers: list[nn.Module] = []
-        for entering in (1, HIDDEN, HIDDEN, HIDDEN):
-            layers += [nn.Linear(entering, HIDDEN), nn.LeakyReLU(0.2)]
+        for inputs in (1, hidden, hidden, hidden):
+            layers += [nn.Linear(inputs, hidden), nn.LeakyReLU(0.2)]
         self.shared = nn.Sequential(*layers)
-        self.own = nn.ModuleList(nn.Linear(HIDDEN, 2 * width) for _ in range(n))
+        self.own = nn.ModuleList(nn.Linear(hidden, 2 * width) for _ in range(n))
 
     def forward(self, condition: PerPair) -> list[Tensor]:
         """Return scale and shift of every feature map for each place, ``(b, 2 width, 1, 1, 1)``."""

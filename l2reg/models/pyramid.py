@@ -26,8 +26,6 @@ from l2reg.models.heads import FieldHead
 from l2reg.models.prediction import Prediction
 from l2reg.shapes import Field, Image, Maps, Shape3, WorkingGrid, as_working_grid
 
-INHERITED = 32  # feature maps that a level hands to the next finer one
-
 
 class Pyramid(nn.Module):
     """Estimates the deformation at the coarsest level and refines it at every finer one.
@@ -53,6 +51,7 @@ class Pyramid(nn.Module):
         features: Sequence[int],
         radius: Sequence[int],
         estimator: Sequence[int],
+        inherited: int,
         dense: bool,
         context: Sequence[Sequence[int]],
         affine: bool,
@@ -74,13 +73,13 @@ class Pyramid(nn.Module):
         for level in range(coarsest, finest - 1, -1):
             layers = PyramidLevel(
                 [1, *features][level],
-                inherited=0 if level == coarsest else INHERITED,
+                inherited=0 if level == coarsest else inherited,
+                passed_on=None if level == finest else inherited,
                 radius=radius[level - finest],
                 estimator=partial(FieldEstimator, widths=estimator, dense=dense),
                 context=context if level == 1 else [],
                 affine=affine,
                 head=head,
-                last=level == finest,
             )
             self.levels.append(layers)
 
@@ -167,12 +166,12 @@ class PyramidLevel(nn.Module):
         channels: int,
         *,
         inherited: int,
+        passed_on: int | None,
         radius: int,
         estimator: "Callable[[int], FieldEstimator]",
         context: Sequence[Sequence[int]],
         affine: bool,
         head: str,
-        last: bool,
     ) -> None:
         super().__init__()
         self.radius = radius
@@ -183,8 +182,10 @@ class PyramidLevel(nn.Module):
         self.context = (
             ContextNetwork(self.estimator.channels + 3, context, head) if context else None
         )
-        learned = nn.Conv3d(self.estimator.channels, INHERITED, kernel_size=3, padding=1)
-        self.hand_down = nn.Identity() if last else learned
+        self.hand_down: nn.Module = nn.Identity()
+        if passed_on is not None:
+            channels_in = self.estimator.channels
+            self.hand_down = nn.Conv3d(channels_in, passed_on, kernel_size=3, padding=1)
 
     def forward(
         self,

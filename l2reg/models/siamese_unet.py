@@ -39,45 +39,51 @@ class SiameseUNet(nn.Module):
     def __init__(
         self,
         encoder: Sequence[int],
-        convolutions: Sequence[int],
+        convs_per_level: Sequence[int],
         merge: str,
-        slope: float,
+        negative_slope: float,
         residual: bool,
-        joint: int | None,
+        segmentation_labels: int | None,
         head: str,
         grid: WorkingGrid,
     ) -> None:
         super().__init__()
-        if len(convolutions) != len(encoder) - 1:
+        if len(convs_per_level) != len(encoder) - 1:
             raise ValueError(
                 "convolutions must have one entry for each level of encoder but the first\n"
                 f"  encoder       {list(encoder)}\n"
-                f"  convolutions  {list(convolutions)}"
+                f"  convolutions  {list(convs_per_level)}"
             )
         if merge not in MERGES:
             raise ValueError(f"merge must be one of {', '.join(MERGES)}, got {merge!r}")
         self.grid = as_working_grid(grid)
         self.merge = merge
-        self.stride = 2 ** len(convolutions)
-        steps = list(zip(encoder, encoder[1:], convolutions, strict=False))
-        self.enter = InputBlock(encoder[0], slope)
-        self.down = nn.ModuleList(Down(fine, coarse, n, slope) for fine, coarse, n in steps)
+        self.stride = 2 ** len(convs_per_level)
+        steps = list(zip(encoder, encoder[1:], convs_per_level, strict=False))
+        self.enter = InputBlock(encoder[0], negative_slope)
+        self.down = nn.ModuleList(
+            Down(fine, coarse, n, negative_slope) for fine, coarse, n in steps
+        )
         both = 2 if merge == "concat" else 1
         self.up = nn.ModuleList()
         self.level_heads = nn.ModuleList()
         channels = both * encoder[-1]
         for fine, _, n in reversed(steps):
             self.level_heads.append(FieldHead(head, channels))
-            self.up.append(Up(channels, both * fine, fine, n, slope=slope, residual=residual))
+            self.up.append(
+                Up(channels, both * fine, fine, n, negative_slope=negative_slope, residual=residual)
+            )
             channels = fine
         self.head = FieldHead(head, channels)
         self.segmenter: Segmenter | None = None
-        if joint is not None:
+        if segmentation_labels is not None:
             up = (
-                Up(coarse, fine, fine, n, slope=slope, residual=residual)
+                Up(coarse, fine, fine, n, negative_slope=negative_slope, residual=residual)
                 for fine, coarse, n in reversed(steps)
             )
-            self.segmenter = Segmenter(up, nn.Conv3d(encoder[0], joint + 1, 3, padding=1))
+            self.segmenter = Segmenter(
+                up, nn.Conv3d(encoder[0], segmentation_labels + 1, 3, padding=1)
+            )
 
     def forward(self, batch: Batch) -> Prediction:
         """Return the field that brings ``batch["moving"]`` onto ``batch["fixed"]``."""
@@ -116,11 +122,13 @@ class SiameseUNet(nn.Module):
 class InputBlock(nn.Module):
     """Two convolutions without normalisation, their outputs added up."""
 
-    def __init__(self, channels: int, slope: float) -> None:
+    def __init__(self, channels: int, negative_slope: float) -> None:
         super().__init__()
-        self.first = nn.Sequential(nn.Conv3d(1, channels, 3, padding=1), nn.LeakyReLU(slope))
+        self.first = nn.Sequential(
+            nn.Conv3d(1, channels, 3, padding=1), nn.LeakyReLU(negative_slope)
+        )
         self.second = nn.Sequential(
-            nn.Conv3d(channels, channels, 3, padding=1), nn.LeakyReLU(slope)
+            nn.Conv3d(channels, channels, 3, padding=1), nn.LeakyReLU(negative_slope)
         )
 
     def forward(self, image: Image) -> Maps:
@@ -133,10 +141,10 @@ class InputBlock(nn.Module):
 class Down(nn.Sequential):
     """A convolution that halves the grid, and ``n`` more on the coarser one."""
 
-    def __init__(self, channels_in: int, channels_out: int, n: int, slope: float) -> None:
+    def __init__(self, channels_in: int, channels_out: int, n: int, negative_slope: float) -> None:
         super().__init__(
-            *_normalised(nn.Conv3d(channels_in, channels_out, 2, stride=2), slope),
-            *_convolutions(channels_out, channels_out, n, slope),
+            *_normalised(nn.Conv3d(channels_in, channels_out, 2, stride=2), negative_slope),
+            *_convolutions(channels_out, channels_out, n, negative_slope),
         )
 
 
@@ -159,13 +167,15 @@ class Up(nn.Module):
         channels_out: int,
         n: int,
         *,
-        slope: float,
+        negative_slope: float,
         residual: bool,
     ) -> None:
         super().__init__()
         transposed = nn.ConvTranspose3d(channels_in, channels_out, 2, stride=2)
-        self.enlarge = nn.Sequential(*_normalised(transposed, slope))
-        self.convolve = nn.Sequential(*_convolutions(channels_out + skip, channels_out, n, slope))
+        self.enlarge = nn.Sequential(*_normalised(transposed, negative_slope))
+        self.convolve = nn.Sequential(
+            *_convolutions(channels_out + skip, channels_out, n, negative_slope)
+        )
         self.residual = residual
 
     def forward(self, maps: Float[Tensor, "b coarse half_i half_j half_k"], skip: Image) -> Maps:
@@ -197,13 +207,17 @@ class Segmenter(nn.Module):
         return logits
 
 
-def _convolutions(channels_in: int, channels_out: int, n: int, slope: float) -> list[nn.Module]:
+def _convolutions(
+    channels_in: int, channels_out: int, n: int, negative_slope: float
+) -> list[nn.Module]:
     layers = []
     for _ in range(n):
-        layers += _normalised(nn.Conv3d(channels_in, channels_out, 3, padding=1), slope)
+        layers += _normalised(nn.Conv3d(channels_in, channels_out, 3, padding=1), negative_slope)
         channels_in = channels_out
     return layers
 
 
-def _normalised(convolution: nn.Conv3d | nn.ConvTranspose3d, slope: float) -> list[nn.Module]:
-    return [convolution, nn.InstanceNorm3d(convolution.out_channels), nn.LeakyReLU(slope)]
+def _normalised(
+    convolution: nn.Conv3d | nn.ConvTranspose3d, negative_slope: float
+) -> list[nn.Module]:
+    return [convolution, nn.InstanceNorm3d(convolution.out_channels), nn.LeakyReLU(negative_slope)]

@@ -1,9 +1,12 @@
 """Discrete search for a smooth deformation, without training (Siebert et al. 2021, ConvexAdam).
 
-Every voxel of a coarse grid tries all offsets of a cube; a coupled convex optimisation (Heinrich,
-Papiez, Schnabel and Handels 2014) picks one for each, so that neighbours agree. No start is needed,
-and large motion is no harder than small.
+The cost of every offset in a cube is computed for every voxel of a coarse grid; a coupled convex
+optimisation (Heinrich, Papiez, Schnabel and Handels 2014) selects one offset for each voxel such
+that neighbouring voxels agree. It needs no initial field, and large motion is no harder to find
+than small motion.
 """
+
+from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
@@ -18,25 +21,24 @@ from l2reg.geometry.resize import resample, resize_field, resize_image
 from l2reg.models.prediction import Prediction
 from l2reg.shapes import Field, Image, Mask, Shape3, WorkingGrid, as_working_grid
 
-COUPLINGS = (0.003, 0.01, 0.03, 0.1, 0.3, 1.0)  # weaker to stronger, of ConvexAdam
-
-_CONSISTENCY_ROUNDS = 15
-
 Costs = Float[Tensor, "b offsets i j k"]
-Choice = Int[Tensor, "b 1 i j k"]
+Indices = Int[Tensor, "b 1 i j k"]
+Offsets = Float[Tensor, "offsets 3"]
 
 
 class Convex(nn.Module):
-    """Registers a pair by search; it has nothing to learn.
+    """Registers a pair by discrete search; there is nothing to train.
 
     Args:
         grid: Working grid.
-        features: What is compared.
-        stride: Working voxels between search voxels.
-        radius: Offsets go this far each way, in search voxels: the capture range is ``stride *
+        features: Feature maps that are compared.
+        stride: Distance of the search voxels, in working voxels.
+        radius: Largest offset along each axis, in search voxels: the capture range is ``stride *
             radius`` working voxels.
-        smoothing: Box means of the costs over three search voxels.
-        consistent: Whether both directions are searched and brought together.
+        smoothing_passes: Number of box means of the costs over three search voxels.
+        couplings: Weights of the squared distance between offsets and smooth field, increasing.
+        inverse_consistent: Whether both directions are searched and made inverse consistent.
+        consistency_iterations: Number of updates that make them so.
     """
 
     def __init__(
@@ -45,8 +47,10 @@ class Convex(nn.Module):
         features: FeatureExtractor,
         stride: int,
         radius: int,
-        smoothing: int,
-        consistent: bool,
+        smoothing_passes: int,
+        couplings: Sequence[float],
+        inverse_consistent: bool,
+        consistency_iterations: int,
     ) -> None:
         super().__init__()
         if stride < 1 or radius < 1:
@@ -55,8 +59,10 @@ class Convex(nn.Module):
         self.features = features
         self.stride = stride
         self.radius = radius
-        self.smoothing = smoothing
-        self.consistent = consistent
+        self.smoothing_passes = smoothing_passes
+        self.couplings = list(couplings)
+        self.inverse_consistent = inverse_consistent
+        self.consistency_iterations = consistency_iterations
 
     @torch.no_grad()
     def forward(self, batch: Batch) -> Prediction:
@@ -66,122 +72,149 @@ class Convex(nn.Module):
         with torch.autocast(batch["fixed"].device.type, enabled=False):
             maps = self.features(batch["fixed"].float(), batch["moving"].float())
             fixed, moving = (resize_image(image, shape) for image in maps)
-            masks = [resample(batch[n].float(), shape) for n in ("fixed_mask", "moving_mask")]
-            there = discrete_search(fixed, moving, masks[0], self.radius, self.smoothing)
-            if self.consistent:
-                back = discrete_search(moving, fixed, masks[1], self.radius, self.smoothing)
-                there = _agreed(there, back)
-            return Prediction(resize_field(there, (i, j, k)))
+            disp = self._search(fixed, moving, resample(batch["fixed_mask"].float(), shape))
+            if self.inverse_consistent:
+                mask = resample(batch["moving_mask"].float(), shape)
+                backward = self._search(moving, fixed, mask)
+                disp = make_inverse_consistent(disp, backward, self.consistency_iterations)
+            return Prediction(resize_field(disp, (i, j, k)))
+
+    def _search(self, fixed: Image, moving: Image, mask: Mask) -> Field:
+        return discrete_search(
+            fixed, moving, mask, self.radius, self.smoothing_passes, self.couplings
+        )
 
 
-def discrete_search(fixed: Image, moving: Image, mask: Mask, radius: int, smoothing: int) -> Field:
-    """Return the smooth field by which the moving map fits the fixed one best, in voxels.
+def discrete_search(
+    fixed: Image,
+    moving: Image,
+    mask: Mask,
+    radius: int,
+    smoothing_passes: int,
+    couplings: Sequence[float],
+) -> Field:
+    """Return the smooth field under which the moving maps match the fixed maps best, in voxels.
 
     Args:
-        fixed: Map of the fixed scan.
-        moving: Map of the moving scan, same grid.
-        mask: Of the fixed scan.
-        radius: Largest offset along each axis.
-        smoothing: Box means of the costs over three voxels.
+        fixed: Feature maps of the fixed scan.
+        moving: Feature maps of the moving scan, on the same grid.
+        mask: Mask of the fixed scan.
+        radius: Largest offset along each axis, in voxels.
+        smoothing_passes: Number of box means of the costs over three voxels.
+        couplings: See ``coupled_convex``.
     """
     costs = ssd_cost_volume(fixed, moving, mask, radius)
-    for _ in range(smoothing):
+    for _ in range(smoothing_passes):
         costs = box_mean(costs, 3)
-    return coupled_convex(costs, radius)
+    return coupled_convex(costs, radius, couplings)
 
 
 def ssd_cost_volume(fixed: Image, moving: Image, mask: Mask, radius: int) -> Costs:
-    """Return how badly every voxel fits the moving voxel at every offset.
+    """Return the sum of squared differences of every voxel and the moving voxels around it.
 
-    The squared difference summed over channels, in units of its mean over the volume. Beyond the
-    border the moving map keeps its last value; voxels outside the mask cost nothing anywhere.
+    The sum runs over channels, in units of its mean over the volume. Beyond the border the moving
+    maps keep their last value; voxels outside the mask cost nothing at any offset.
 
     Args:
-        fixed: Map of the fixed scan.
-        moving: Map of the moving scan, same grid.
-        mask: Of the fixed scan.
-        radius: Largest offset along each axis.
+        fixed: Feature maps of the fixed scan.
+        moving: Feature maps of the moving scan, on the same grid.
+        mask: Mask of the fixed scan.
+        radius: Largest offset along each axis, in voxels.
 
     Returns:
-        Offsets in the order of ``offsets(radius)``.
+        One channel for each of ``offsets(radius)``, in their order.
     """
     padded = F.pad(moving, [radius] * 6, mode="replicate")
     i, j, k = fixed.shape[2:]
     costs = fixed.new_empty((len(fixed), (2 * radius + 1) ** 3, i, j, k))
     for n, (di, dj, dk) in enumerate((offsets(radius).int() + radius).tolist()):
-        there = padded[:, :, di : di + i, dj : dj + j, dk : dk + k]
-        torch.sum((there - fixed).square_(), dim=1, out=costs[:, n])
+        shifted = padded[:, :, di : di + i, dj : dj + j, dk : dk + k]
+        torch.sum((shifted - fixed).square_(), dim=1, out=costs[:, n])
     costs *= mask
     costs /= costs.mean().clamp(min=1e-12)
     return costs
 
 
-def offsets(radius: int) -> Float[Tensor, "offsets 3"]:
-    """Return all offsets of the cube, the last axis fastest."""
+def offsets(radius: int) -> Offsets:
+    """Return all offsets of a cube of ``2 * radius + 1`` voxels, the last axis fastest."""
     steps = torch.arange(-radius, radius + 1, dtype=torch.float32)
     return torch.cartesian_prod(steps, steps, steps)
 
 
-def coupled_convex(costs: Costs, radius: int) -> Field:
-    """Return the smooth field that best follows the costs, in voxels.
+def coupled_convex(costs: Costs, radius: int, couplings: Sequence[float]) -> Field:
+    """Return the smooth field that follows the costs best, in voxels.
 
     Alternates between the best offset of each voxel, given that it should be near a smooth field,
-    and smoothing, ever more tightly coupled. It starts at zero, so that voxels that fit equally
-    well everywhere do not move of their own. Choices are refined below a voxel by a parabola along
-    each axis.
+    and smoothing, with increasing coupling. It starts at zero, so that voxels that match equally
+    well everywhere do not move by themselves. Offsets are refined to fractions of a voxel by a
+    parabola along each axis.
+
+    Args:
+        costs: Cost of each of ``offsets(radius)`` for every voxel.
+        radius: Largest offset along each axis, in voxels.
+        couplings: Weights of the squared distance between offset and smooth field.
     """
-    tried = offsets(radius).to(costs.device)
+    candidates = offsets(radius).to(costs.device)
     field = costs.new_zeros(len(costs), 3, *costs.shape[2:])
-    for coupling in COUPLINGS:
-        bound = _coupled(costs, field, tried, coupling)
-        choice = bound.argmin(dim=1, keepdim=True)
-        field = smooth(_chosen(choice, tried) + _parabola(bound, choice, radius), passes=1)
+    for coupling in couplings:
+        coupled = _coupled_costs(costs, field, candidates, coupling)
+        best = coupled.argmin(dim=1, keepdim=True)
+        field = _select_offsets(candidates, best) + _subvoxel_offset(coupled, best, radius)
+        field = smooth(field, passes=1)
     return field
 
 
-def _coupled(costs: Costs, field: Field, tried: Tensor, coupling: float) -> Costs:
-    """Return the costs and the squared distance of every offset from the field.
+def _coupled_costs(costs: Costs, field: Field, candidates: Offsets, coupling: float) -> Costs:
+    """Return the costs plus the weighted squared distance of every offset from the field.
 
-    What is the same for all offsets of a voxel is left out.
+    Terms that are equal for all offsets of a voxel are left out.
     """
-    bound = torch.einsum("nc,bcijk->bnijk", -2 * coupling * tried, field)
-    bound += coupling * tried.square().sum(dim=1).view(1, -1, 1, 1, 1)
-    bound += costs
-    return bound
+    coupled = torch.einsum("nc,bcijk->bnijk", -2 * coupling * candidates, field)
+    coupled += coupling * candidates.square().sum(dim=1).view(1, -1, 1, 1, 1)
+    coupled += costs
+    return coupled
 
 
-def _chosen(choice: Choice, tried: Float[Tensor, "offsets 3"]) -> Field:
-    return tried[choice[:, 0]].movedim(-1, 1)
+def _select_offsets(candidates: Offsets, best: Indices) -> Field:
+    return candidates[best[:, 0]].movedim(-1, 1)
 
 
-def _parabola(costs: Costs, choice: Choice, radius: int) -> Field:
-    """Return where the parabola through the chosen offset's neighbours is lowest, per axis."""
+def _subvoxel_offset(costs: Costs, best: Indices, radius: int) -> Field:
+    """Return the minimum of the parabola through the best offset and its neighbours, per axis.
+
+    Between -0.5 and 0.5 voxels; 0 along an axis where the best offset is the largest one.
+    """
     size = 2 * radius + 1
-    here = costs.gather(1, choice)[:, 0]
+    lowest = costs.gather(1, best)[:, 0]
     parts = []
     for stride in (size * size, size, 1):
-        position = choice // stride % size
+        position = best // stride % size
         inside = (position > 0) & (position < size - 1)
         step = stride * inside
-        below, above = (costs.gather(1, choice + sign * step)[:, 0] for sign in (-1, 1))
-        curvature = below - 2 * here + above
+        below, above = (costs.gather(1, best + sign * step)[:, 0] for sign in (-1, 1))
+        curvature = below - 2 * lowest + above
         shift = (below - above) / (2 * curvature.clamp(min=1e-6))
         parts.append(shift.clamp(-0.5, 0.5) * inside[:, 0])
     return torch.stack(parts, dim=1)
 
 
-def _agreed(there: Field, back: Field) -> Field:
-    """Return ``there``, brought together with the inverse of ``back``.
+def make_inverse_consistent(forward: Field, backward: Field, iterations: int) -> Field:
+    """Return ``forward`` after both directions were moved towards each other's inverse.
 
-    The rounds also smooth, which a start for the refinement wants; a field that is to stay sharp
-    takes the mean with one inverse instead (``optimise.refine``).
+    The iterations also smooth, which is welcome before a refinement; ``refinement`` takes the mean
+    with one inverse instead, which keeps a field sharp.
+
+    Args:
+        forward: Field from fixed to moving scan, in voxels.
+        backward: Field from moving to fixed scan, on the same grid.
+        iterations: Number of updates.
     """
-    for _ in range(_CONSISTENCY_ROUNDS):
-        there, back = (
-            (there - (compose(back, there) - there)) / 2,
-            (back - (compose(there, back) - back)) / 2,
+    for _ in range(iterations):
+        forward, backward = (
+            (forward - (compose(backward, forward) - forward)) / 2,
+            (backward - (compose(forward, backward) - backward)) / 2,
         )
-    return there
+    return forward
 
 
 def search_shape(shape: Shape3, stride: int) -> Shape3:

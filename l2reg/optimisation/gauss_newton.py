@@ -1,4 +1,4 @@
-"""Gauss-Newton registration on one grid: deform until two feature maps agree.
+"""Gauss-Newton registration on one grid: deform until two sets of feature maps agree.
 
 The field lives on a coarse control grid and is interpolated linearly. Each step solves
 
@@ -6,14 +6,14 @@ The field lives on a coarse control grid and is interpolated linearly. Each step
 
 where g is the gradient of the data term (half the weighted squared difference of the features,
 mean over voxels), H its Gauss-Newton matrix, one 3x3 block per control point, and L the matrix of
-the diffusion energy in mm. ``elastic`` pulls the whole deformation back, ``viscous`` only the
-step, so that large deformations stay free. Steps are composed, ``disp <- disp o (id + step)``, not
-added, and kept below 0.4 control voxels: a smooth step of that size has an inverse (Choi and Lee
-2000 for cubic B-splines), and so has what is composed of them, but for interpolation. With little
-viscosity a field can still fold; the scores count it.
+the diffusion energy in mm. ``elastic`` penalises the whole deformation, ``viscous`` only the step,
+so that large deformations stay free. Steps are composed, ``disp <- disp o (id + step)``, not added,
+and kept below 0.4 control voxels: a smooth step of that size has an inverse (Choi and Lee 2000 for
+cubic B-splines), and so has a composition of such steps, but for interpolation. With little
+viscosity a field can still fold; the scores count folds.
 
-Compared with gradient descent a step costs no backward pass and takes the curvature into account:
-three to six steps a level do the work of some dozens.
+Compared with gradient descent, a step costs no backward pass and takes the curvature into account:
+three to six steps a level replace some dozens.
 """
 
 from collections.abc import Callable, Iterator
@@ -33,8 +33,7 @@ from l2reg.shapes import ControlField, Field, Image, Mask, Shape3, StartField
 
 LARGEST_STEP = 0.4  # control voxels; below 0.48 a cubic B-spline has an inverse
 
-_SLAB_VALUES = 2**21  # of one feature map on the CPU: temporaries stay in its cache
-_CG_TOLERANCE = 0.03
+_SLAB_VALUES = 2**21  # values of one feature map on the CPU: temporaries stay in its cache
 
 Blocks = Float[Tensor, "b 6 ci cj ck"]  # 3x3 symmetric: ii, ij, ik, jj, jk, kk
 _ROWS = ((0, 1, 2), (1, 3, 4), (2, 4, 5))  # where the entries of a row lie in Blocks
@@ -46,31 +45,34 @@ class Regularisation:
 
     Attributes:
         elastic: Weight of the diffusion energy of the whole deformation.
-        viscous: Weight of that of every step.
-        smoothing: Box means over three control voxels that a step is made of: a box twice is
-            nearly a cubic B-spline.
+        viscous: Weight of the diffusion energy of every step.
+        smoothing_passes: Number of box means over three control voxels that a step consists of; two
+            are nearly a cubic B-spline.
     """
 
     elastic: float
     viscous: float
-    smoothing: int
+    smoothing_passes: int
 
 
 @dataclass(frozen=True)
 class StepSettings:
-    """How long to go on, and how finely.
+    """Number and accuracy of the steps, and the grid that they are taken on.
 
     Attributes:
-        control: Voxels between control points.
-        most: Steps at most.
-        tolerance: Stop when a step moves the control points by less on average, in voxels.
-        solver: Conjugate-gradient iterations per step at most.
+        control_spacing: Voxels between control points.
+        max_steps: Largest number of steps.
+        step_tolerance: The last step moves the control points by less than this on average, in
+            voxels.
+        cg_iterations: Largest number of conjugate-gradient iterations per step.
+        cg_tolerance: The last iteration leaves less than this fraction of the residual's norm.
     """
 
-    control: int
-    most: int
-    tolerance: float
-    solver: int
+    control_spacing: int
+    max_steps: int
+    step_tolerance: float
+    cg_iterations: int
+    cg_tolerance: float
 
 
 def gauss_newton(
@@ -78,42 +80,43 @@ def gauss_newton(
     weight: Mask,
     disp: StartField,
     spacing_mm: Float[Tensor, "b 3"],
-    stiffness: Regularisation,
-    steps: StepSettings,
+    regularisation: Regularisation,
+    settings: StepSettings,
     matches: PointMatches | None = None,
 ) -> ControlField:
-    """Return ``disp`` improved so that the moving features fit the fixed ones.
+    """Return ``disp`` improved such that the moving features match the fixed ones.
 
     Args:
-        features: Of the fixed and the moving scan, on the same grid.
-        weight: Of every fixed voxel, 0 where nothing is to be compared.
-        disp: Where to start, in voxels of its own grid, which may be any.
+        features: Feature maps of the fixed and of the moving scan, on the same grid.
+        weight: Weight of every fixed voxel, 0 where nothing is to be compared.
+        disp: Initial field, in voxels of its own grid.
         spacing_mm: Voxel size of the scans' grid.
-        stiffness: How smooth it must be.
-        steps: How long to go on.
-        matches: Points that are to fit as well, of one pair.
+        regularisation: How the field is kept smooth.
+        settings: Number and accuracy of the steps.
+        matches: Corresponding points as a further data term, of one pair.
 
     Returns:
         The field on the control grid, in voxels of that grid.
     """
     i, j, k = weight.shape[2:]
     shape = (i, j, k)
-    control = control_shape(shape, steps.control)
+    control = control_shape(shape, settings.control_spacing)
     ratio = disp.new_tensor(voxel_ratio(control, shape)).view(3, 1, 1, 1)
-    bending = _bending(spacing_mm, ratio)
+    weights = _diffusion_weights(spacing_mm, ratio)
+    passes = regularisation.smoothing_passes
     current = resize_field(disp, control) * ratio  # in voxels of the scans, as everything below
-    for _ in range(steps.most):
+    for _ in range(settings.max_steps):
         blocks, gradient = _normal_equations(*features, weight, resample(current, shape), control)
         if matches is not None:
-            further, pulling = matches.normal_equations(current, shape)
-            blocks, gradient = blocks + further, gradient + pulling
-        pull = smooth(gradient, stiffness.smoothing)
-        pull = pull + stiffness.elastic * _diffusion(current, bending)
-        step = _solved(blocks, -pull, bending, stiffness, steps.solver)
-        step = smooth(step, stiffness.smoothing)
+            point_blocks, point_gradient = matches.normal_equations(current, shape)
+            blocks, gradient = blocks + point_blocks, gradient + point_gradient
+        gradient = smooth(gradient, passes)
+        gradient = gradient + regularisation.elastic * _diffusion_gradient(current, weights)
+        step = _solve_step(blocks, -gradient, weights, regularisation, settings)
+        step = smooth(step, passes)
         step = step.clamp(-LARGEST_STEP * ratio, LARGEST_STEP * ratio)
         current = compose(current / ratio, step / ratio) * ratio
-        if float(step.abs().mean()) < steps.tolerance:
+        if float(step.abs().mean()) < settings.step_tolerance:
             break
     return current / ratio
 
@@ -138,15 +141,15 @@ def _normal_equations(
     for start, stop in _slabs(fixed):
         low, high = max(start - 1, 0), min(stop + 1, disp.shape[2])  # neighbours along i
         inner = slice(start - low, stop - low)
-        here = fixed[:, :, low:high]
-        there = _warped_slab(moving, disp, low, high)
-        mean = (here + there).mul_(0.5)
-        slopes = [torch.gradient(mean, dim=2 + axis)[0][:, :, inner] for axis in range(3)]
-        weighted = [slope * weight[:, :, start:stop] for slope in slopes]
-        misfit = (there - here)[:, :, inner]
-        pairs = [(a, slopes[b]) for n, a in enumerate(weighted) for b in range(n, 3)]
+        fixed_slab = fixed[:, :, low:high]
+        warped_slab = _warped_slab(moving, disp, low, high)
+        mean = (fixed_slab + warped_slab).mul_(0.5)
+        derivatives = [torch.gradient(mean, dim=2 + axis)[0][:, :, inner] for axis in range(3)]
+        weighted = [derivative * weight[:, :, start:stop] for derivative in derivatives]
+        residual = (warped_slab - fixed_slab)[:, :, inner]
+        pairs = [(a, derivatives[b]) for n, a in enumerate(weighted) for b in range(n, 3)]
         products = [(a * b).sum(dim=1) for a, b in pairs]
-        products += [(a * misfit).sum(dim=1) for a in weighted]
+        products += [(a * residual).sum(dim=1) for a in weighted]
         spread = torch.stack(products, dim=1) @ along[2]
         sums.append(along[1].T @ spread)
     reduced = torch.cat(sums, dim=2)
@@ -178,17 +181,19 @@ def _interpolation(size: int, n_control: int, like: Tensor) -> Float[Tensor, "si
     return F.interpolate(eye, size=size, mode="linear", align_corners=True)[0].T
 
 
-def _bending(spacing_mm: Float[Tensor, "b 3"], ratio: Float[Tensor, "3 1 1 1"]) -> Tensor:
-    """Return the weight of every component's difference along every axis: (axes, b, 3, 1, 1, 1)."""
+def _diffusion_weights(
+    spacing_mm: Float[Tensor, "b 3"], ratio: Float[Tensor, "3 1 1 1"]
+) -> Float[Tensor, "axes b 3 1 1 1"]:
+    """Return the weight of every component's squared difference along every axis."""
     step_mm = spacing_mm * ratio.flatten()
     weights = spacing_mm[None].square() / step_mm.T[:, :, None].square()
     return weights[..., None, None, None]
 
 
-def _diffusion(field: Field, bending: Tensor) -> Field:
+def _diffusion_gradient(field: Field, weights: Float[Tensor, "axes b 3 1 1 1"]) -> Field:
     """Return the gradient of half the diffusion energy: minus the Laplacian, free at the border."""
     total = torch.zeros_like(field)
-    for axis, weight in enumerate(bending):
+    for axis, weight in enumerate(weights):
         n = field.shape[2 + axis]
         difference = field.diff(dim=2 + axis) * weight
         total.narrow(2 + axis, 1, n - 1).add_(difference)
@@ -196,46 +201,51 @@ def _diffusion(field: Field, bending: Tensor) -> Field:
     return total
 
 
-def _solved(
-    blocks: Blocks, target: Field, bending: Tensor, stiffness: Regularisation, most: int
+def _solve_step(
+    blocks: Blocks,
+    target: Field,
+    weights: Float[Tensor, "axes b 3 1 1 1"],
+    regularisation: Regularisation,
+    settings: StepSettings,
 ) -> Field:
     """Solve for the step by conjugate gradients, preconditioned by the diagonal."""
-    weight = stiffness.elastic + stiffness.viscous
+    stiffness = regularisation.elastic + regularisation.viscous
+    passes = regularisation.smoothing_passes
 
     def matrix(field: Field) -> Field:
-        smoothed = smooth(field, stiffness.smoothing)
+        smoothed = smooth(field, passes)
         rows = [
             blocks[:, a] * smoothed[:, 0]
             + blocks[:, b] * smoothed[:, 1]
             + blocks[:, c] * smoothed[:, 2]
             for a, b, c in _ROWS
         ]
-        data = smooth(torch.stack(rows, dim=1), stiffness.smoothing)
-        return data + weight * _diffusion(field, bending)
+        data = smooth(torch.stack(rows, dim=1), passes)
+        return data + stiffness * _diffusion_gradient(field, weights)
 
-    diagonal = smooth(blocks[:, [0, 3, 5]], min(stiffness.smoothing, 1))
-    diagonal = diagonal + 2 * weight * bending.sum(dim=0) + 1e-12
-    return _conjugate_gradients(matrix, target, diagonal, most)
+    diagonal = smooth(blocks[:, [0, 3, 5]], min(passes, 1))
+    diagonal = diagonal + 2 * stiffness * weights.sum(dim=0) + 1e-12
+    return _conjugate_gradients(matrix, target, diagonal, settings)
 
 
 def _conjugate_gradients(
-    matrix: Callable[[Field], Field], target: Field, diagonal: Tensor, most: int
+    matrix: Callable[[Field], Field], target: Field, diagonal: Tensor, settings: StepSettings
 ) -> Field:
     def dot(a: Field, b: Field) -> Tensor:
         return (a * b).sum(dim=(1, 2, 3, 4), keepdim=True)
 
     solution, residual = torch.zeros_like(target), target.clone()
     scaled = residual / diagonal
-    direction, size = scaled, dot(residual, scaled)
-    enough = size * _CG_TOLERANCE**2
-    for _ in range(most):
-        if bool((size <= enough).all()):
+    direction, residual_norm = scaled, dot(residual, scaled)
+    small_enough = residual_norm * settings.cg_tolerance**2
+    for _ in range(settings.cg_iterations):
+        if bool((residual_norm <= small_enough).all()):
             break
-        image = matrix(direction)
-        length = size / dot(direction, image).clamp(min=1e-30)
+        applied = matrix(direction)
+        length = residual_norm / dot(direction, applied).clamp(min=1e-30)
         solution = solution + length * direction
-        residual = residual - length * image
+        residual = residual - length * applied
         scaled = residual / diagonal
-        before, size = size, dot(residual, scaled)
-        direction = scaled + size / before.clamp(min=1e-30) * direction
+        previous_norm, residual_norm = residual_norm, dot(residual, scaled)
+        direction = scaled + residual_norm / previous_norm.clamp(min=1e-30) * direction
     return solution

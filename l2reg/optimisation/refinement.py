@@ -1,4 +1,4 @@
-"""Refine the field of a pair by optimisation, whatever model it comes from."""
+"""Test-time refinement (instance optimisation): improve the field of one pair, from any model."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,34 +13,36 @@ from l2reg.optimisation.gauss_newton import Regularisation, StepSettings, gauss_
 from l2reg.optimisation.point_term import PointTerm
 from l2reg.shapes import ControlField, Maps, Shape3, StartField, WorkingGrid
 
-_SEEN = ("fixed", "moving", "fixed_mask", "moving_mask", "spacing_mm")
-_LEAST_VOLUME = 0.15  # of a cell between control points; the challenge's spline overshoots a little
+_INPUTS = ("fixed", "moving", "fixed_mask", "moving_mask", "spacing_mm")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Refinement:
-    """Gauss-Newton steps from coarse to fine (``optimise.gauss_newton``).
+    """Gauss-Newton steps from coarse to fine (``optimisation.gauss_newton``).
 
-    It knows nothing but the pair: no network is touched, no pair leaves a trace for the next.
-    Voxels outside the fixed mask are not compared; labels and points of a data set are not read.
+    It reads nothing but the pair: no network is changed, and no pair influences the next. Voxels
+    outside the fixed mask are not compared; labels and points of a data set are not read.
 
     Attributes:
-        grid: Which grid the finest level works on, as of a model.
-        features: What is compared.
-        levels: Rows ``(factor, control, steps)``, coarsest first: how many voxels of the grid one
-            of the level's spans, how many of the level's lie between control points, and how many
-            steps are taken at most.
-        elastic: See ``gauss_newton.Stiffness``.
-        viscous: Likewise.
-        smoothing: Likewise.
-        tolerance: See ``gauss_newton.Steps``.
-        solver: Likewise.
-        labels: Weight of the squared difference of the label maps, where the batch has them for
-            both scans; 0 leaves them out.
-        points: Keypoints that pull the field at the last level.
+        grid: Working grid of the finest level.
+        features: Feature maps that are compared.
+        levels: Rows ``(factor, control spacing, max steps)``, coarsest first: voxels of the working
+            grid that one voxel of the level spans, voxels of the level between control points, and
+            the largest number of steps.
+        elastic: See ``gauss_newton.Regularisation``.
+        viscous: See ``gauss_newton.Regularisation``.
+        smoothing_passes: See ``gauss_newton.Regularisation``.
+        step_tolerance: See ``gauss_newton.StepSettings``.
+        cg_iterations: See ``gauss_newton.StepSettings``.
+        cg_tolerance: See ``gauss_newton.StepSettings``.
+        label_weight: Weight of the squared difference of the label maps, where the batch has labels
+            of both scans; 0 leaves them out.
+        points: Keypoints as a further term of the last level.
         symmetric: Whether the pair is refined in both directions: the result is the mean of one
             field and the inverse of the other.
-        diffeomorphic: Whether what folds in the end is smoothed until it does not.
+        diffeomorphic: Whether folds are removed from the final field.
+        min_determinant: Smallest determinant that ``diffeomorphic`` leaves, of a cell between
+            control points.
     """
 
     grid: WorkingGrid
@@ -48,20 +50,24 @@ class Refinement:
     levels: Sequence[Sequence[int]]
     elastic: float
     viscous: float
-    smoothing: int
-    tolerance: float
-    solver: int
-    labels: float
+    smoothing_passes: int
+    step_tolerance: float
+    cg_iterations: int
+    cg_tolerance: float
+    label_weight: float
     points: PointTerm
     symmetric: bool
     diffeomorphic: bool
+    min_determinant: float
 
     def __post_init__(self) -> None:
         for level in self.levels:
             if len(level) != 3 or min(level) < 1:
-                raise ValueError(f"levels must be rows of factor, control, steps; got {level}")
-        if self.labels < 0:
-            raise ValueError(f"labels must be 0 or more, got {self.labels}")
+                raise ValueError(
+                    f"levels must be rows of factor, control spacing, max steps; got {level}"
+                )
+        if self.label_weight < 0:
+            raise ValueError(f"label_weight must be 0 or more, got {self.label_weight}")
         if self.elastic < 0 or self.viscous < 0 or self.elastic + self.viscous == 0:
             raise ValueError(
                 "elastic and viscous must be 0 or more, and not both 0, "
@@ -70,22 +76,60 @@ class Refinement:
 
     @torch.no_grad()
     def __call__(self, batch: Batch, disp: StartField) -> ControlField:
-        """Return the refined field on the control grid of the last level, in its voxels.
+        """Return the refined field on the control grid of the last level, in voxels of that grid.
 
         Args:
-            batch: The pair on the grid.
-            disp: Where to start, in voxels of its own grid, which may be any.
+            batch: The pair on the working grid.
+            disp: Initial field, in voxels of its own grid, which may be any.
         """
-        batch = {**select_keys(batch, _SEEN), **self._labels(batch)}
-        there = self._one_way(batch, disp)
+        batch = {**select_keys(batch, _INPUTS), **self._one_hot_labels(batch)}
+        refined = self._refine(batch, disp)
         if self.symmetric:
-            back = self._one_way(swap_pair(batch), invert(disp))
-            there = (there + invert(back)) / 2
-        return remove_folds(there, min_determinant=_LEAST_VOLUME) if self.diffeomorphic else there
+            backward = self._refine(swap_pair(batch), invert(disp))
+            refined = (refined + invert(backward)) / 2
+        if not self.diffeomorphic:
+            return refined
+        return remove_folds(refined, min_determinant=self.min_determinant)
 
-    def _labels(self, batch: Batch) -> Batch:
+    def _refine(self, batch: Batch, disp: StartField) -> ControlField:
+        """Return the field after all levels, in one direction."""
+        regularisation = Regularisation(self.elastic, self.viscous, self.smoothing_passes)
+        for n, (factor, control_spacing, max_steps) in enumerate(self.levels, start=1):
+            shape = _coarse_shape(batch["fixed"].shape[2:], factor)
+            level = resize_batch(batch, shape, masks="linear")
+            disp = gauss_newton(
+                self._maps(level),
+                level["fixed_mask"],
+                disp,
+                level["spacing_mm"],
+                regularisation,
+                StepSettings(
+                    control_spacing,
+                    max_steps,
+                    self.step_tolerance,
+                    self.cg_iterations,
+                    self.cg_tolerance,
+                ),
+                self.points.matches(level, disp) if n == len(self.levels) else None,
+            )
+        return disp
+
+    def _maps(self, batch: Batch) -> tuple[Maps, Maps]:
+        """Return the feature maps of both scans, followed by their weighted labels if any."""
+        maps = self.features(batch["fixed"], batch["moving"])
+        if "fixed_labels" not in batch:
+            return maps
+        factor = self.label_weight**0.5
+        labels = (batch["fixed_labels"], batch["moving_labels"])
+        fixed, moving = (
+            torch.cat([image_maps, factor * one_hot], dim=1)
+            for image_maps, one_hot in zip(maps, labels, strict=True)
+        )
+        return fixed, moving
+
+    def _one_hot_labels(self, batch: Batch) -> Batch:
         """Return a channel for each label that both scans have, if labels are to be read."""
-        if self.labels == 0:
+        if self.label_weight == 0:
             return {}
         pair = (batch["fixed_labels"], batch["moving_labels"])
         common = set.intersection(*(set(torch.unique(labels).tolist()) for labels in pair)) - {0}
@@ -95,40 +139,11 @@ class Refinement:
         fixed, moving = ((labels == values).float() for labels in pair)
         return {"fixed_labels": fixed, "moving_labels": moving}
 
-    def _one_way(self, batch: Batch, disp: StartField) -> ControlField:
-        for n, (factor, control, most) in enumerate(self.levels, start=1):
-            level = resize_batch(
-                batch, _coarse_shape(batch["fixed"].shape[2:], factor), masks="linear"
-            )
-            disp = gauss_newton(
-                self._maps(level),
-                level["fixed_mask"],
-                disp,
-                level["spacing_mm"],
-                Regularisation(self.elastic, self.viscous, self.smoothing),
-                StepSettings(control, most, self.tolerance, self.solver),
-                self.points.matches(level, disp) if n == len(self.levels) else None,
-            )
-        return disp
-
-    def _maps(self, batch: Batch) -> tuple[Maps, Maps]:
-        """Return the features of both scans, and their labels as further channels."""
-        maps = self.features(batch["fixed"], batch["moving"])
-        if "fixed_labels" not in batch:
-            return maps
-        share = self.labels**0.5
-        labels = (batch["fixed_labels"], batch["moving_labels"])
-        fixed, moving = (
-            torch.cat([image_maps, share * one_hot], dim=1)
-            for image_maps, one_hot in zip(maps, labels, strict=True)
-        )
-        return fixed, moving
-
 
 def _coarse_shape(shape: Sequence[int], factor: int) -> Shape3:
-    """Return a grid whose voxels span ``factor`` of ``shape``; eight voxels or more along an axis.
+    """Return a grid whose voxels span ``factor`` voxels of ``shape``; at least 8 along each axis.
 
-    An axis that has fewer voxels keeps them.
+    An axis of fewer than 8 voxels keeps them.
     """
     i, j, k = (size if factor == 1 else min(size, max(8, round(size / factor))) for size in shape)
     return (i, j, k)

@@ -6,20 +6,21 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, kw_only=True)
 class WarmupCosine:
-    """Linear warm-up, then half a cosine down to ``floor``.
+    """Linear warm-up, then half a cosine down to ``min_factor``.
 
     Attributes:
         warmup: Fraction of all steps spent warming up.
-        floor: Last factor, relative to the highest.
+        min_factor: Last factor, relative to the highest.
     """
 
     warmup: float
-    floor: float
+    min_factor: float
 
     def __post_init__(self) -> None:
-        if not (0 <= self.warmup < 1 and 0 <= self.floor <= 1):
+        if not (0 <= self.warmup < 1 and 0 <= self.min_factor <= 1):
             raise ValueError(
-                f"need 0 <= warmup < 1 and 0 <= floor <= 1, got {self.warmup}, {self.floor}"
+                "need 0 <= warmup < 1 and 0 <= min_factor <= 1, "
+                f"got {self.warmup}, {self.min_factor}"
             )
 
     def factor(self, step: int, max_steps: int) -> float:
@@ -28,4 +29,4 @@ class WarmupCosine:
         if step < warmup_steps:
             return (step + 1) / (warmup_steps + 1)
         progress = (step - warmup_steps) / max(1, max_steps - warmup_steps)
-        return self.floor + (1 - self.floor) * (1 + math.cos(math.pi * progress)) / 2
+        return self.min_factor + (1 - self.min_factor) * (1 + math.cos(math.pi * progress)) / 2

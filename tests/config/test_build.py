@@ -55,7 +55,7 @@ def test_a_value_that_its_constructor_refuses_is_told_with_its_config() -> None:
 @pytest.mark.parametrize(
     ("key", "value", "kind"),
     [("stride", "abc", "an integer"), ("radius", 2.5, "an integer"), ("stride", None, "an integer"),
-     ("consistent", 3, "true or false")],
+     ("inverse_consistent", 3, "true or false")],
 )  # fmt: skip
 def test_a_value_of_the_wrong_type_is_told_with_its_key(key: str, value: object, kind: str) -> None:
     node = {**load_preset("model", "convex"), key: value}

@@ -10,10 +10,10 @@ NOTHING = {
     "flip_axes": [],
     "rotation_deg": 0.0,
     "scale": 0.0,
-    "shift_mm": 0.0,
+    "translation_mm": 0.0,
     "elastic_mm": 0.0,
     "elastic_spacing_mm": 30.0,
-    "extra": 0.0,
+    "moving_strength": 0.0,
     "gain": 0.0,
     "noise": 0.0,
 }
@@ -46,11 +46,11 @@ def sample() -> dict[str, torch.Tensor]:
     [
         {"rotation_deg": 20.0},
         {"scale": 0.2},
-        {"shift_mm": 6.0},
+        {"translation_mm": 6.0},
         {"elastic_mm": 2.5},
         {"flip_axes": [0, 1, 2]},
-        {"flip_axes": [0, 2], "rotation_deg": 10.0, "scale": 0.1, "shift_mm": 4.0, "extra": 1.0,
-         "elastic_mm": 2.0},
+        {"flip_axes": [0, 2], "rotation_deg": 10.0, "scale": 0.1, "translation_mm": 4.0,
+         "moving_strength": 1.0, "elastic_mm": 2.0},
     ],
 )  # fmt: skip
 def test_images_labels_masks_and_points_move_together(changes: dict[str, object]) -> None:
@@ -71,8 +71,8 @@ def test_images_labels_masks_and_points_move_together(changes: dict[str, object]
 
 
 def test_a_shared_transform_keeps_the_motion_and_extra_changes_it() -> None:
-    def motion(extra: float) -> torch.Tensor:
-        augment = Augment(**{**NOTHING, "shift_mm": 5.0, "extra": extra})  # type: ignore[arg-type]
+    def motion(moving_strength: float) -> torch.Tensor:
+        augment = Augment(**{**NOTHING, "translation_mm": 5.0, "moving_strength": moving_strength})  # type: ignore[arg-type]
         moved = augment(sample(), np.random.default_rng(3))
         return moved["moving_points"] - moved["fixed_points"]
 

@@ -19,7 +19,7 @@ def scan(rng: torch.Generator, pairs: int = 1) -> torch.Tensor:
 
 def test_local_contrast_refuses_a_cube_of_one_voxel() -> None:
     with pytest.raises(ValueError, match="radius must be 1 or more, got 0"):
-        LocalContrast(radius=0)
+        LocalContrast(radius=0, flat=1e-4)
 
 
 @pytest.mark.parametrize(("gain", "offset"), [(3.0, -7.0), (0.5, 0.2)])
@@ -27,13 +27,13 @@ def test_local_contrast_is_blind_to_gain_and_offset(
     gain: float, offset: float, rng: torch.Generator
 ) -> None:
     image = torch.rand(1, 1, *SHAPE, generator=rng)
-    maps = LocalContrast(radius=2)(image, gain * image + offset)
+    maps = LocalContrast(radius=2, flat=1e-4)(image, gain * image + offset)
     torch.testing.assert_close(*maps, atol=0.01, rtol=0)
 
 
 def test_a_naive_loop_over_cubes_agrees_with_local_contrast(rng: torch.Generator) -> None:
     image = torch.rand(1, 2, *SHAPE, generator=rng, dtype=torch.float64)
-    contrast, _ = LocalContrast(radius=1)(image, image)
+    contrast, _ = LocalContrast(radius=1, flat=1e-4)(image, image)
     for i, j, k in [(0, 0, 0), (5, 6, 7), (12, 4, 14), (3, 13, 0)]:
         i_cube, j_cube, k_cube = (slice(max(at - 1, 0), at + 2) for at in (i, j, k))
         for channel in range(2):
@@ -45,7 +45,7 @@ def test_a_naive_loop_over_cubes_agrees_with_local_contrast(rng: torch.Generator
 
 def test_a_constant_image_has_no_contrast() -> None:
     flat = torch.full((1, 1, *SHAPE), 0.7)
-    for contrast in LocalContrast(radius=2)(flat, flat):
+    for contrast in LocalContrast(radius=2, flat=1e-4)(flat, flat):
         assert contrast.abs().max() < 1e-3
 
 
@@ -56,7 +56,7 @@ def test_squared_differences_of_contrast_are_twice_one_minus_the_correlation(
     shape = (24, 25, 26)
     fixed, other = (torch.rand(1, 1, *shape, generator=rng) for _ in range(2))
     moving = 2 * ((1 - noise) * fixed + noise * other)
-    first, second = LocalContrast(radius=3)(fixed, moving)
+    first, second = LocalContrast(radius=3, flat=1e-4)(fixed, moving)
     correlation = local_ncc(fixed, moving, window=7).sqrt()  # of one sign, but for noise
     if noise == 1.0:
         correlation = torch.zeros_like(correlation)

@@ -191,10 +191,10 @@ def test_labels_to_refine_with_are_those_given_and_never_those_scored_with(
         return prepare_prediction(config, [text.split("=", 1)[0] for text in asked])
 
     with pytest.raises(InputError, match=r"(?s)no labels to compare.*scored with are never read"):
-        made("refine.labels=1.0")
+        made("refine.label_weight=1.0")
     given = f"data.pseudo_labels.root={tmp_path}"
     with pytest.raises(InputError, match=rf"none for 1 pairs in {tmp_path}"):
-        made("refine.labels=1.0", given)
+        made("refine.label_weight=1.0", given)
     unread = made(given)
     (pair,) = unread.pairs
     folder = pair.fixed.image.parents[1]
@@ -202,7 +202,7 @@ def test_labels_to_refine_with_are_those_given_and_never_those_scored_with(
         path = tmp_path / scan.image.relative_to(folder)
         path.parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(scan.labels, path)
-    job = made("refine.labels=1.0", given, "out=read")
+    job = made("refine.label_weight=1.0", given, "out=read")
     assert job.notes == [f"labels from {tmp_path} were compared in 1 of 1 pairs"]
     assert tmp_path in job.predictor.allowed_inputs(pair).fixed.labels.parents
     assert job.predictor.read(pair)[-1]["fixed_labels"].max() > 0

@@ -8,10 +8,11 @@ import torch
 from torch import nn
 
 from l2reg.batch import Batch
+from l2reg.config.build import build
+from l2reg.config.presets import load_preset
 from l2reg.data.dataset import Dataset
 from l2reg.evaluation.score_field import load_ground_truth, score_field
 from l2reg.features.local_contrast import LocalContrast
-from l2reg.features.mind import Mind
 from l2reg.geometry.affine import affine_field
 from l2reg.geometry.resize import resize_field
 from l2reg.inference.method import Method
@@ -20,7 +21,6 @@ from l2reg.inference.prepare import task_refinement
 from l2reg.models.prediction import Prediction
 from l2reg.models.unet import UNet
 from l2reg.models.zero import Zero
-from l2reg.optimisation.convex import Convex
 from l2reg.optimisation.refinement import Refinement
 from l2reg.phantom.make import phantom_task
 from l2reg.submission.rules import RULES
@@ -86,8 +86,8 @@ def test_bf16_stays_close(lung: Dataset) -> None:
 def refinement(grid: str, n_steps: int = 3, **changes: Any) -> Refinement:
     levels = [[4, 1, n_steps], [2, 1, n_steps], [1, 2, n_steps]]
     return replace(
-        task_refinement("lung"), grid=grid, features=LocalContrast(1), levels=levels, elastic=0.03,
-        viscous=0.1, **changes,
+        task_refinement("lung"), grid=grid, features=LocalContrast(1, 1e-4), levels=levels,
+        elastic=0.03, viscous=0.1, **changes,
     )  # fmt: skip
 
 
@@ -149,7 +149,7 @@ def test_only_networks_are_warmed_up(lung: Dataset) -> None:
 
 
 def test_a_made_up_pair_goes_the_whole_way(lung: Dataset) -> None:
-    convex = Convex("half", Mind(1, 2), 3, 2, 1, True)
+    convex = build(load_preset("model", "convex") | {"stride": 3, "radius": 2})
     predictor = Predictor(Method(convex, refinement("full", 1)), lung.reader)
     pairs = [noise_batch(lung.reader(grid)) for grid in ("half", "full")]
     assert torch.isfinite(predictor.solve(pairs)).all()

@@ -21,15 +21,17 @@ def test_monai_agrees(rng: torch.Generator) -> None:
     warped, fixed = (torch.rand(1, 4, *SHAPE, generator=rng) for _ in range(2))
     monai = DiceLoss(squared_pred=True, smooth_nr=0.0, smooth_dr=0.0)
     torch.testing.assert_close(
-        soft_dice_loss(warped, fixed, balance=0.0).mean(), monai(warped, fixed)
+        soft_dice_loss(warped, fixed, volume_exponent=0.0).mean(), monai(warped, fixed)
     )
 
 
 def test_equal_labels_cost_nothing_and_disjoint_ones_cost_1() -> None:
     same = box(7, 1)
-    torch.testing.assert_close(warped_dice_loss(same, same, NO_MOTION, balance=0.0), torch.zeros(1))
     torch.testing.assert_close(
-        warped_dice_loss(box(7, 0), box(7, 4), NO_MOTION, balance=0.0), torch.ones(1)
+        warped_dice_loss(same, same, NO_MOTION, volume_exponent=0.0), torch.zeros(1)
+    )
+    torch.testing.assert_close(
+        warped_dice_loss(box(7, 0), box(7, 4), NO_MOTION, volume_exponent=0.0), torch.ones(1)
     )
 
 
@@ -37,7 +39,7 @@ def test_the_field_that_moves_the_labels_together_costs_nothing() -> None:
     disp = NO_MOTION.clone()
     disp[:, 0] = 4.0
     torch.testing.assert_close(
-        warped_dice_loss(box(7, 0), box(7, 4), disp, balance=0.0), torch.zeros(1)
+        warped_dice_loss(box(7, 0), box(7, 4), disp, volume_exponent=0.0), torch.zeros(1)
     )
 
 
@@ -45,13 +47,13 @@ def test_only_labels_of_both_scans_count() -> None:
     fixed = torch.maximum(box(7, 1), box(3, 5))
     moving = torch.maximum(box(7, 1), box(9, 5))
     torch.testing.assert_close(
-        warped_dice_loss(fixed, moving, NO_MOTION, balance=0.0), torch.zeros(1)
+        warped_dice_loss(fixed, moving, NO_MOTION, volume_exponent=0.0), torch.zeros(1)
     )
 
 
 def test_a_pair_without_common_labels_costs_nothing_and_has_a_gradient_of_zero() -> None:
     disp = NO_MOTION.clone().requires_grad_()
-    loss = warped_dice_loss(box(3, 1), box(9, 1), disp, balance=0.0)
+    loss = warped_dice_loss(box(3, 1), box(9, 1), disp, volume_exponent=0.0)
     loss.sum().backward()
     assert loss.tolist() == [0.0]
     assert disp.grad is not None
@@ -60,7 +62,7 @@ def test_a_pair_without_common_labels_costs_nothing_and_has_a_gradient_of_zero()
 
 def test_the_gradient_pulls_labels_together() -> None:
     disp = NO_MOTION.clone().requires_grad_()
-    warped_dice_loss(box(7, 2), box(7, 3), disp, balance=0.0).sum().backward()
+    warped_dice_loss(box(7, 2), box(7, 3), disp, volume_exponent=0.0).sum().backward()
     assert disp.grad is not None
     assert disp.grad[:, 0].sum() < 0  # looking further along i lowers the loss
     assert disp.grad[:, 0].abs().sum() > 10 * disp.grad[:, 1:].sum().abs()
@@ -70,7 +72,7 @@ def test_pairs_without_labels_count_with_0(aligned: Callable[..., Aligned]) -> N
     image = torch.zeros(2, 1, *SHAPE)
     labels = {"fixed_labels": box(7, 0).repeat(2, 1, 1, 1, 1),
               "moving_labels": box(7, 4).repeat(2, 1, 1, 1, 1)}  # fmt: skip
-    losses = Dice(balance=0.0)(
+    losses = Dice(volume_exponent=0.0)(
         aligned(image, image, label_weight=torch.tensor([1.0, 0.0]), **labels)
     )
     torch.testing.assert_close(losses, torch.tensor([1.0, 0.0]))
@@ -81,8 +83,8 @@ def test_a_small_structure_counts_as_much_more_as_balance_says() -> None:
     fixed, moving = torch.maximum(box(1, 0), box(2, 4)), box(1, 0)
     fixed[..., 5:7, :, :][fixed[..., 5:7, :, :] == 2] = 0
     moving[..., 7, 2:6, 3:7] = 2
-    for balance, ratio in ((0.0, 1.0), (0.5, 3**0.5), (1.0, 3.0)):
-        loss = warped_dice_loss(fixed, moving, NO_MOTION, balance=balance)
+    for volume_exponent, ratio in ((0.0, 1.0), (0.5, 3**0.5), (1.0, 3.0)):
+        loss = warped_dice_loss(fixed, moving, NO_MOTION, volume_exponent=volume_exponent)
         torch.testing.assert_close(loss, torch.tensor([ratio / (1 + ratio)]))
     with pytest.raises(ValueError, match="0 or more"):
-        Dice(balance=-1.0)
+        Dice(volume_exponent=-1.0)

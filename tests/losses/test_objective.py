@@ -177,7 +177,7 @@ def test_fields_of_coarser_levels_are_judged_on_their_own_grids(rng: torch.Gener
     data = batch(1, rng) | {"fixed": fixed, "moving": fixed}
     shapes = ((6, 7, 7), (3, 4, 4))
     moved = tuple(Prediction(torch.full((1, 3, *shape), 0.5)) for shape in shapes)
-    objective = Objective({"a": MSE()}, {"a": 3.0}, levels=[0.5, 0.25])
+    objective = Objective({"a": MSE()}, {"a": 3.0}, level_weights=[0.5, 0.25])
     alone = [
         float(
             Objective({"a": MSE()}, {"a": 3.0})(level, resize_batch(data, shape, masks="nearest"))[

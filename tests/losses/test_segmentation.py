@@ -80,9 +80,9 @@ def test_what_does_not_fit_is_said_plainly(
     aligned: Callable[..., Aligned], rng: torch.Generator
 ) -> None:
     what, _ = seen(aligned, rng, pairs=1, most=4)
-    with pytest.raises(InputError, match=r"(?s)model\.joint=2.*label 4"):
+    with pytest.raises(InputError, match=r"(?s)model\.segmentation_labels=2.*label 4"):
         Segmentation()(what)
-    with pytest.raises(InputError, match=r"model\.joint=N"):
+    with pytest.raises(InputError, match=r"model\.segmentation_labels=N"):
         Segmentation()(replace(what, prediction=Prediction(what.prediction.disp)))
 
 
@@ -101,7 +101,7 @@ def test_a_network_learns_to_segment_one_pair(rng: torch.Generator) -> None:
         "spacing_mm": torch.ones(1, 3),
     }  # fmt: skip
     objective = Objective(
-        {"segmentation": Segmentation()}, {"segmentation": 2.0}, levels=[0.5, 0.25]
+        {"segmentation": Segmentation()}, {"segmentation": 2.0}, level_weights=[0.5, 0.25]
     )
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-2)
     losses = []

@@ -13,7 +13,8 @@ Awake = Callable[[nn.Module], nn.Module]
 
 
 def small_lapirn(**changes: Any) -> LapIRN:
-    options = {"width": 4, "blocks": 2, "reach": 0.4, "smoothness": None,
+    options = {"width": 4, "blocks": 2, "hidden": 64, "max_displacement": 0.4,
+               "smoothness": None, "max_smoothness": 10.0,
                "stages": [0.25, 0.5, 1.0], "freeze": 0.1, "head": "displacement",
                "grid": "half", **changes}  # fmt: skip
     torch.manual_seed(0)

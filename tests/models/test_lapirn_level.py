@@ -8,7 +8,7 @@ SHAPE = (8, 10, 12)
 
 def level(*, conditional: bool = False) -> LapIRNLevel:
     torch.manual_seed(0)
-    made = LapIRNLevel(5, 4, 2, conditional=conditional)
+    made = LapIRNLevel(5, 4, 2, 64 if conditional else None)
     nn.init.normal_(made.decode[-1].weight)
     return made
 

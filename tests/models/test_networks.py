@@ -139,8 +139,12 @@ def test_the_published_recipes_take_two_steps_with_a_narrow_network(
 
 
 def test_a_joint_network_takes_two_steps_in_both_directions(phantoms: dict[str, Path]) -> None:
-    joint = ["model=siamese_unet", "model.joint=4", "loss.weights.segmentation=1"]
-    assert trains(phantoms["abdomen"], "abdomen", *joint, "trainer.symmetric=true")
+    segmentation_labels = [
+        "model=siamese_unet",
+        "model.segmentation_labels=4",
+        "loss.weights.segmentation=1",
+    ]
+    assert trains(phantoms["abdomen"], "abdomen", *segmentation_labels, "trainer.symmetric=true")
     lines = [json.loads(line) for line in Path("run/metrics.jsonl").read_text().splitlines()]
     assert all(line["train/segmentation"] > 0 for line in lines)
 

@@ -14,7 +14,8 @@ Awake = Callable[[nn.Module], nn.Module]
 
 
 def small_pyramid(**changes: Any) -> Pyramid:
-    options = {"features": [4, 6], "radius": [1, 2], "estimator": [6, 4], "dense": False,
+    options = {"features": [4, 6], "radius": [1, 2], "estimator": [6, 4], "inherited": 5,
+               "dense": False,
                "context": [[4, 2]], "affine": False, "head": "displacement", "grid": "half",
                **changes}  # fmt: skip
     torch.manual_seed(0)
@@ -64,7 +65,7 @@ def test_a_level_adds_its_residual_by_composition(rng: torch.Generator) -> None:
         level.head.conv.bias.copy_(residual)
     fixed, moving = torch.randn(2, 1, 4, 9, 11, 13, generator=rng)
     before = 0.5 * torch.randn(1, 3, 9, 11, 13, generator=rng)
-    inherited = [torch.randn(1, 32, 9, 11, 13, generator=rng)]
+    inherited = [torch.randn(1, 5, 9, 11, 13, generator=rng)]
     after, _ = level(fixed, moving, before, inherited)
     everywhere = residual.view(1, 3, 1, 1, 1).expand_as(before)
     torch.testing.assert_close(after, everywhere + warp(before, everywhere))

@@ -16,8 +16,9 @@ Awake = Callable[[nn.Module], nn.Module]
 
 
 def small_siamese(**changes: Any) -> SiameseUNet:
-    options = {"encoder": [4, 6, 8], "convolutions": [1, 2], "merge": "subtract", "slope": 0.0,
-               "residual": False, "joint": None, "head": "gradient", "grid": "half",
+    options = {"encoder": [4, 6, 8], "convs_per_level": [1, 2], "merge": "subtract",
+               "negative_slope": 0.0, "residual": False, "segmentation_labels": None,
+               "head": "gradient", "grid": "half",
                **changes}  # fmt: skip
     torch.manual_seed(0)
     return SiameseUNet(**options)
@@ -25,7 +26,7 @@ def small_siamese(**changes: Any) -> SiameseUNet:
 
 def test_the_published_network_has_its_published_size() -> None:
     """30,823,311 with one channel (hippocampus); abdomen's 30,825,039 has three CT windows."""
-    model = small_siamese(encoder=[32, 64, 128, 256, 512], convolutions=[1, 2, 3, 2])
+    model = small_siamese(encoder=[32, 64, 128, 256, 512], convs_per_level=[1, 2, 3, 2])
     assert sum(p.numel() for p in model.parameters()) == 30_823_311
     entering = model.enter.first[0].weight
     assert 30_823_311 + 2 * entering.numel() == 30_825_039
@@ -39,7 +40,7 @@ def test_the_experiments_are_the_published_network(experiment: str) -> None:
         config = compose("train", overrides=[f"experiment={experiment}", "run_dir=unused"])
     plain: Any = OmegaConf.to_container(config, resolve=True)
     assert sum(p.numel() for p in build(plain["model"]).parameters()) == 30_823_311
-    assert plain["scheduler"]["floor"] == 1.0
+    assert plain["scheduler"]["min_factor"] == 1.0
     assert plain["loss"]["terms"]["smoothness"]["_target_"].endswith("GradientSparsity")
 
 
@@ -69,20 +70,20 @@ def test_a_subtracting_network_sees_no_difference_between_equal_scans(
 
 def test_a_second_decoder_segments_both_scans_in_training(batch: Batches) -> None:
     """It adds its own weights, and leaves the field as it was."""
-    alone, joint = small_siamese(), small_siamese(joint=3)
-    added = {name for name, _ in joint.named_parameters()} - set(alone.state_dict())
+    alone, segmentation_labels = small_siamese(), small_siamese(segmentation_labels=3)
+    added = {name for name, _ in segmentation_labels.named_parameters()} - set(alone.state_dict())
     assert {name.split(".")[0] for name in added} == {"segmenter"}
     pairs = batch(13, 16, 22, pairs=2)
-    made = joint.train()(pairs).segmentations
+    made = segmentation_labels.train()(pairs).segmentations
     assert [tuple(logits.shape) for logits in made] == [(2, 4, 13, 16, 22)] * 2
     swapped = {"fixed": pairs["moving"], "moving": pairs["fixed"]}
-    torch.testing.assert_close(made, joint(swapped).segmentations[::-1])
-    assert joint.eval()(pairs).segmentations is None
-    torch.testing.assert_close(joint(pairs).disp, alone.eval()(pairs).disp)
+    torch.testing.assert_close(made, segmentation_labels(swapped).segmentations[::-1])
+    assert segmentation_labels.eval()(pairs).segmentations is None
+    torch.testing.assert_close(segmentation_labels(pairs).disp, alone.eval()(pairs).disp)
 
 
 def test_options_that_do_not_fit_are_refused() -> None:
     with pytest.raises(ValueError, match=r"(?s)convolutions must have one entry.*\[1\]"):
-        small_siamese(convolutions=[1])
+        small_siamese(convs_per_level=[1])
     with pytest.raises(ValueError, match="subtract, concat, sum, got 'add'"):
         small_siamese(merge="add")

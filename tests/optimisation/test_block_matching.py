@@ -15,8 +15,9 @@ from l2reg.shapes import Affine
 SHAPE = (48, 40, 44)
 SPACING_MM = torch.tensor([[2.0, 3.0, 2.5]])
 SEARCH = BlockMatching(
-    features=Mind(radius=1, dilation=1), longest=60, stride=2, radius=4, smoothing=1, rounds=6,
-    agreeing=0.6,
+    features=Mind(radius=1, dilation=1), max_size=60, stride=2, radius=4,
+    smoothing_passes=1, couplings=(0.003, 0.01, 0.03, 0.1, 0.3, 1.0), max_iterations=6,
+    step_tolerance=0.1, inlier_fraction=0.6, trim_iterations=10, min_overlap=0.3,
 )  # fmt: skip
 MOTIONS: tuple[Motion, ...] = ("translation", "rigid", "affine")
 
@@ -99,7 +100,13 @@ def test_a_third_of_wrong_matches_does_not_matter(motion: Motion) -> None:
     here = rng.uniform(0, 90, (300, 3))
     there = here @ matrix[:, :3].T + matrix[:, 3]
     there[:100] += rng.uniform(20, 60, (100, 3))
-    found = trimmed_fit(torch.from_numpy(here), torch.from_numpy(there), motion, agreeing=0.6)
+    found = trimmed_fit(
+        torch.from_numpy(here),
+        torch.from_numpy(there),
+        motion,
+        inlier_fraction=0.6,
+        trim_iterations=10,
+    )
     np.testing.assert_allclose(found.numpy(), matrix, atol=1e-6)
 
 
@@ -109,7 +116,13 @@ def test_the_rigid_fit_is_that_of_scipy() -> None:
     there = here @ Rotation.random(random_state=2).as_matrix().T + 0.3 * rng.standard_normal(
         (50, 3)
     )
-    found = trimmed_fit(torch.from_numpy(here), torch.from_numpy(there), "rigid", agreeing=1.0)
+    found = trimmed_fit(
+        torch.from_numpy(here),
+        torch.from_numpy(there),
+        "rigid",
+        inlier_fraction=1.0,
+        trim_iterations=10,
+    )
     rotation, _ = Rotation.align_vectors(there - there.mean(axis=0), here - here.mean(axis=0))
     np.testing.assert_allclose(found[:, :3].numpy(), rotation.as_matrix(), atol=1e-10)
 
@@ -117,7 +130,13 @@ def test_the_rigid_fit_is_that_of_scipy() -> None:
 def test_a_mirror_image_is_no_rigid_motion() -> None:
     rng = np.random.default_rng(1)
     here = rng.standard_normal((50, 3))
-    found = trimmed_fit(torch.from_numpy(here), torch.from_numpy(-here), "rigid", agreeing=1.0)
+    found = trimmed_fit(
+        torch.from_numpy(here),
+        torch.from_numpy(-here),
+        "rigid",
+        inlier_fraction=1.0,
+        trim_iterations=10,
+    )
     assert float(torch.linalg.det(found[:, :3])) == pytest.approx(1)
 
 
@@ -145,11 +164,13 @@ def test_partners_outside_the_moving_mask_do_not_count() -> None:
 
 
 def test_shares_that_mean_nothing_are_refused() -> None:
-    with pytest.raises(ValueError, match=r"agreeing must be in \(0, 1\], got 0"):
-        replace(SEARCH, agreeing=0)
+    with pytest.raises(ValueError, match=r"inlier_fraction must be in \(0, 1\], got 0"):
+        replace(SEARCH, inlier_fraction=0)
 
 
-@pytest.mark.parametrize("name", ["longest", "stride", "radius", "rounds"])
+@pytest.mark.parametrize("name", ["max_size", "stride", "radius", "max_iterations"])
 def test_sizes_below_one_are_refused(name: str) -> None:
-    with pytest.raises(ValueError, match="longest, stride, radius and rounds must be 1 or more"):
+    with pytest.raises(
+        ValueError, match="max_size, stride, radius and max_iterations must be 1 or more"
+    ):
         replace(SEARCH, **{name: 0})

@@ -15,6 +15,7 @@ from l2reg.optimisation.convex import Convex, coupled_convex, offsets, ssd_cost_
 from l2reg.shapes import Image
 
 SHAPE = (24, 20, 28)
+COUPLINGS = (0.003, 0.01, 0.03, 0.1, 0.3, 1.0)
 
 
 def texture(random: np.random.Generator, sigma: float = 1.5) -> Image:
@@ -51,7 +52,7 @@ def test_a_minimum_between_offsets_is_found_below_a_voxel() -> None:
     wanted = torch.tensor([0.3, -1.2, 1.4])
     bowl = (offsets(2) - wanted).square().sum(dim=1)
     costs = bowl.view(1, -1, 1, 1, 1).expand(-1, -1, 4, 5, 6).contiguous()
-    field = coupled_convex(costs, 2)
+    field = coupled_convex(costs, 2, COUPLINGS)
     for axis in range(3):
         torch.testing.assert_close(field[0, axis], torch.full((4, 5, 6), float(wanted[axis])))
 
@@ -60,14 +61,14 @@ def test_voxels_without_a_say_follow_their_neighbours() -> None:
     costs = torch.zeros(1, 27, 6, 6, 6)
     sure = (offsets(1) - torch.tensor([1.0, 0, -1])).square().sum(dim=1)
     costs[:, :, :3] = 5 * sure.view(1, -1, 1, 1, 1)
-    field = coupled_convex(costs, 1)
+    field = coupled_convex(costs, 1, COUPLINGS)
     assert float(field[0, 0, 3].mean()) > 0.3
     assert float(field[0, 2, 3].mean()) < -0.3
     assert field[0, 1].abs().max() < 0.05
 
 
 def test_where_everything_fits_equally_nothing_moves() -> None:
-    assert coupled_convex(torch.zeros(1, 125, 4, 5, 6), 2).abs().max() == 0
+    assert coupled_convex(torch.zeros(1, 125, 4, 5, 6), 2, COUPLINGS).abs().max() == 0
 
 
 @pytest.mark.parametrize(
@@ -79,7 +80,7 @@ def test_a_large_shift_is_found_and_the_moving_image_brought_back(
 ) -> None:
     fixed = texture(random)
     moving = fixed.roll(shift, dims=(2, 3, 4))
-    model = Convex("half", LocalContrast(2), 1, 6, 1, consistent)
+    model = Convex("half", LocalContrast(2, 1e-4), 1, 6, 1, COUPLINGS, consistent, 15)
     disp = model(as_batch(fixed, moving)).disp
     inner = disp[0, :, 9:-9, 8:-8, 9:-9]
     for axis in range(3):
@@ -96,7 +97,7 @@ def test_both_directions_agree_where_they_were_brought_together(
     moving = fixed.roll((2, 1, -2), dims=(2, 3, 4))
     gaps = []
     for consistent in (False, True):
-        model = Convex("half", Mind(1, 1), 2, 3, 1, consistent)
+        model = Convex("half", Mind(1, 1), 2, 3, 1, COUPLINGS, consistent, 15)
         there = model(as_batch(fixed, moving)).disp
         back = model(as_batch(moving, fixed)).disp
         gaps.append(float(compose(back, there)[..., 4:-4, 4:-4, 4:-4].abs().mean()))
@@ -108,7 +109,7 @@ def test_odd_sizes_and_batches_keep_their_shape_and_pairs_apart(
 ) -> None:
     pairs = [(texture(random)[..., :21, :19, :25], texture(random)[..., :21, :19, :25])
              for _ in range(2)]  # fmt: skip
-    model = Convex("half", Mind(1, 1), 3, 2, 1, True)
+    model = Convex("half", Mind(1, 1), 3, 2, 1, COUPLINGS, True, 15)
     alone = [model(as_batch(*pair)).disp for pair in pairs]
     fixed, moving = (torch.cat(images) for images in zip(*pairs, strict=True))
     together = model(as_batch(fixed, moving)).disp
@@ -117,6 +118,6 @@ def test_odd_sizes_and_batches_keep_their_shape_and_pairs_apart(
 
 
 def test_it_has_nothing_to_train_and_says_what_it_cannot_do() -> None:
-    assert not list(Convex("half", Mind(1, 2), 4, 4, 1, True).parameters())
+    assert not list(Convex("half", Mind(1, 2), 4, 4, 1, COUPLINGS, True, 15).parameters())
     with pytest.raises(ValueError, match="stride and radius must be 1 or more"):
-        Convex("half", Mind(1, 2), 0, 4, 1, True)
+        Convex("half", Mind(1, 2), 0, 4, 1, COUPLINGS, True, 15)

@@ -9,7 +9,12 @@ from l2reg.optimisation.correspondences import KeypointMatcher, foerstner
 
 SHAPE = (36, 32, 40)
 FIND = KeypointMatcher(
-    features=Mind(radius=1, dilation=1), distance=3, most=200, radius=3, patch=2, tolerance=1.0
+    features=Mind(radius=1, dilation=1),
+    min_distance=3,
+    max_points=200,
+    search_radius=3,
+    patch_radius=2,
+    consistency_tolerance=1.0,
 )
 
 
@@ -70,7 +75,12 @@ def test_partners_are_found_to_a_fraction_of_a_voxel() -> None:
         torch.from_numpy(fine[start::2, ::2, ::2])[None, None].float() for start in (1, 0)
     )
     find = KeypointMatcher(
-        features=LocalContrast(radius=3), distance=4, most=200, radius=2, patch=3, tolerance=1.0
+        features=LocalContrast(radius=3, flat=1e-4),
+        min_distance=4,
+        max_points=200,
+        search_radius=2,
+        patch_radius=3,
+        consistency_tolerance=1.0,
     )
     here, there = find(batch_of(fixed, moving), still())
     shift = (there - here).mean(dim=0)

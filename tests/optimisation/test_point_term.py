@@ -16,10 +16,10 @@ def points(rng: torch.Generator, n: int) -> torch.Tensor:
 
 
 def test_the_gradient_is_that_of_the_robust_energy(rng: torch.Generator) -> None:
-    matches = PointMatches(points(rng, 9), points(rng, 9), weight=0.7, outlying=2.0)
+    matches = PointMatches(points(rng, 9), points(rng, 9), weight=0.7, cauchy_scale=2.0)
     current = torch.randn(1, 3, *CONTROL, generator=rng, dtype=torch.float64, requires_grad=True)
-    at = resize_points(matches.here[None], SHAPE, CONTROL)
-    misfit = matches.here + sample_at_points(current, at)[0] - matches.there
+    at = resize_points(matches.fixed_points[None], SHAPE, CONTROL)
+    misfit = matches.fixed_points + sample_at_points(current, at)[0] - matches.moving_points
     square = misfit.square().sum(dim=1)
     energy = 0.5 * 0.7 * (4.0 * torch.log1p(square / 4)).mean()  # Cauchy's
     (expected,) = torch.autograd.grad(energy, current)
@@ -33,7 +33,9 @@ def test_the_matrix_spreads_what_every_point_is_trusted_with(rng: torch.Generato
     here = points(rng, 6)
     shift = torch.tensor([[0.0, 0.0, 0.0], [2.0, 0.0, 0.0]], dtype=torch.float64).repeat(3, 1)
     still = torch.zeros(1, 3, *CONTROL, dtype=torch.float64)
-    blocks, _ = PointMatches(here, here + shift, 1.0, outlying=2.0).normal_equations(still, SHAPE)
+    blocks, _ = PointMatches(here, here + shift, 1.0, cauchy_scale=2.0).normal_equations(
+        still, SHAPE
+    )
     assert blocks[:, [1, 2, 4]].abs().max() == 0
     trusted = (3 * 1.0 + 3 * 0.5) / 6 * still[0, 0].numel()
     for row in (0, 3, 5):
@@ -66,8 +68,9 @@ def test_points_move_even_images_and_an_outlier_among_them_does_not(rng: torch.G
     there[:40] += 15.0
     found = gauss_newton(
         (even, even), torch.ones_like(even), torch.zeros(1, 3, *SHAPE), torch.ones(1, 3),
-        Regularisation(elastic=0.0, viscous=0.01, smoothing=1), StepSettings(2, 20, 0.0, 20),
-        PointMatches(here, there, 1.0, outlying=1.0),
+        Regularisation(elastic=0.0, viscous=0.01, smoothing_passes=1),
+        StepSettings(2, 20, 0.0, 20, 0.03),
+        PointMatches(here, there, 1.0, cauchy_scale=1.0),
     )  # fmt: skip
     ratio = torch.tensor([12 / 6, 16 / 8, 10 / 5]).view(3, 1, 1, 1)
     moved = resample(found * ratio, SHAPE)[0].mean(dim=(1, 2, 3))
@@ -75,13 +78,14 @@ def test_points_move_even_images_and_an_outlier_among_them_does_not(rng: torch.G
 
 
 def term(weight: float) -> PointTerm:
-    find = KeypointMatcher(
-        features=Mind(1, 1), distance=3, most=200, radius=3, patch=2, tolerance=1.0
-    )
-    return PointTerm(find=find, weight=weight, outlying=1.0)
+    matcher = KeypointMatcher(
+        features=Mind(1, 1), min_distance=3, max_points=200, search_radius=3, patch_radius=2,
+        consistency_tolerance=1.0,
+    )  # fmt: skip
+    return PointTerm(matcher=matcher, weight=weight, cauchy_scale=1.0)
 
 
-@pytest.mark.parametrize(("weight", "outlying"), [(-0.1, 1.0), (1.0, 0.0)])
-def test_a_point_term_without_sense_is_refused(weight: float, outlying: float) -> None:
-    with pytest.raises(ValueError, match=f"weight.*outlying.*got {weight}, {outlying}"):
-        PointTerm(find=term(0.0).find, weight=weight, outlying=outlying)
+@pytest.mark.parametrize(("weight", "cauchy_scale"), [(-0.1, 1.0), (1.0, 0.0)])
+def test_a_point_term_without_sense_is_refused(weight: float, cauchy_scale: float) -> None:
+    with pytest.raises(ValueError, match=f"weight.*cauchy_scale.*got {weight}, {cauchy_scale}"):
+        PointTerm(matcher=term(0.0).matcher, weight=weight, cauchy_scale=cauchy_scale)

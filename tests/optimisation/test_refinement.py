@@ -28,19 +28,20 @@ def refiner(
     features: FeatureExtractor | None = None, levels: Any = COARSE_TO_FINE, **changes: Any
 ) -> Refinement:
     settings: dict[str, Any] = {
-        "grid": "half", "elastic": 0.0, "viscous": 0.05, "smoothing": 1, "tolerance": 0.01,
-        "solver": 15, "labels": 0.0, "points": points(0.0), "symmetric": False,
-        "diffeomorphic": True,
+        "grid": "half", "elastic": 0.0, "viscous": 0.05, "smoothing_passes": 1,
+        "step_tolerance": 0.01, "cg_iterations": 15, "cg_tolerance": 0.03, "label_weight": 0.0,
+        "points": points(0.0), "symmetric": False, "diffeomorphic": True, "min_determinant": 0.15,
     }  # fmt: skip
-    features = features or LocalContrast(3)
+    features = features or LocalContrast(3, 1e-4)
     return Refinement(features=features, levels=levels, **{**settings, **changes})
 
 
 def points(weight: float) -> PointTerm:
-    find = KeypointMatcher(
-        features=Mind(1, 1), distance=3, most=200, radius=3, patch=2, tolerance=1.0
-    )
-    return PointTerm(find=find, weight=weight, outlying=1.0)
+    matcher = KeypointMatcher(
+        features=Mind(1, 1), min_distance=3, max_points=200, search_radius=3, patch_radius=2,
+        consistency_tolerance=1.0,
+    )  # fmt: skip
+    return PointTerm(matcher=matcher, weight=weight, cauchy_scale=1.0)
 
 
 def pair(
@@ -95,7 +96,7 @@ def test_a_large_translation_is_found_from_coarse_to_fine_and_only_so(
 
 @pytest.mark.parametrize(
     ("features", "viscous"),
-    [(Mind(1, 2), 0.05), (LocalContrast(2), 0.05), (HistogramMatching(), 0.005)],
+    [(Mind(1, 2), 0.05), (LocalContrast(2, 1e-4), 0.05), (HistogramMatching(256, 100_000), 0.005)],
 )
 def test_every_kind_of_features_finds_a_deformation(
     features: FeatureExtractor, viscous: float, rng: torch.Generator
@@ -109,7 +110,9 @@ def test_every_kind_of_features_finds_a_deformation(
 
 def test_a_coarse_level_alone_finds_a_smooth_field(rng: torch.Generator) -> None:
     disp = wave(SHAPE, 2.0)
-    found = refiner(LocalContrast(2), levels=[(2, 2, 12)])(pair(rng, disp), torch.zeros_like(disp))
+    found = refiner(LocalContrast(2, 1e-4), levels=[(2, 2, 12)])(
+        pair(rng, disp), torch.zeros_like(disp)
+    )
     assert error(found, disp) < 0.7 < 0.3 * error(torch.zeros_like(disp), disp)
 
 
@@ -158,7 +161,7 @@ def test_nothing_but_the_pair_and_its_mask_is_read(rng: torch.Generator) -> None
 
 
 @pytest.mark.parametrize("shape", [(13, 17, 9), (8, 21, 16), (5, 24, 7)])
-@pytest.mark.parametrize("features", [Mind(1, 2), LocalContrast(2)])
+@pytest.mark.parametrize("features", [Mind(1, 2), LocalContrast(2, 1e-4)])
 def test_any_size_works(
     shape: tuple[int, int, int], features: FeatureExtractor, rng: torch.Generator
 ) -> None:
@@ -176,7 +179,7 @@ def test_what_lies_outside_the_mask_has_no_say(rng: torch.Generator) -> None:
     for name, tensor in pair(rng, disp).items():
         if name in ("fixed", "moving"):
             other[name][..., 24:] = tensor[..., 24:]  # beyond cubes, slopes and displacements
-    refine = refiner(LocalContrast(2), levels=FINE)
+    refine = refiner(LocalContrast(2, 1e-4), levels=FINE)
     start = torch.zeros_like(disp)
     assert torch.equal(refine(batch, start), refine(other, start))
     whole = {"fixed_mask": torch.ones_like(batch["fixed"])}
@@ -208,8 +211,14 @@ def test_every_level_spans_the_whole_volume_in_millimetres(
         grid = weight.shape[2:]
         assert [v.shape[2:] for v in features] == [grid] * 2
         torch.testing.assert_close(spacing_mm * (torch.tensor(grid) - 1), edge_mm)
-        assert stiffness == Regularisation(elastic=0.1, viscous=0.05, smoothing=1)
-        assert steps == StepSettings(control=level[1], most=level[2], tolerance=0.01, solver=15)
+        assert stiffness == Regularisation(elastic=0.1, viscous=0.05, smoothing_passes=1)
+        assert steps == StepSettings(
+            control_spacing=level[1],
+            max_steps=level[2],
+            step_tolerance=0.01,
+            cg_iterations=15,
+            cg_tolerance=0.03,
+        )
 
 
 def test_the_field_comes_back_on_the_control_points(rng: torch.Generator) -> None:
@@ -228,7 +237,9 @@ def test_a_field_that_folds_is_repaired_unless_told_not_to(rng: torch.Generator)
 
 @pytest.mark.parametrize("level", [(2, 4), (2, 4, 5, 6), (0, 4, 5), (2, 0, 5), (2, 4, 0)])
 def test_rows_that_are_no_levels_are_refused_by_name(level: tuple[int, ...]) -> None:
-    with pytest.raises(ValueError, match=r"rows of factor, control, steps; got \(") as failure:
+    with pytest.raises(
+        ValueError, match=r"rows of factor, control spacing, max steps; got \("
+    ) as failure:
         refiner(levels=[(1, 2, 3), level])
     assert str(failure.value).endswith(str(level))
 
@@ -256,7 +267,7 @@ def test_keypoints_pull_the_last_level_where_the_images_alone_do_not_get_there(
     pulled = error(refiner(points=points(1.0), **slow)(batch, zero), disp)
     assert pulled < 0.7 * alone
     assert [matches is None for matches in seen] == [True, True, True, False]
-    assert len(seen[-1].here) > 20
+    assert len(seen[-1].fixed_points) > 20
 
 
 def test_labels_bring_together_what_images_do_not_show(rng: torch.Generator) -> None:
@@ -266,10 +277,10 @@ def test_labels_bring_together_what_images_do_not_show(rng: torch.Generator) -> 
     batch["moving_labels"], batch["fixed_labels"] = labels, (warp(labels.float(), disp) > 1.5) * 3
     batch["fixed"] = batch["moving"] = torch.zeros_like(batch["fixed"])
     start = torch.zeros_like(disp)
-    assert error(refiner(labels=1.0)(batch, start), disp) < 0.5 * error(start, disp)
-    assert error(refiner(labels=0.0)(batch, start), disp) == error(start, disp)
+    assert error(refiner(label_weight=1.0)(batch, start), disp) < 0.5 * error(start, disp)
+    assert error(refiner(label_weight=0.0)(batch, start), disp) == error(start, disp)
     batch["moving_labels"] = torch.zeros_like(labels)  # none in common
-    assert error(refiner(labels=1.0)(batch, start), disp) == error(start, disp)
+    assert error(refiner(label_weight=1.0)(batch, start), disp) == error(start, disp)
 
 
 def test_a_symmetric_field_is_undone_by_that_of_the_swapped_pair(rng: torch.Generator) -> None:
@@ -289,5 +300,5 @@ def test_a_symmetric_field_is_undone_by_that_of_the_swapped_pair(rng: torch.Gene
 
 
 def test_a_negative_weight_of_labels_is_refused() -> None:
-    with pytest.raises(ValueError, match="labels must be 0 or more, got -1"):
-        refiner(labels=-1.0)
+    with pytest.raises(ValueError, match="label_weight must be 0 or more, got -1"):
+        refiner(label_weight=-1.0)

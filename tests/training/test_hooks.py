@@ -22,7 +22,7 @@ def trainer() -> Trainer:
                         max_grad_norm=1.0, freeze=None, checkpoint_every=10, validate_every=10,
                         picture_every=10)  # fmt: skip
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
-    schedule = WarmupCosine(warmup=0.0, floor=0.0)
+    schedule = WarmupCosine(warmup=0.0, min_factor=0.0)
     return Trainer(model, nn.Identity(), optimizer, schedule, [], settings)  # type: ignore[arg-type]
 
 

@@ -4,7 +4,7 @@ from l2reg.training.schedule import WarmupCosine
 
 
 def test_it_rises_to_1_and_falls_to_the_floor() -> None:
-    schedule = WarmupCosine(warmup=0.1, floor=0.05)
+    schedule = WarmupCosine(warmup=0.1, min_factor=0.05)
     factors = [schedule.factor(step, 100) for step in range(101)]
     assert factors[:10] == sorted(factors[:10])
     assert factors[10] == 1.0
@@ -14,20 +14,20 @@ def test_it_rises_to_1_and_falls_to_the_floor() -> None:
 
 
 def test_the_middle_of_the_cosine_is_half_way() -> None:
-    assert WarmupCosine(warmup=0.0, floor=0.0).factor(50, 100) == pytest.approx(0.5)
+    assert WarmupCosine(warmup=0.0, min_factor=0.0).factor(50, 100) == pytest.approx(0.5)
 
 
 def test_it_depends_on_the_fraction_done_alone() -> None:
-    schedule = WarmupCosine(warmup=0.1, floor=0.0)
+    schedule = WarmupCosine(warmup=0.1, min_factor=0.0)
     assert schedule.factor(30, 60) == pytest.approx(schedule.factor(300, 600))
 
 
 @pytest.mark.parametrize("steps", [1, 2, 3])
 def test_very_short_runs_have_a_rate(steps: int) -> None:
-    schedule = WarmupCosine(warmup=0.02, floor=0.01)
+    schedule = WarmupCosine(warmup=0.02, min_factor=0.01)
     assert all(0 < schedule.factor(step, steps) <= 1 for step in range(steps))
 
 
 def test_impossible_fractions_are_refused() -> None:
     with pytest.raises(ValueError, match="0 <= warmup < 1"):
-        WarmupCosine(warmup=1.0, floor=0.0)
+        WarmupCosine(warmup=1.0, min_factor=0.0)

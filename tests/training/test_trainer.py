@@ -47,8 +47,9 @@ class Objective(nn.Module):
 class AugmentedNoise:
     """Pairs that are functions of the step, augmented as functions of the step."""
 
-    augment = Augment(flip_axes=[0], rotation_deg=9.0, scale=0.1, shift_mm=1.0, elastic_mm=0.5,
-                      elastic_spacing_mm=4.0, extra=0.5, gain=0.2, noise=0.1)  # fmt: skip
+    augment = Augment(flip_axes=[0], rotation_deg=9.0, scale=0.1, translation_mm=1.0,
+                      elastic_mm=0.5, elastic_spacing_mm=4.0, moving_strength=0.5, gain=0.2,
+                      noise=0.1)  # fmt: skip
 
     def __getitem__(self, step: int) -> Batch:
         rng = torch.Generator().manual_seed(step)
@@ -82,7 +83,8 @@ def build(max_steps: int, objective: nn.Module | None = None, **changes: Any) ->
     torch.manual_seed(0)
     model = Toy()
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
-    return Trainer(model, objective or Objective(), optimizer, WarmupCosine(warmup=0.3, floor=0.1),
+    schedule = WarmupCosine(warmup=0.3, min_factor=0.1)
+    return Trainer(model, objective or Objective(), optimizer, schedule,
                    AugmentedNoise(), settings(max_steps, **changes))  # fmt: skip
 
 
@@ -188,7 +190,7 @@ def test_raising_max_steps_stretches_the_schedule() -> None:
     trainer.step = 4
     trainer.hooks = [record]
     trainer.run()
-    schedule = WarmupCosine(warmup=0.3, floor=0.1)
+    schedule = WarmupCosine(warmup=0.3, min_factor=0.1)
     assert record.lrs == [pytest.approx(1e-2 * schedule.factor(step, 8)) for step in range(4, 8)]
 
 
