@@ -20,7 +20,7 @@ $(INSTALLED): pyproject.toml constraints.txt
 	@touch $@
 
 demo: setup ## phantom lungs -> train -> predict -> submission -> score -> report, in minutes
-	$(BIN)/python -m benchmarks.demo
+	$(BIN)/python examples/demo.py
 
 lint: setup ## format check, lint, types
 	$(BIN)/ruff format --check .

@@ -8,31 +8,31 @@ from omegaconf import DictConfig, OmegaConf
 from l2reg.config.build import build
 from l2reg.config.keys import check_keys, require_key
 from l2reg.problems import exit_on_input_error
-from l2reg.reporting.evaluate_submissions import Evaluation, evaluate_submissions, named
+from l2reg.reporting.evaluate_submissions import Evaluation, evaluate_submissions, name_submissions
 from l2reg.runtime import configure_malloc
-from l2reg.submission.rules import rules_named
+from l2reg.submission.rules import rules_by_name
 
 
 @hydra.main(version_base="1.3", config_path="configs", config_name="evaluate")
 def main(cfg: DictConfig) -> None:
-    """Print the official scores, and write them as JSON and, on request, as a page."""
+    """Print the official scores, and write them as JSON and, with ``report=true``, as a page."""
     config = OmegaConf.to_container(cfg, resolve=True)
     configure_malloc()
     with exit_on_input_error():
         check_keys("evaluate", config)
         require_key("evaluate", config, "task", "task=lung 'submission=[task_02.zip]'")
         task = build(config["task"])
-        how = Evaluation(
+        evaluation = Evaluation(
             data=build(config["data"], task=task),
             split=config["split"],
-            rules=rules_named(config["rules"]),
+            rules=rules_by_name(config["rules"]),
             out=Path(config["out"] or f"evaluation/{task.name}_{config['split']}"),
             show=config["show"],
             report=config["report"],
             allow_missing=config["allow_missing"],
             workers=config["workers"],
         )
-        paths = evaluate_submissions(named(config["submission"] or []), how)
+        paths = evaluate_submissions(name_submissions(config["submission"] or []), evaluation)
     for path in paths:
         print(path)
 

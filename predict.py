@@ -12,17 +12,17 @@ from l2reg.runtime import configure_malloc
 
 @hydra.main(version_base="1.3", config_path="configs", config_name="predict")
 def main(cfg: DictConfig) -> None:
-    """Predict a split; a checkpoint's config is the base, the command line is laid over it."""
+    """Predict a split; the command line overrides the config of a checkpoint."""
     config = OmegaConf.to_container(cfg, resolve=True)
     overrides = [text.split("=", 1)[0] for text in HydraConfig.get().overrides.task]
     configure_malloc()
     with exit_on_input_error():
         check_keys("predict", config)
         job = prepare_prediction(config, overrides)
-        predicted = predict_split(job.predictor, job.pairs, job.out, config["save"], job.rules)
+        prediction = predict_split(job.predictor, job.pairs, job.out, config["save"], job.rules)
     for note in job.notes:
         print(f"note: {note}")
-    print(f"submission: {predicted.zip_path}")
+    print(f"submission: {prediction.zip_path}")
 
 
 if __name__ == "__main__":

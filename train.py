@@ -15,48 +15,50 @@ from l2reg.problems import exit_on_input_error
 from l2reg.runtime import configure_malloc
 from l2reg.training.setup import prepare_training
 
-OF_A_TASK = ("task", "data", "loss")
+TASK_KEYS = ("task", "data", "loss")
 
 
 @hydra.main(version_base="1.3", config_path="configs", config_name="train")
 def main(cfg: DictConfig) -> None:
-    """Train until ``trainer.max_steps``, or until the program is asked to stop."""
+    """Train until ``trainer.max_steps``, or until SIGINT (Ctrl-C) or SIGTERM."""
     config: Any = OmegaConf.to_container(cfg, resolve=True)
     configure_malloc()
     with exit_on_input_error():
         check_keys("train", config)
         if config["mixed"]:
-            config = with_tasks(config)
+            config = compose_tasks(config)
         trainer = prepare_training(config)
 
         def stop(*_: object) -> None:
             trainer.stop_requested = True
-            signal.signal(signal.SIGINT, signal.default_int_handler)  # the second time means it
+            signal.signal(signal.SIGINT, signal.default_int_handler)  # a second one ends at once
 
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, stop)
         trainer.run()
     run_dir = config["run_dir"]
     if not trainer.finished:
-        sys.exit(f"stopped at step {trainer.step}; the same command with resume=true goes on")
-    which = " task=..." if config["mixed"] else ""
-    print(f"trained {trainer.step} steps; next: python predict.py ckpt={run_dir}{which} split=val")
+        sys.exit(
+            f"stopped at step {trainer.step}; the same command with resume=true continues the run"
+        )
+    task = " task=..." if config["mixed"] else ""
+    print(f"trained {trainer.step} steps; next: python predict.py ckpt={run_dir}{task} split=val")
 
 
-def with_tasks(config: dict[str, Any]) -> dict[str, Any]:
-    """Return the config of a mixed run, with what each task would be given on its own."""
+def compose_tasks(config: dict[str, Any]) -> dict[str, Any]:
+    """Return the config of a mixed run, with the nodes that each task has in a run of its own."""
     only = config["mixed"]["only"]
     check_mixed_tasks(only, [name for name in preset_names("task") if name != "mixed"])
-    given = HydraConfig.get().overrides.task
-    shared = [option for option in given if not option.startswith(("task=", "mixed."))]
+    overrides = HydraConfig.get().overrides.task
+    shared = [option for option in overrides if not option.startswith(("task=", "mixed."))]
     tasks = {}
     for name in only:
-        alone: Any = OmegaConf.to_container(
+        single: Any = OmegaConf.to_container(
             hydra.compose("train", overrides=[*shared, f"task={name}"]), resolve=True
         )
-        tasks[name] = {key: alone[key] for key in OF_A_TASK}
-    own = {key: value for key, value in config.items() if key not in OF_A_TASK}
-    return {**own, "mixed": {"only": only, "tasks": tasks}}
+        tasks[name] = {key: single[key] for key in TASK_KEYS}
+    shared_nodes = {key: value for key, value in config.items() if key not in TASK_KEYS}
+    return {**shared_nodes, "mixed": {"only": only, "tasks": tasks}}
 
 
 if __name__ == "__main__":

@@ -3,9 +3,9 @@
 #
 #   TASK_01=none TASK_02=runs/lung_unet TASK_03='runs/oasis_unet refine=gauss_newton' docker/build.sh
 #
-# TASK_0T is a run folder, a checkpoint file, convex (the default: nothing trained) or none (the task
-# is left out), and then options of predict.py. Arguments are handed to `docker build`; another
-# program than Docker: ENGINE='podman build -t l2r_submission' docker/build.sh
+# TASK_0T is a run folder, a checkpoint file, convex (the default, without training) or none (the
+# task is left out), followed by options of predict.py. Arguments are passed to `docker build`. For a
+# program other than Docker: ENGINE='podman build -t l2r_submission' docker/build.sh
 set -euo pipefail
 started_in=$PWD
 cd "$(dirname "$0")/.."

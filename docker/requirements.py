@@ -1,7 +1,7 @@
-"""Write what pip installs into the image: ``requirements.py REQUIREMENTS CONSTRAINTS``.
+"""Write the requirements of the image for pip: ``requirements.py REQUIREMENTS CONSTRAINTS``.
 
-These are l2reg's dependencies at the versions of constraints.txt; a PyTorch that the base image has
-and that l2reg can use stays.
+These are the dependencies of l2reg at the versions of constraints.txt. The PyTorch of the base
+image is kept if l2reg supports its version.
 """
 
 import sys
@@ -13,7 +13,7 @@ OLDEST_TORCH = (2, 8)
 
 
 def main(requirements: Path, constraints: Path) -> None:
-    """Write both files."""
+    """Write the requirements and the constraints of pip."""
     needed = tomllib.loads(Path("pyproject.toml").read_text())["project"]["dependencies"]
     pinned = Path("constraints.txt").read_text().splitlines()
     if _has_torch():
@@ -25,11 +25,12 @@ def main(requirements: Path, constraints: Path) -> None:
 
 
 def _has_torch() -> bool:
+    """Return whether a PyTorch is installed whose version l2reg supports."""
     try:
-        found = tuple(int(part) for part in version("torch").split(".")[:2])
+        release = tuple(int(part) for part in version("torch").split(".")[:2])
     except PackageNotFoundError:
         return False
-    return found >= OLDEST_TORCH and found != (2, 9)
+    return release >= OLDEST_TORCH and release != (2, 9)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
-"""The image's entry points.
+"""Entry point of the submission image.
 
-Without arguments: the challenge of 2021, /l2r/test in, /l2r/submission out.
-``run.py current DATASET_JSON``: its later form, /l2r/data in, /l2r/output out.
+Without arguments: the interface of 2021, from /l2r/test to /l2r/submission.
+``run.py current DATASET_JSON``: the later interface, from /l2r/data to /l2r/output.
 """
 
 import argparse
@@ -19,9 +19,11 @@ TERMINATED = 128 + signal.SIGTERM
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Serve one of the interfaces; exit with 1 if a pair or a task was at fault."""
+    """Run one of the interfaces; exit with 1 if there is a fault of a pair or a task."""
     options = _parser().parse_args(arguments)
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(TERMINATED))  # as process 1 it would not end
+    signal.signal(
+        signal.SIGTERM, lambda *_: sys.exit(TERMINATED)
+    )  # process 1 ignores it by default
     configure_malloc()
     with exit_on_input_error():
         faults = options.serve(options)

@@ -1,4 +1,4 @@
-"""The batch: one table of the names and shapes of what models, losses and optimisers look at."""
+"""Batch: the names and shapes of the tensors of a pair, for models, losses and optimisation."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Literal, NamedTuple, TypedDict, cast
@@ -22,29 +22,29 @@ SIDES: tuple[Side, Side] = ("fixed", "moving")
 
 
 class Batch(TypedDict, total=False):
-    """Pairs on one working grid; ``b`` pairs, and 1 of them as a reader returns it.
+    """``b`` pairs on one working grid; a reader returns a batch of one pair.
 
-    The moving scan and all that belongs to it are given after the prealignment.
+    The moving scan and its mask, labels and points are those after the prealignment.
     """
 
     fixed: Image  # intensities in [0, 1]
     moving: Image
     fixed_mask: Mask  # 1 inside, 0 outside; 1 everywhere without a mask file
     moving_mask: Mask
-    fixed_labels: LabelMap | OneHot  # integers; in a refinement, a channel for each common label
+    fixed_labels: LabelMap | OneHot  # integers; in a refinement, one channel per common label
     moving_labels: LabelMap | OneHot
     label_weight: PerPair  # weight of the labels in a loss; 0 if either scan has none
     fixed_points: Points  # keypoints in voxels; their number may be 0
     moving_points: Points
-    point_weights: Float[Tensor, "b n"]  # 1 for a keypoint, 0 for a row that fills up
-    spacing_mm: Float[Tensor, "b 3"]  # size of a working voxel
-    prealign: Affine  # map from fixed to moving working voxels
-    opposite: Int[Tensor, " b"]  # index of the pair that is this one the other way round
-    task: Int[Tensor, " b"]  # index of the task, in a run of several
+    point_weights: Float[Tensor, "b n"]  # 1 for a keypoint, 0 for a row of padding
+    spacing_mm: Float[Tensor, "b 3"]  # size of a voxel of the working grid
+    prealign: Affine  # map from fixed to moving scan, in voxels of the working grid
+    opposite: Int[Tensor, " b"]  # index of the same pair with fixed and moving scan swapped
+    task: Int[Tensor, " b"]  # index of the pair's task, in a run of several tasks
 
 
 class SideKeys(NamedTuple):
-    """Keys of what belongs to one scan of a pair."""
+    """Keys of the tensors that belong to one scan of a pair."""
 
     image: str
     mask: str
@@ -53,14 +53,14 @@ class SideKeys(NamedTuple):
 
 
 def side_keys(side: Side) -> SideKeys:
-    """Return the keys of the fixed or the moving scan."""
+    """Return the keys of the tensors of the fixed or the moving scan."""
     return SideKeys(side, f"{side}_mask", f"{side}_labels", f"{side}_points")
 
 
 def swap_pair(batch: Batch) -> Batch:
-    """Return the same problem the other way round: fixed and moving scan change places.
+    """Return the same pairs with fixed and moving scan swapped.
 
-    The prealignment belongs to one direction and is left out.
+    The prealignment is left out, as it belongs to one direction.
     """
     tensors = _tensors(batch)
     other = dict(zip(side_keys("fixed") + side_keys("moving"),
@@ -71,10 +71,10 @@ def swap_pair(batch: Batch) -> Batch:
 
 
 def both_directions(batch: Batch) -> Batch:
-    """Return a batch of twice as many pairs: those of ``batch``, then the same the other way round.
+    """Return the pairs of ``batch``, followed by the same pairs with fixed and moving scan swapped.
 
-    ``opposite``, ``(2 b,)``, is the index of each pair's opposite. The prealignment belongs to one
-    direction and is left out.
+    The new entry ``opposite``, ``(2 b,)``, is the index of each pair's swapped copy. The
+    prealignment is left out, as it belongs to one direction.
     """
     forward, backward = _tensors(batch), _tensors(swap_pair(batch))
     joined = {name: torch.cat([forward[name], tensor]) for name, tensor in backward.items()}
@@ -87,12 +87,12 @@ def resize_batch(batch: Batch, shape: Shape3, masks: Literal["nearest", "linear"
     """Return a batch on a grid of ``shape`` with the same corners.
 
     Images and one-hot labels are smoothed and sampled, label maps take the nearest voxel, points
-    and the voxel size change their unit. Everything else stays as it is.
+    and the voxel size are converted to the new voxels. Other entries stay as they are.
 
     Args:
         batch: Pairs on one grid.
-        shape: The new grid.
-        masks: Whether masks take the nearest voxel or are interpolated linearly.
+        shape: Shape of the new grid.
+        masks: Interpolation of the masks: nearest neighbour or linear.
     """
     old = batch["fixed"].shape[2:]
 
@@ -112,7 +112,7 @@ def resize_batch(batch: Batch, shape: Shape3, masks: Literal["nearest", "linear"
 
 
 def collate(samples: Sequence[Batch]) -> Batch:
-    """Join samples along the pair axis; rows of missing points get the weight 0."""
+    """Concatenate samples along the pair axis; points are padded with rows of weight 0."""
     n_rows = max(sample["fixed_points"].shape[1] for sample in samples)
     tensors = [_tensors(sample) for sample in samples]
     return cast(
@@ -125,7 +125,7 @@ def collate(samples: Sequence[Batch]) -> Batch:
 
 
 def select_keys(batch: Batch, names: Iterable[str]) -> Batch:
-    """Return the entries of ``batch`` that ``names`` lists, where there are any."""
+    """Return the entries of ``batch`` that ``names`` lists; missing ones are skipped."""
     tensors = _tensors(batch)
     return cast(Batch, {name: tensors[name] for name in names if name in tensors})
 
@@ -136,6 +136,7 @@ def to_device(batch: Batch, device: torch.device) -> Batch:
 
 
 def _pad_rows(name: str, tensor: Tensor, n_rows: int) -> Tensor:
+    """Return points and their weights with ``n_rows`` rows; other tensors stay as they are."""
     if name in ("fixed_points", "moving_points"):
         return F.pad(tensor, (0, 0, 0, n_rows - tensor.shape[1]))
     if name == "point_weights":
@@ -144,5 +145,5 @@ def _pad_rows(name: str, tensor: Tensor, n_rows: int) -> Tensor:
 
 
 def _tensors(batch: Batch) -> Mapping[str, Tensor]:
-    """Return the batch as what it is at run time: tensors by name."""
+    """Return the batch as a mapping from names to tensors, which it is at run time."""
     return cast(Mapping[str, Tensor], batch)

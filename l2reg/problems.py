@@ -1,4 +1,4 @@
-"""What is wrong with the input, said so that its owner can mend it."""
+"""Input errors: faults of files, options and data sets, each with a remedy for the user."""
 
 import difflib
 import errno
@@ -14,11 +14,11 @@ class Problem:
     """One fault of a file, an option or a data set.
 
     Attributes:
-        where: The file, option or pair at fault.
-        what: The fault, as the end of a sentence that starts with ``where``.
-        expected: What would have been right.
-        found: What is there instead.
-        remedy: What to do about it.
+        where: File, option or pair at fault.
+        what: Description of the fault, as the end of a sentence that starts with ``where``.
+        expected: Valid value or content.
+        found: Actual value or content.
+        remedy: Action that corrects the fault.
     """
 
     where: str
@@ -37,9 +37,13 @@ class Problem:
 
 
 class InputError(ValueError):
-    """The user's files or options are at fault, not this program.
+    """Error in the user's files or options, not in this program.
 
-    The entry points print it without a traceback and exit with 1.
+    The entry points print its message without a traceback and exit with code 1
+    (``exit_on_input_error``).
+
+    Args:
+        problems: One fault, or all faults of the input.
     """
 
     def __init__(self, problems: Problem | Iterable[Problem]) -> None:
@@ -47,12 +51,12 @@ class InputError(ValueError):
         super().__init__("\n".join(map(str, self.problems)))
 
     def __reduce__(self) -> tuple[type["InputError"], tuple[tuple[Problem, ...]]]:
-        """Keep the problems when the error travels between processes."""
+        """Keep the problems when the error is pickled, as between processes."""
         return InputError, (self.problems,)
 
 
 def raise_if_any(problems: Iterable[Problem]) -> None:
-    """Raise one ``InputError`` that shows all ``problems``, if there are any."""
+    """Raise one ``InputError`` that lists all ``problems``, if there are any."""
     collected = tuple(problems)
     if collected:
         raise InputError(collected)
@@ -60,10 +64,10 @@ def raise_if_any(problems: Iterable[Problem]) -> None:
 
 @contextmanager
 def exit_on_input_error() -> Iterator[None]:
-    """End the program with the message of an ``InputError``, without a traceback.
+    """Turn an ``InputError`` raised in the block into its message and exit code 1.
 
-    So it does when a log cannot be continued because the disk is full. Lines that are printed
-    inside appear at once, in a log file too.
+    No traceback is printed. A full disk ends the program in the same way. Standard output is
+    line-buffered in the block, so that log files are up to date.
     """
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(line_buffering=True)
@@ -74,11 +78,13 @@ def exit_on_input_error() -> Iterator[None]:
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise
-        sys.exit(f"error: {error.filename or 'a file'}: the disk is full; make room and go on")
+        sys.exit(
+            f"error: {error.filename or 'a file'}: the disk is full; free some space and continue"
+        )
 
 
 def suggest(word: str, known: Iterable[str]) -> str:
-    """Return a remedy for a misspelt ``word``."""
+    """Return a remedy for a misspelt ``word``: the closest of ``known``, or a list of all."""
     known = list(known)
     close = difflib.get_close_matches(word, known, n=1)
     return f"did you mean {close[0]!r}?" if close else f"use one of: {', '.join(known)}"

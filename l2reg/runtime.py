@@ -12,10 +12,11 @@ _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4  # numbers of glibc's malloc.h
 
 
 def configure_malloc() -> bool:
-    """Tell glibc to reuse memory instead of returning it, and return whether it listens.
+    """Make glibc reuse freed memory instead of returning it; return whether it accepts the setting.
 
-    Volumes are larger than what glibc keeps by default, so that every temporary would be mapped,
-    zeroed and unmapped again. Entry points call this once; other C libraries are left alone.
+    Volumes are larger than the blocks that glibc keeps by default, so that every temporary would be
+    mapped, zeroed and unmapped again. Entry points call this once; with another C library it does
+    nothing.
     """
     name = ctypes.util.find_library("c")
     mallopt = getattr(ctypes.CDLL(name), "mallopt", None) if name else None
@@ -25,10 +26,14 @@ def configure_malloc() -> bool:
 
 
 def select_device(name: str) -> torch.device:
-    """Return the device of that name; ``auto`` is the first GPU, or the CPU and a line about it.
+    """Return the device of a name.
+
+    Args:
+        name: ``cpu``, ``cuda``, ``cuda:N``, or ``auto`` for the first GPU. Without a GPU, ``auto``
+            is the CPU, and a line is printed that says so.
 
     Raises:
-        InputError: If a GPU is asked for and there is none, or the name means nothing.
+        InputError: If there is no such device.
     """
     if name == "auto":
         if torch.cuda.is_available():
@@ -55,7 +60,13 @@ def select_device(name: str) -> torch.device:
 
 
 def autocast(device: torch.device, precision: str) -> torch.autocast:
-    """Return the context in which a network runs; what needs float32 switches it off itself.
+    """Return the autocast context in which a network runs.
+
+    Operations that need float32 disable it around themselves.
+
+    Args:
+        device: Device of the network.
+        precision: ``float32``, which disables autocast, or ``bf16``.
 
     Raises:
         InputError: If the precision is unknown.

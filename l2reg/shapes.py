@@ -1,16 +1,16 @@
-"""Names for the tensors that travel through l2reg.
+"""Tensor shapes: type names for the tensors of l2reg, working grids and their shapes.
 
-Axis letters, the same in every signature, comment and error message:
+Axis letters are the same in every signature, comment and error message:
 
     b        pair index inside a batch
     c        image channel or feature map
-    m        feature map that a layer returns
+    m        output feature map of a layer
     l        label channel of a one-hot segmentation
     i, j, k  array axes of the volume, in the order nibabel returns them
     n        landmark index
 
-There is no x, y or z in this package: those letters mean the reversed axis order that
-``torch.nn.functional.grid_sample`` expects, and only ``geometry/warp.py`` speaks it.
+The letters x, y and z are not used: they stand for the reversed axis order that
+``torch.nn.functional.grid_sample`` expects, to which only ``geometry/warp.py`` converts.
 """
 
 from collections.abc import Sequence
@@ -27,7 +27,7 @@ Mask = Float[Tensor, "b 1 i j k"]  # 1 inside, 0 outside
 Field = Float[Tensor, "b 3 i j k"]
 Points = Float[Tensor, "b n 3"]  # voxel positions along i, j, k
 ControlField = Float[Tensor, "b 3 ci cj ck"]  # on a grid of control points
-StartField = Float[Tensor, "b 3 _i _j _k"]  # on a grid of its own, whatever the others are on
+StartField = Float[Tensor, "b 3 _i _j _k"]  # on a grid that differs from the others
 Affine = Float[Tensor, "b 3 4"]  # voxel positions to voxel positions
 PerPair = Float[Tensor, " b"]
 Scalar = Float[Tensor, ""]
@@ -39,12 +39,12 @@ WorkingGrid = Literal["half", "full"] | Sequence[int]  # or three sizes, in voxe
 
 
 def working_shape(shape: Shape3, grid: WorkingGrid) -> Shape3:
-    """Return the shape that a network works at for scans of ``shape``.
+    """Return the shape of the grid on which a network works, for scans of ``shape``.
 
     Args:
-        shape: Grid of the task.
-        grid: ``half`` rounds up, so that a submission of an even size has the same shape;
-            three numbers are taken as they are.
+        shape: Shape of the task's grid.
+        grid: Working grid. ``half`` rounds up, and for even sizes has the shape of a submission;
+            three numbers are the shape itself.
     """
     if grid == "full":
         return shape
@@ -53,5 +53,5 @@ def working_shape(shape: Shape3, grid: WorkingGrid) -> Shape3:
 
 
 def as_working_grid(grid: WorkingGrid) -> WorkingGrid:
-    """Return a grid as YAML gives it, its sizes in a list of their own if it has any."""
+    """Return a working grid as read from YAML, its three sizes copied to a list if it has them."""
     return grid if isinstance(grid, str) else list(grid)

@@ -50,6 +50,8 @@ def imported(path: Path) -> set[str]:
 @pytest.mark.parametrize("path", MODULES, ids=IDS)
 def test_imports_point_up_the_list_of_rooms(path: Path) -> None:
     own = module_of(path)
+    if own == "l2reg":
+        return  # it hands on what is imported when it is used
     for name in imported(path):
         if name.startswith("l2reg."):
             above = ROOMS.index(room_of(name)) <= ROOMS.index(room_of(own))

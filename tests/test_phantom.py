@@ -1,3 +1,4 @@
+import argparse
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -8,14 +9,16 @@ import pytest
 import torch
 from scipy.ndimage import gaussian_filter
 
+from l2reg.cli.phantom import add_arguments
+from l2reg.config.presets import CHALLENGE_TASKS
 from l2reg.data.dataset import Dataset
 from l2reg.evaluation.metrics import tre_mm, warp_labels
 from l2reg.geometry.jacobian import jacobian_determinant
 from l2reg.geometry.warp import warp
 from l2reg.io.points import read_points
 from l2reg.phantom.canvas import Canvas, ellipsoid, grid_points, tree, tubes
-from l2reg.phantom.make import make_phantom, phantom_task
-from l2reg.phantom.motion import SMALLEST_DETERMINANT, random_field, without_folds
+from l2reg.phantom.make import FLAVOURS, SIZES, SMALL_SHAPES, make_phantom, phantom_task
+from l2reg.phantom.motion import MIN_DETERMINANT, random_field, without_folds
 from l2reg.problems import InputError
 
 FOLDERS = {"lung": "task_02", "abdomen": "task_01", "oasis": "task_03"}
@@ -142,7 +145,7 @@ def test_a_folder_of_another_phantom_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"flavour": "heart"}, "lung, abdomen, oasis"),
+        ({"flavour": "heart"}, "abdomen, lung, oasis"),
         ({"size": "huge"}, "small, full"),
         ({"n_pairs": 0}, "at least 1"),
     ],
@@ -157,7 +160,7 @@ def test_impossible_phantoms_are_refused_and_nothing_is_written(
 
 
 def test_an_existing_folder_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="exists"):
+    with pytest.raises(InputError, match="already exists"):
         make_phantom("lung", tmp_path, n_pairs=1, size="small", seed=0)
 
 
@@ -167,7 +170,7 @@ def test_an_interrupted_call_leaves_nothing(
     def stopped(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("l2reg.phantom.writer.Writer._list", stopped)
+    monkeypatch.setattr("l2reg.phantom.writer.Writer._write_pair_list", stopped)
     with pytest.raises(KeyboardInterrupt):
         make_phantom("lung", tmp_path / "p", n_pairs=1, size="small", seed=0)
     assert list(tmp_path.iterdir()) == []
@@ -176,6 +179,16 @@ def test_an_interrupted_call_leaves_nothing(
 def test_the_manifest_says_how_it_was_made(phantoms: dict[str, Path]) -> None:
     manifest = json.loads((phantoms["lung"] / "phantom.json").read_text())
     assert manifest == {"flavour": "lung", "size": "small", "seed": 0, "pairs": 3}
+
+
+def test_flavours_and_sizes_are_those_of_the_challenge_and_of_the_command() -> None:
+    assert FLAVOURS == CHALLENGE_TASKS
+    assert set(SMALL_SHAPES) == set(FLAVOURS)
+    parser = argparse.ArgumentParser()
+    add_arguments(parser)
+    actions = parser._option_string_actions
+    assert tuple(actions["--flavour"].choices or ()) == FLAVOURS
+    assert tuple(actions["--size"].choices or ()) == SIZES
 
 
 def test_later_paint_covers_earlier_and_edges_fade() -> None:
@@ -205,7 +218,7 @@ def test_points_are_millimetres_from_the_middle() -> None:
     np.testing.assert_allclose(points.mean(axis=0), 0, atol=1e-6)
 
 
-def test_a_wild_field_is_tamed_until_it_does_not_fold(random: np.random.Generator) -> None:
+def test_a_field_is_scaled_down_until_it_does_not_fold(random: np.random.Generator) -> None:
     shape, spacing = (24, 26, 28), (2.0, 1.5, 1.0)
     wild = random_field(random, shape, spacing, size_mm=12.0, grain_mm=12.0)
     scale = np.float32(1 / np.array(spacing)).reshape(3, 1, 1, 1)
@@ -214,4 +227,4 @@ def test_a_wild_field_is_tamed_until_it_does_not_fold(random: np.random.Generato
         return float(jacobian_determinant(torch.from_numpy(field * scale)[None]).min())
 
     assert smallest(wild) < 0
-    assert smallest(without_folds(wild, spacing)) >= SMALLEST_DETERMINANT
+    assert smallest(without_folds(wild, spacing)) >= MIN_DETERMINANT

@@ -12,7 +12,7 @@ TWO = Problem(
 )
 
 
-def test_a_problem_says_who_what_expected_found_and_remedy() -> None:
+def test_a_problem_says_where_what_expected_found_and_remedy() -> None:
     assert str(ONE) == "a.csv: has a fault\n  expected  this\n  found     that\n  remedy    mend it"
 
 
@@ -27,13 +27,13 @@ def test_no_problem_no_error() -> None:
     assert InputError(ONE).problems == (ONE,)
 
 
-def test_people_get_the_message_without_a_traceback(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_message_is_printed_without_a_traceback(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as stop, exit_on_input_error():
         raise InputError(ONE)
     assert str(stop.value.code).startswith("error: a.csv: has a fault")
 
 
-def test_a_log_on_a_full_disk_is_no_traceback_either() -> None:
+def test_a_full_disk_ends_the_program_without_a_traceback() -> None:
     with pytest.raises(SystemExit, match="the disk is full"), exit_on_input_error():
         Path("/dev/full").write_text("x")
     with pytest.raises(FileNotFoundError), exit_on_input_error():

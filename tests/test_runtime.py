@@ -8,7 +8,7 @@ from l2reg.runtime import autocast, configure_malloc, select_device
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="glibc is Linux's")
-def test_glibc_listens_and_memory_still_works() -> None:
+def test_glibc_accepts_the_settings_and_memory_still_works() -> None:
     assert configure_malloc()
     assert torch.ones(64, 1024, 1024).sum() == 2**26
 

@@ -51,7 +51,7 @@ def test_train_predict_evaluate_report(tmp_path: Path) -> None:
         "full resolution",
         "submission",
         "TRE mm",
-        "note: best.pt was chosen",
+        "note: best.pt was selected",
     ):
         assert words in said
     out = Path("runs/phantom_unet/predict_val")
@@ -112,7 +112,7 @@ def test_a_run_interrupted_from_the_keyboard_goes_on_as_if_nothing_had_happened(
     process.send_signal(signal.SIGINT)
     _, stderr = process.communicate(timeout=60)
     assert process.returncode == 1
-    assert "resume=true goes on" in stderr
+    assert "resume=true continues" in stderr
     assert "Traceback" not in stderr
     stopped_at = json.loads(metrics.read_text().splitlines()[-1])["step"]
     assert 6 <= stopped_at < 25

@@ -1,1 +1,1 @@
-"""Checkpoints: stored and loaded, what they were trained on, and the model they describe."""
+"""Checkpoints: storage, provenance of the weights, and the trained model that one describes."""

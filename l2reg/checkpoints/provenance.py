@@ -1,4 +1,4 @@
-"""Provenance: which images a network was trained on and selected by, over all runs before it."""
+"""Provenance of a network: the images it was trained on and selected by, over all earlier runs."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -8,12 +8,14 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Provenance:
-    """Where the first weights of a run come from, over all runs before it.
+    """Origin of the initial weights of a run, over all runs before it.
 
     Attributes:
-        started_from: Checkpoints, oldest first.
-        trained_on: Digest of every image they were trained on: ``image`` or ``supervised``.
-        selected_on: Digests of the fixed images by whose scores one of them was selected.
+        started_from: The checkpoints that the weights come from, oldest first.
+        trained_on: The use of every training image, by digest: ``image`` (without labels and
+            points) or ``supervised``.
+        selected_on: The digests of the fixed images by whose scores one of the checkpoints was
+            selected.
     """
 
     started_from: Sequence[str] = ()
@@ -22,32 +24,36 @@ class Provenance:
 
     @classmethod
     def of_run(cls, state: Mapping[str, Any]) -> "Provenance":
-        """Return the origin that the checkpoint of a run remembers."""
-        stored = dict(state.get("origin", {}))
-        selected_on = stored.pop("chosen_on", ())
-        return cls(**stored, selected_on=selected_on)
+        """Return the provenance that is stored in the checkpoint of a run."""
+        origin = dict(state.get("origin", {}))
+        selected_on = origin.pop("chosen_on", ())
+        return cls(**origin, selected_on=selected_on)
 
     @classmethod
     def from_parent(cls, path: Path, state: Mapping[str, Any]) -> "Provenance":
-        """Return the origin of a run that starts from the checkpoint ``state`` at ``path``."""
-        before = cls.of_run(state)
+        """Return the provenance of a run that starts from the checkpoint ``state`` at ``path``."""
+        parent = cls.of_run(state)
         return cls(
-            started_from=[*before.started_from, f"{path} (step {state['step']})"],
-            trained_on=state["trained_on"],  # which holds those of the runs before it
-            selected_on=sorted({*before.selected_on, *state.get("chosen_on", ())}),
+            started_from=[*parent.started_from, f"{path} (step {state['step']})"],
+            trained_on=state["trained_on"],  # includes the images of the runs before it
+            selected_on=sorted({*parent.selected_on, *state.get("chosen_on", ())}),
         )
 
-    def and_trained_on(self, *more: Mapping[str, str]) -> dict[str, str]:
-        """Return all images ever trained on: ``supervised`` if they were so once."""
+    def merge_trained_on(self, *more: Mapping[str, str]) -> dict[str, str]:
+        """Return all training images; an image that was ever ``supervised`` stays so.
+
+        Args:
+            more: Further training images: ``image`` or ``supervised`` by digest.
+        """
         merged: dict[str, str] = {}
-        for seen in (self.trained_on, *more):
-            for digest, how in seen.items():
+        for images in (self.trained_on, *more):
+            for digest, use in images.items():
                 if merged.get(digest) != "supervised":
-                    merged[digest] = how
+                    merged[digest] = use
         return merged
 
-    def stored(self) -> dict[str, Any]:
-        """Return what a checkpoint keeps, for ``of_run``."""
-        stored = asdict(self)
-        stored["chosen_on"] = stored.pop("selected_on")
-        return stored
+    def as_dict(self) -> dict[str, Any]:
+        """Return the entry ``origin`` of a checkpoint, which ``of_run`` reads."""
+        origin = asdict(self)
+        origin["chosen_on"] = origin.pop("selected_on")
+        return origin

@@ -1,4 +1,4 @@
-"""Save and load the state of a run, whole or not at all."""
+"""Checkpoint files: save, load and find the state of a run."""
 
 import pickle
 import zipfile
@@ -16,22 +16,22 @@ BEST, LAST = "best.pt", "last.pt"
 
 
 def save(path: Path, state: Mapping[str, Any]) -> None:
-    """Write ``state`` to ``path``; a crash in the middle leaves the previous file intact.
+    """Write a checkpoint; a crash during writing leaves the previous file intact.
 
     Args:
-        path: Where to.
-        state: Tensors, numbers, strings, and containers of them.
+        path: The file to write.
+        state: Tensors, numbers and strings, and containers of them.
     """
-    with atomic_write(path) as draft, draft.open("wb") as file:  # so that a full disk is seen
+    # torch gets an open file, so that a full disk raises an OSError
+    with atomic_write(path) as temporary, temporary.open("wb") as file:
         torch.save({"format": FORMAT, **state}, file)
 
 
 def load(path: Path) -> dict[str, Any]:
-    """Read a checkpoint onto the CPU; runs no code that the file might carry.
+    """Read a checkpoint onto the CPU, without running code that the file may contain.
 
     Raises:
-        InputError: If there is no such file, it is damaged, or it was written by another version
-            of the format.
+        InputError: If the file is missing or damaged, or has another version of the format.
     """
     expected = f"a checkpoint of train.py, format {FORMAT}"
     remedy = "name a run folder or one of its .pt files: ckpt=runs/lung_unet"
@@ -46,15 +46,15 @@ def load(path: Path) -> dict[str, Any]:
             )
         )
     try:
-        if not zipfile.is_zipfile(path):  # torch would read it by an older format's rules
-            raise zipfile.BadZipFile("not a file that torch wrote, or part of one")
+        if not zipfile.is_zipfile(path):  # torch would read it in an older format
+            raise zipfile.BadZipFile("no complete file of torch.save")
         state: Any = torch.load(path, map_location="cpu", weights_only=True)
     except (RuntimeError, EOFError, pickle.UnpicklingError, zipfile.BadZipFile, OSError) as error:
-        found = f"{path.stat().st_size} bytes, and then: {_first_line(error)}"
+        found = f"{path.stat().st_size} bytes; reading them failed: {_first_line(error)}"
         raise InputError(
             Problem(
                 where=str(path),
-                what="is damaged or no checkpoint",
+                what="is damaged or is not a checkpoint",
                 expected=expected,
                 found=found,
                 remedy=remedy,
@@ -77,11 +77,16 @@ def load(path: Path) -> dict[str, Any]:
     return loaded
 
 
-def find(named: Path) -> Path:
-    """Return the checkpoint file that a user names: a file, or a run folder's best or last."""
-    if named.is_dir():
-        return named / BEST if (named / BEST).is_file() else named / LAST
-    return named
+def find(checkpoint: Path) -> Path:
+    """Return the checkpoint file that a path stands for.
+
+    Args:
+        checkpoint: A checkpoint file, or a run folder: its best checkpoint, else its last.
+    """
+    if checkpoint.is_dir():
+        best = checkpoint / BEST
+        return best if best.is_file() else checkpoint / LAST
+    return checkpoint
 
 
 def _first_line(error: Exception) -> str:

@@ -1,4 +1,4 @@
-"""Rebuild a trained model and its preprocessing from a checkpoint."""
+"""A trained model from a checkpoint, with its config and its data leakage."""
 
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
@@ -19,15 +19,16 @@ from l2reg.problems import InputError, Problem
 
 @dataclass(frozen=True)
 class TrainedModel:
-    """A model, and what it was trained with.
+    """A model with its weights, and what it was trained with.
 
     Attributes:
-        path: The checkpoint.
-        model: With its weights, on the CPU.
-        config: Of its run, with the overrides laid over it.
-        trained_on: Digest of every training image: ``image`` alone or ``supervised``.
-        selected_on: Digests of the fixed images by whose scores it was selected.
-        origin: What its first weights had seen; ``trained_on`` holds that too.
+        path: The checkpoint file.
+        model: The network with its weights, on the CPU.
+        config: The config of its run, with the overrides applied.
+        trained_on: The use of every training image, by digest: ``image`` (without labels and
+            points) or ``supervised``.
+        selected_on: The digests of the fixed images by whose scores the checkpoint was selected.
+        origin: The provenance of its initial weights; ``trained_on`` includes their images.
     """
 
     path: Path
@@ -38,14 +39,14 @@ class TrainedModel:
     origin: Provenance
 
     def leakage_notes(self, pairs: Sequence[Pair]) -> list[str]:
-        """Return what somebody who reads the scores of ``pairs`` has to know."""
+        """Return notes on data leakage: pairs that the model was trained on or selected by."""
         digests = [{content_digest(p.fixed.image), content_digest(p.moving.image)} for p in pairs]
-        seen = [{self.trained_on[d] for d in both if d in self.trained_on} for both in digests]
-        supervised = sum("supervised" in kinds for kinds in seen)
-        images = sum(kinds == {"image"} for kinds in seen)
-        chosen, inherited = (
-            sum(bool(both & set(by)) for both in digests)
-            for by in (self.selected_on, self.origin.selected_on)
+        uses = [{self.trained_on[d] for d in both if d in self.trained_on} for both in digests]
+        supervised = sum("supervised" in kinds for kinds in uses)
+        images = sum(kinds == {"image"} for kinds in uses)
+        selected, inherited = (
+            sum(bool(both & set(images_used)) for both in digests)
+            for images_used in (self.selected_on, self.origin.selected_on)
         )
         of = f"of {len(pairs)} pairs"
         notes = []
@@ -53,29 +54,31 @@ class TrainedModel:
             notes.append(f"{supervised} {of} were trained on: their scores are an overfit check")
         if images:
             notes.append(f"{images} {of} were trained on as images, without labels and points")
-        if chosen:
-            notes.append(f"{self.path.name} was chosen by its scores on {chosen} {of}")
+        if selected:
+            notes.append(f"{self.path.name} was selected by its scores on {selected} {of}")
         if inherited:
-            first = self.origin.started_from[-1]
-            notes.append(f"its first weights, {first}, were chosen by scores on {inherited} {of}")
+            parent = self.origin.started_from[-1]
+            notes.append(
+                f"its initial weights, {parent}, were selected by scores on {inherited} {of}"
+            )
         return notes
 
 
 def load_trained_model(
-    named: Path, overrides: Mapping[str, Any], task: str | None = None
+    checkpoint: Path, overrides: Mapping[str, Any], task: str | None = None
 ) -> TrainedModel:
     """Load a checkpoint and build its model.
 
     Args:
-        named: Run folder (its best model) or checkpoint file.
-        overrides: Dotted keys of the config to lay over that of the run: ``data.root``, ...
-        task: Which one of a run of mixed tasks.
+        checkpoint: Run folder (its best model) or checkpoint file.
+        overrides: New values of the run's config by dotted key, such as ``data.root``.
+        task: Name of the task, for a run of mixed tasks.
 
     Raises:
-        InputError: If the checkpoint is missing, damaged, does not fit its own config, or is of
-            mixed tasks of which none is named.
+        InputError: If the checkpoint is missing or damaged, does not fit its own config, or is of
+            mixed tasks and ``task`` is none of them.
     """
-    path = storage.find(named)
+    path = storage.find(checkpoint)
     state = storage.load(path)
     config = single_task_config(deepcopy(state["config"]), task)
     for key, value in overrides.items():
@@ -93,8 +96,8 @@ def load_trained_model(
                 remedy="load it with the version of l2reg in its run's environment.json",
             )
         ) from error
-    seen = state["trained_on"], state.get("chosen_on", ())
-    return TrainedModel(path, model, config, *seen, Provenance.of_run(state))
+    trained_on, selected_on = state["trained_on"], state.get("chosen_on", ())
+    return TrainedModel(path, model, config, trained_on, selected_on, Provenance.of_run(state))
 
 
 def _set(config: dict[str, Any], keys: Sequence[str], value: Any) -> None:

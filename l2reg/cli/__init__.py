@@ -1,1 +1,1 @@
-"""The ``l2reg`` command: one subcommand a file, loaded when it is asked for."""
+"""Command line of ``l2reg``: one subcommand a file, loaded when it is called."""

@@ -1,17 +1,19 @@
-"""``l2reg bundle``: zip the fields of several tasks as one submission."""
+"""``l2reg bundle``: join the fields of several tasks into one submission zip."""
 
 import argparse
 from pathlib import Path
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the options."""
-    parser.add_argument("sources", nargs="+", type=Path, help="zips or folders of predict.py")
+    """Add the options of the command."""
+    parser.add_argument(
+        "sources", nargs="+", type=Path, help="zips or folders that predict.py wrote"
+    )
     parser.add_argument("--out", type=Path, required=True, help="the zip to write")
 
 
 def run(options: argparse.Namespace) -> None:
-    """Write the zip, and print how many fields of each task it holds."""
+    """Write the zip, and print the number of its fields for each task."""
     from l2reg.submission.bundle import join_bundles
 
     for folder, count in join_bundles(options.sources, options.out).items():

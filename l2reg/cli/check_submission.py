@@ -1,4 +1,4 @@
-"""``l2reg check-submission``: list all that the organisers would refuse a zip for."""
+"""``l2reg check-submission``: list all faults for which the organisers would refuse a zip."""
 
 import argparse
 from dataclasses import replace
@@ -15,27 +15,27 @@ if TYPE_CHECKING:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the options."""
-    parser.add_argument("zip", type=Path, help="anyone's submission, of one task or of all")
+    """Add the options of the command."""
+    parser.add_argument("zip", type=Path, help="the submission, of one task or of several")
     parser.add_argument(
-        "--task", choices=CHALLENGE_TASKS, required=True, help="whose fields to check"
+        "--task", choices=CHALLENGE_TASKS, required=True, help="task whose fields are checked"
     )
     parser.add_argument(
         "--data",
         type=Path,
-        help="data root; then the images have a say in whether the values are meant as written",
+        help="data root; the field convention is then checked against the images",
     )
     parser.add_argument("--split", choices=("val", "test"), default="val")
     parser.add_argument(
         "--rules",
         choices=("2021", "current"),
         default="2021",
-        help="current: full resolution, .nii.gz",
+        help="2021 (default): half resolution, .npz; current: full resolution, .nii.gz",
     )
 
 
 def run(options: argparse.Namespace) -> None:
-    """Print warnings, then all faults; exit with 1 if there is any."""
+    """Print warnings, then all faults; exit with 1 if there is any fault."""
     from l2reg.submission.convention_check import convention_warnings
     from l2reg.submission.export import check_grid
     from l2reg.submission.format_check import check_submission, official_names
@@ -52,11 +52,11 @@ def run(options: argparse.Namespace) -> None:
         task, pairs = data.release.task, data.split_pairs(options.split)
         check_grid(task, rules)
         names = [pair.name_in_layout if rules.full_resolution else pair.name for pair in pairs]
-    checked = check_submission(options.zip, task, names, rules)
-    warnings = checked.warnings
-    if options.data is not None and not checked.faults:
+    result = check_submission(options.zip, task, names, rules)
+    warnings = result.warnings
+    if options.data is not None and not result.faults:
         warnings += convention_warnings(options.zip, pairs, data.reader("half"), rules)
     for warning in warnings:
         print(f"warning: {warning}")
-    raise_if_any(checked.faults)
+    raise_if_any(result.faults)
     print(f"{options.zip}: {len(names)} fields of task {task.name}, no format fault")

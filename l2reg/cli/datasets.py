@@ -1,4 +1,4 @@
-"""Options of several commands: the data of a task, and the device."""
+"""Data sets and devices on the command line: options that several commands share."""
 
 import argparse
 import json
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def add_data_argument(parser: argparse.ArgumentParser) -> None:
-    """Add the data root."""
+    """Add the option of the data root."""
     parser.add_argument(
         "data",
         nargs="?",
@@ -27,19 +27,19 @@ def add_data_argument(parser: argparse.ArgumentParser) -> None:
 
 
 def add_one_task_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the data root, the task and the device of a command that works on one task."""
+    """Add the options data root, task and device of a command for one task."""
     add_data_argument(parser)
     parser.add_argument("--task", choices=CHALLENGE_TASKS, help="not needed for a phantom")
     add_device_argument(parser)
 
 
 def add_device_argument(parser: argparse.ArgumentParser) -> None:
-    """Add the device."""
+    """Add the option of the device."""
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
 
 
-def positive(text: str) -> int:
-    """Return a whole number of 1 or more."""
+def positive_int(text: str) -> int:
+    """Return an argument as an integer of 1 or more."""
     number = int(text)
     if number < 1:
         raise argparse.ArgumentTypeError(f"must be 1 or more, got {number}")
@@ -47,13 +47,18 @@ def positive(text: str) -> int:
 
 
 def tasks_below(root: Path, task: str | None) -> "list[Task]":
-    """Return the task of that name or, without one, all; of a phantom, the one of its manifest."""
+    """Return the tasks to open below a data root.
+
+    Args:
+        root: Data root; for a phantom, its manifest alone gives the task.
+        task: Name of a task, or ``None`` for all tasks.
+    """
     from l2reg.phantom.make import MANIFEST, phantom_task
 
     manifest = root / MANIFEST
     if manifest.is_file():
-        described = json.loads(manifest.read_text(encoding="utf-8"))
-        return [phantom_task(**described, root=root)]
+        settings = json.loads(manifest.read_text(encoding="utf-8"))
+        return [phantom_task(**settings, root=root)]
     names = [task] if task else CHALLENGE_TASKS
     return [build(load_preset("task", name)) for name in names]
 
@@ -61,7 +66,7 @@ def tasks_below(root: Path, task: str | None) -> "list[Task]":
 def open_dataset(
     task: "Task", root: Path, *, layout: str = "auto", pairs: Path | None = None
 ) -> "Dataset":
-    """Return the data set of a task below a root, without a cache."""
+    """Return the data set of a task below a data root, without a cache."""
     node = load_preset("data", "default") | {
         "root": str(root),
         "layout": layout,
@@ -73,10 +78,10 @@ def open_dataset(
 
 
 def open_one_task(root: Path, task: str | None) -> "Dataset":
-    """Return the data set of the task of that name, or of a phantom.
+    """Return the data set of a named task, or of a phantom.
 
     Raises:
-        InputError: If neither a task is named nor the root a phantom.
+        InputError: If ``task`` is ``None`` and the root is not a phantom.
     """
     tasks = tasks_below(root, task)
     if len(tasks) > 1:

@@ -1,4 +1,4 @@
-"""``l2reg keypoints``: find keypoints to train on for pairs of one patient that have none."""
+"""``l2reg keypoints``: find keypoints for intra-patient training pairs that have none."""
 
 import argparse
 
@@ -6,12 +6,12 @@ from l2reg.cli.datasets import add_one_task_arguments, open_one_task
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the options."""
+    """Add the options of the command."""
     add_one_task_arguments(parser)
 
 
 def run(options: argparse.Namespace) -> None:
-    """Write the keypoints, and print how many each file has."""
+    """Write the keypoints, and print their number for each file."""
     from l2reg.inference.automatic_keypoints import write_keypoints
     from l2reg.inference.predictor import Predictor
     from l2reg.inference.prepare import training_free_method

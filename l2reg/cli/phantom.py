@@ -1,4 +1,4 @@
-"""``l2reg phantom``: write anatomy-like data with a known true field."""
+"""``l2reg phantom``: write synthetic, anatomy-like data with a known true field."""
 
 import argparse
 from pathlib import Path
@@ -7,16 +7,23 @@ from l2reg.config.presets import CHALLENGE_TASKS
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the options."""
+    """Add the options of the command."""
     parser.add_argument(
-        "--flavour", choices=CHALLENGE_TASKS, required=True, help="task it imitates"
+        "--flavour", choices=CHALLENGE_TASKS, required=True, help="task that the data imitate"
     )
     parser.add_argument("--out", type=Path, required=True, help="new folder")
-    parser.add_argument("--pairs", type=int, default=16, help="a quarter is for validation")
     parser.add_argument(
-        "--size", choices=("small", "full"), default="small", help="full: the official grid"
+        "--pairs", type=int, default=16, help="number of pairs; a quarter of them is for validation"
     )
-    parser.add_argument("--seed", type=int, default=0, help="other patients")
+    parser.add_argument(
+        "--size",
+        choices=("small", "full"),
+        default="small",
+        help="small (default), or full: the official grid",
+    )
+    parser.add_argument(
+        "--seed", type=int, default=0, help="random seed; another seed gives other patients"
+    )
 
 
 def run(options: argparse.Namespace) -> None:

@@ -1,26 +1,31 @@
-"""``l2reg propagate-labels``: label training scans by registering labelled ones to them."""
+"""``l2reg propagate-labels``: label training scans by registering labelled scans to them."""
 
 import argparse
 from dataclasses import replace
 from pathlib import Path
 
-from l2reg.cli.datasets import add_one_task_arguments, open_one_task, positive
+from l2reg.cli.datasets import add_one_task_arguments, open_one_task, positive_int
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the options."""
+    """Add the options of the command."""
     add_one_task_arguments(parser)
     parser.add_argument(
         "--out", type=Path, required=True, help="folder to write to: data.pseudo_labels.root=OUT"
     )
-    parser.add_argument("--ckpt", type=Path, help="network to register with; else model=convex")
     parser.add_argument(
-        "--atlases", type=positive, default=3, help="labelled scans that vote on each"
+        "--ckpt", type=Path, help="run folder or checkpoint of a network; default: model=convex"
+    )
+    parser.add_argument(
+        "--atlases",
+        type=positive_int,
+        default=3,
+        help="number of labelled scans that vote on each scan",
     )
 
 
 def run(options: argparse.Namespace) -> None:
-    """Write the label maps, and print how many there are and how to train with them."""
+    """Write the label maps, and print their number and how to train with them."""
     from l2reg.checkpoints.trained_model import load_trained_model
     from l2reg.inference.label_propagation import propagate_labels
     from l2reg.inference.method import Method

@@ -1,25 +1,28 @@
-"""``l2reg rank``: rank teams as the challenge does."""
+"""``l2reg rank``: rank teams by the challenge's rules."""
 
 import argparse
 from pathlib import Path
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the options."""
+    """Add the options of the command."""
     parser.add_argument(
         "results",
         nargs="+",
         type=Path,
-        help="scores.json of evaluate.py; of one task or several, of all teams or some",
+        help="scores.json files of evaluate.py, of one task or several, of all teams or some",
     )
     parser.add_argument(
         "--method",
         choices=("official", "page"),
         default="official",
-        help="page: as the challenge's page says",
+        help="official (default): as the organisers' code; page: as the challenge's page describes",
     )
     parser.add_argument(
-        "--resamples", type=int, default=1000, help="draws of the pairs, for the stability"
+        "--resamples",
+        type=int,
+        default=1000,
+        help="number of bootstrap resamples of the pairs, for the stability of the places",
     )
 
 

@@ -1,4 +1,4 @@
-"""``l2reg register``: bring one scan onto another; any two files."""
+"""``l2reg register``: register one scan to another; any two files."""
 
 import argparse
 import time
@@ -9,9 +9,9 @@ from l2reg.config.presets import CHALLENGE_TASKS
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the options."""
-    parser.add_argument("fixed", type=Path, help="NIfTI volume")
-    parser.add_argument("moving", type=Path, help="NIfTI volume to be moved")
+    """Add the options of the command."""
+    parser.add_argument("fixed", type=Path, help="NIfTI volume to register to")
+    parser.add_argument("moving", type=Path, help="NIfTI volume to be warped")
     parser.add_argument("--out", type=Path, required=True, help="folder to write to")
     parser.add_argument(
         "--like",
@@ -23,7 +23,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> None:
-    """Register, and print the files written and the seconds it took."""
+    """Register, and print the files written and the runtime in seconds."""
     from l2reg.registration.register import register
     from l2reg.runtime import configure_malloc
 

@@ -1,7 +1,7 @@
-"""From plain dicts to objects: a dict with ``_target_`` is a constructor call.
+"""Building objects from config: a dict with ``_target_`` is a constructor call.
 
-Only the three scripts at the top level know Hydra; they hand over plain dicts. The same dicts
-lie in checkpoints, so what they may call is limited to ``ALLOWED``.
+Only the three scripts at the top level import Hydra; they pass on plain dicts. The same dicts are
+stored in checkpoints, which may come from elsewhere: the targets are limited to ``ALLOWED``.
 """
 
 import importlib
@@ -21,50 +21,51 @@ _PLAIN = {
 }
 
 
-def build(node: Any, **more: Any) -> Any:
+def build(node: Any, **extra: Any) -> Any:
     """Return the object that a config node describes.
 
     Args:
-        node: A dict with ``_target_`` becomes that class or function, called with the other keys;
-            nested nodes are built first. Lists and other dicts are built item by item. Anything
-            else is returned as it is.
-        more: Further arguments of the outermost call.
+        node: Config node. For a dict with ``_target_``, that class or function is called with the
+            other keys as arguments; nested nodes are built first. Lists and other dicts are built
+            item by item. Anything else is returned unchanged.
+        extra: Further arguments of the outermost call.
 
     Raises:
-        InputError: If the target is not allowed, does not take one of the keys, or refuses a value.
+        InputError: If a target is not allowed, its arguments are unknown, missing or of the wrong
+            type, or its constructor raises a ``ValueError`` or ``TypeError``.
     """
     if isinstance(node, Mapping):
         built = {key: build(value) for key, value in node.items() if key != "_target_"}
         if "_target_" not in node:
             return built
         target = locate(node["_target_"])
-        arguments = _with_tuples(target, {**built, **more})
+        arguments = _with_tuples(target, {**built, **extra})
         _check_arguments(node["_target_"], target, arguments)
         _check_types(node["_target_"], target, arguments)
         try:
             return target(**arguments)
         except (ValueError, TypeError) as error:
-            raise error if isinstance(error, InputError) else _refused(node, error) from error
+            raise error if isinstance(error, InputError) else _invalid_value(node, error) from error
     if isinstance(node, Sequence) and not isinstance(node, str):
         return [build(item) for item in node]
     return node
 
 
 def locate(name: str) -> Callable[..., Any]:
-    """Return the class or function of a dotted name.
+    """Return the class or function with a dotted name.
 
     Raises:
-        InputError: If it is outside ``ALLOWED``, or does not exist.
+        InputError: If it is not defined below ``ALLOWED``, or does not exist.
     """
     module_name, _, attribute = name.rpartition(".")
-    found = None
+    value = None
     if name.startswith(ALLOWED):
         try:
-            found = getattr(importlib.import_module(module_name), attribute, None)
+            value = getattr(importlib.import_module(module_name), attribute, None)
         except ImportError:
-            found = None
-    defined_in = getattr(found, "__module__", "") + "."
-    if not (inspect.isclass(found) or inspect.isfunction(found)) or not defined_in.startswith(
+            value = None
+    defined_in = getattr(value, "__module__", "") + "."
+    if not (inspect.isclass(value) or inspect.isfunction(value)) or not defined_in.startswith(
         ALLOWED
     ):
         raise InputError(
@@ -72,20 +73,21 @@ def locate(name: str) -> Callable[..., Any]:
                 where=f"_target_: {name}",
                 what="cannot be built from a config",
                 expected=f"a class or function below {', '.join(ALLOWED)}",
-                found=f"{found!r}" if found is not None else "nothing of that name there",
-                remedy="correct the name, or write the part as a module of l2reg",
+                found=f"{value!r}" if value is not None else "no such name there",
+                remedy="correct the name, or add the class or function to l2reg",
             )
         )
-    target: Callable[..., Any] = found
+    target: Callable[..., Any] = value
     return target
 
 
-def _check_arguments(name: str, target: Callable[..., Any], given: Mapping[str, Any]) -> None:
+def _check_arguments(name: str, target: Callable[..., Any], arguments: Mapping[str, Any]) -> None:
+    """Raise an ``InputError`` if arguments are unknown or missing."""
     parameters = inspect.signature(target).parameters
     if any(p.kind is inspect.Parameter.VAR_KEYWORD for p in parameters.values()):
         return
     required = {key for key, p in parameters.items() if p.default is inspect.Parameter.empty}
-    unknown, missing = sorted(set(given) - set(parameters)), sorted(required - set(given))
+    unknown, missing = sorted(set(arguments) - set(parameters)), sorted(required - set(arguments))
     if unknown or missing:
         raise InputError(
             Problem(
@@ -98,16 +100,16 @@ def _check_arguments(name: str, target: Callable[..., Any], given: Mapping[str, 
         )
 
 
-def _with_tuples(target: Callable[..., Any], given: Mapping[str, Any]) -> dict[str, Any]:
+def _with_tuples(target: Callable[..., Any], values: Mapping[str, Any]) -> dict[str, Any]:
     """Return the arguments, with YAML's lists as tuples where the target declares tuples."""
-    arguments = dict(given)
+    arguments = dict(values)
     for key, parameter in inspect.signature(target).parameters.items():
         annotation = parameter.annotation
         kinds = get_args(annotation) if isinstance(annotation, UnionType) else (annotation,)
         for kind in kinds:
-            if get_origin(kind) is tuple and isinstance(given.get(key), list):
-                _check_length(key, given[key], len(get_args(kind)))
-                arguments[key] = tuple(given[key])
+            if get_origin(kind) is tuple and isinstance(values.get(key), list):
+                _check_length(key, values[key], len(get_args(kind)))
+                arguments[key] = tuple(values[key])
     return arguments
 
 
@@ -116,7 +118,7 @@ def _check_length(key: str, values: Sequence[Any], length: int) -> None:
         raise InputError(
             Problem(
                 where=f"{key}={list(values)}",
-                what="has another length than it must have",
+                what="has the wrong number of values",
                 expected=f"{length} values",
                 found=f"{len(values)}",
                 remedy="correct the value on the command line or in its YAML file",
@@ -124,31 +126,31 @@ def _check_length(key: str, values: Sequence[Any], length: int) -> None:
         )
 
 
-def _check_types(name: str, target: Callable[..., Any], given: Mapping[str, Any]) -> None:
-    """Refuse a word where a number is meant, and the like, for arguments of plain types."""
+def _check_types(name: str, target: Callable[..., Any], arguments: Mapping[str, Any]) -> None:
+    """Raise an ``InputError`` if an argument declared as int, float or bool has another type."""
     for key, parameter in inspect.signature(target).parameters.items():
         plain = _PLAIN.get(parameter.annotation)
-        if key in given and plain is not None and type(given[key]) not in plain[0]:
+        if key in arguments and plain is not None and type(arguments[key]) not in plain[0]:
             raise InputError(
                 Problem(
-                    where=f"{key}={given[key]}",
+                    where=f"{key}={arguments[key]}",
                     what=f"is of the wrong type for {name}",
                     expected=plain[1],
-                    found=f"{given[key]!r}",
+                    found=f"{arguments[key]!r}",
                     remedy="correct the value on the command line or in its YAML file",
                 )
             )
 
 
-def _refused(node: Mapping[str, Any], error: Exception) -> InputError:
+def _invalid_value(node: Mapping[str, Any], error: Exception) -> InputError:
     values = {key: value for key, value in node.items() if not isinstance(value, Mapping | list)}
     values.pop("_target_")
     return InputError(
         Problem(
             where=f"config of {node['_target_']}",
-            what="has a value that does not fit",
+            what="has an invalid value",
             expected=str(error),
-            found=", ".join(f"{key}={value}" for key, value in values.items()) or "see above",
+            found=", ".join(f"{key}={value}" for key, value in values.items()) or "no plain values",
             remedy="correct the value on the command line or in its YAML file",
         )
     )

@@ -1,4 +1,4 @@
-"""Top-level keys of the scripts: unknown ones are refused, missing ones asked for."""
+"""Checks of the scripts' top-level config keys: unknown and missing ones are errors."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -10,14 +10,14 @@ from l2reg.problems import InputError, Problem, suggest
 
 
 def check_keys(name: str, config: Mapping[str, Any]) -> None:
-    """Refuse top-level keys that nobody reads, which a ``+key=value`` would add.
+    """Check that a script's config has no unknown top-level key, as ``+key=value`` would add.
 
     Args:
-        name: Stem of the script's own YAML file.
-        config: What was composed.
+        name: Name of the script and of its YAML file, without suffix.
+        config: Composed config.
 
     Raises:
-        InputError: If there is such a key.
+        InputError: If there is an unknown key.
     """
     known: set[str] = set()
     for stem in {"train", name}:
@@ -31,7 +31,7 @@ def check_keys(name: str, config: Mapping[str, Any]) -> None:
         raise InputError(
             Problem(
                 where=f"{key}=...",
-                what=f"is no key of {name}.py",
+                what=f"is not a key of {name}.py",
                 expected=expected,
                 found=key,
                 remedy=remedy,
@@ -40,7 +40,17 @@ def check_keys(name: str, config: Mapping[str, Any]) -> None:
 
 
 def require_key(name: str, config: Mapping[str, Any], key: str, example: str) -> None:
-    """Refuse a config without ``key``, which ``name``.py cannot do without."""
+    """Check that a script's config has a value for a key that the script needs.
+
+    Args:
+        name: Name of the script, without suffix.
+        config: Composed config.
+        key: Top-level key that the script needs.
+        example: Argument with the key, for the message.
+
+    Raises:
+        InputError: If the key is missing or null.
+    """
     if config.get(key) is None:
         remedy = f"python {name}.py {example}"
         raise InputError(

@@ -1,4 +1,4 @@
-"""The YAML files of ``configs/`` on disk, without Hydra."""
+"""Presets: the YAML files of ``configs/``, read without Hydra."""
 
 from pathlib import Path
 from typing import Any
@@ -7,11 +7,11 @@ import yaml
 
 from l2reg.problems import InputError, Problem, suggest
 
-CHALLENGE_TASKS = ("abdomen", "lung", "oasis")  # by number: task_01, task_02, task_03
+CHALLENGE_TASKS = ("abdomen", "lung", "oasis")  # in the order of task_01, task_02, task_03
 
 
 def config_dir() -> Path:
-    """Return the folder of the YAML files: packaged in a wheel, at the top level in a checkout."""
+    """Return the folder of the YAML files: in the package of a wheel, beside it in a checkout."""
     package = Path(__file__).parents[1]
     packaged = package / "configs"
     return packaged if packaged.is_dir() else package.parent / "configs"
@@ -23,12 +23,12 @@ def preset_names(group: str) -> list[str]:
 
 
 def load_preset(group: str, name: str) -> dict[str, Any]:
-    """Return the node that ``configs/<group>/<name>.yaml`` adds, as a plain dict.
+    """Return the config node of ``configs/<group>/<name>.yaml``, as a plain dict.
 
-    For commands that need one part alone, such as ``l2reg check``; nothing is composed.
+    This is for commands that need a single node, such as ``l2reg check``; nothing is composed.
 
     Raises:
-        InputError: If there is no such file; the message lists those there are.
+        InputError: If there is no such file; the message lists the existing ones.
     """
     path = config_dir() / group / f"{name}.yaml"
     known = preset_names(group)
@@ -36,12 +36,12 @@ def load_preset(group: str, name: str) -> dict[str, Any]:
         raise InputError(
             Problem(
                 where=f"{group}={name}",
-                what=f"is not a {group} that l2reg knows",
+                what=f"is not a known {group}",
                 expected=", ".join(known),
                 found=repr(name),
                 remedy=suggest(name, known),
             )
         )
     content: dict[str, Any] = yaml.safe_load(path.read_text(encoding="utf-8"))
-    node: dict[str, Any] = content.get(group, content)  # task files are laid out globally
+    node: dict[str, Any] = content.get(group, content)  # task files set keys at the top level
     return node

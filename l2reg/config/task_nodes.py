@@ -1,4 +1,4 @@
-"""Config nodes of one task of a run, which may be a run of several tasks."""
+"""Config nodes of each task of a run, which may mix several tasks."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -7,7 +7,10 @@ from l2reg.problems import InputError, Problem
 
 
 def task_nodes(config: Mapping[str, Any]) -> Mapping[str, Mapping[str, Any]]:
-    """Return the nodes ``task``, ``data`` and ``loss`` of every task of a run, by its name."""
+    """Return for every task of a run its nodes ``task``, ``data`` and ``loss``, by task name.
+
+    A run of a single task has one entry, whose name is empty.
+    """
     if config.get("mixed"):
         tasks: Mapping[str, Mapping[str, Any]] = config["mixed"]["tasks"]
         return tasks
@@ -15,14 +18,14 @@ def task_nodes(config: Mapping[str, Any]) -> Mapping[str, Mapping[str, Any]]:
 
 
 def single_task_config(config: Mapping[str, Any], name: str | None) -> dict[str, Any]:
-    """Return the config of a run as if it had been of one task alone.
+    """Return the config of a run, reduced to one of its tasks.
 
     Args:
-        config: Of a run, mixed or not; one that is not mixed is returned as it is.
-        name: Which task of a mixed run.
+        config: Config of the run; without mixed tasks it is returned unchanged.
+        name: Name of the task; required for mixed tasks.
 
     Raises:
-        InputError: If the run is mixed and has no such task.
+        InputError: If the run has mixed tasks and the name is missing or unknown.
     """
     if not config.get("mixed"):
         return dict(config)
@@ -30,7 +33,7 @@ def single_task_config(config: Mapping[str, Any], name: str | None) -> dict[str,
     if name is None or name not in tasks:
         found = f"task={name}" if name else "no task"
         expected = "one of " + ", ".join(f"task={task}" for task in tasks)
-        remedy = f"add task={next(iter(tasks))}, or another of these"
+        remedy = f"add task={next(iter(tasks))}, or another of these tasks"
         where = "a checkpoint of mixed tasks"
         raise InputError(
             Problem(
@@ -44,20 +47,20 @@ def single_task_config(config: Mapping[str, Any], name: str | None) -> dict[str,
     return {**config, **tasks[name], "mixed": None}
 
 
-def check_mixed_tasks(only: Sequence[str], known: Sequence[str]) -> None:
-    """Refuse a list of tasks that cannot be mixed.
+def check_mixed_tasks(names: Sequence[str], known: Sequence[str]) -> None:
+    """Check the list of tasks to mix.
 
     Args:
-        only: What ``mixed.only`` names.
-        known: Tasks there are.
+        names: Names of the tasks, from ``mixed.only``.
+        known: Names of all tasks.
 
     Raises:
-        InputError: If it is empty, or a name is unknown or stands there twice.
+        InputError: If the list is empty, has an unknown name, or has a name twice.
     """
-    if only and set(only) <= set(known) and len(set(only)) == len(only):
+    if names and set(names) <= set(known) and len(set(names)) == len(names):
         return
     expected = f"different tasks out of {', '.join(known)}"
-    found = ", ".join(only) or "none"
+    found = ", ".join(names) or "none"
     raise InputError(
         Problem(
             where="mixed.only",
@@ -70,5 +73,5 @@ def check_mixed_tasks(only: Sequence[str], known: Sequence[str]) -> None:
 
 
 def node_name(node: Mapping[str, Any]) -> str:
-    """Return the name of a task or model node: its own, or that of its module."""
+    """Return the name of a task or model node: its key ``name``, else the module of its target."""
     return str(node.get("name") or node["_target_"].split(".")[-2])

@@ -1,4 +1,4 @@
-"""Random transforms of a training pair: images, labels, masks and keypoints move together."""
+"""Data augmentation: random transforms of a training pair with its labels, masks and keypoints."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -14,27 +14,28 @@ from l2reg.geometry.resize import resample
 from l2reg.geometry.warp import sample_at_points, warp
 from l2reg.shapes import Field, Points
 
-_INVERSION_STEPS = 20  # the transforms below contract by half or more each
+_INVERSION_STEPS = 20  # each one halves the error or better, for the deformations below
 
 
 @dataclass(frozen=True, kw_only=True)
 class Augment:
-    """Flips, affine and elastic deformations, and gain and noise of the intensities.
+    """Random flips, affine and elastic deformations, and intensity changes of a training pair.
 
-    Flips, rotation, scale and shift are shared by both scans of a pair, so that the motion
-    between them stays as it was; ``moving_strength`` applies a second, weaker transform of the same
-    kind to the moving scan alone and so changes the motion to be found.
+    Both scans of a pair share the flips and one deformation, which keeps the motion between them.
+    ``moving_strength`` adds a second, weaker deformation of the same kind to the moving scan, which
+    changes the motion.
 
     Attributes:
-        flip_axes: Array axes that are flipped in half of the pairs.
-        rotation_deg: Largest rotation about each axis.
+        flip_axes: Array axes; each is flipped in half of the pairs.
+        rotation_deg: Largest rotation about each axis, in degrees.
         scale: Largest relative change of size along each axis.
-        translation_mm: Largest shift along each axis.
-        elastic_mm: Standard deviation of a smooth random displacement.
-        elastic_spacing_mm: Distance of its control points.
-        moving_strength: Strength of the moving scan's own transform, as a fraction of the above.
+        translation_mm: Largest translation along each axis, in mm.
+        elastic_mm: Standard deviation of a smooth random displacement, in mm.
+        elastic_spacing_mm: Distance between the control points of that displacement, in mm.
+        moving_strength: Strength of the moving scan's own deformation, as a fraction of the shared
+            one.
         gain: Largest relative change of contrast, drawn for each scan.
-        noise: Standard deviation of the noise added, intensities being in [0, 1].
+        noise: Standard deviation of the added noise, for intensities in [0, 1].
     """
 
     flip_axes: Sequence[int]
@@ -48,9 +49,14 @@ class Augment:
     noise: float
 
     def __call__(self, sample: Batch, rng: np.random.Generator) -> Batch:
-        """Return the transformed sample of one pair; every random number comes from ``rng``."""
+        """Return a transformed sample; every random number comes from ``rng``.
+
+        Args:
+            sample: One pair.
+            rng: Generator of the sample, so that the result does not depend on other samples.
+        """
         shape = sample["fixed"].shape[2:]
-        flipped = [axis for axis in self.flip_axes if rng.random() < 0.5]
+        flip_axes = [axis for axis in self.flip_axes if rng.random() < 0.5]
         spacing = sample["spacing_mm"][0].cpu().numpy().astype(np.float64)
         shared = self._random_field(shape, spacing, rng, strength=1.0).to(sample["fixed"].device)
         own = self._random_field(shape, spacing, rng, strength=self.moving_strength).to(
@@ -59,30 +65,41 @@ class Augment:
         tensors = cast(Mapping[str, Tensor], sample)
         result = dict(tensors)
         for side, disp in zip(SIDES, (shared, shared + own), strict=True):
-            result |= _transformed(tensors, side, flipped, disp)
-            result[side] = self._intensity(result[side], rng)
+            result |= _transform_scan(tensors, side, flip_axes, disp)
+            result[side] = self._change_intensity(result[side], rng)
         return cast(Batch, result)
 
     def _random_field(
         self, shape: Sequence[int], spacing: np.ndarray, rng: np.random.Generator, strength: float
     ) -> Field:
+        """Return the field of a random affine and elastic deformation, in voxels.
+
+        Rotation and scale are about the centre of the volume and in mm, so that anisotropic voxels
+        do not shear them.
+
+        Args:
+            shape: Shape of the grid.
+            spacing: Voxel size in mm.
+            rng: Source of the random numbers.
+            strength: Factor of the largest rotation, scale, translation and displacement.
+        """
         i, j, k = shape
         angles = np.deg2rad(rng.uniform(-1, 1, 3) * self.rotation_deg * strength)
         scales = np.diag(1 + rng.uniform(-1, 1, 3) * self.scale * strength)
-        shift = rng.uniform(-1, 1, 3) * self.translation_mm * strength / spacing
+        translation = rng.uniform(-1, 1, 3) * self.translation_mm * strength / spacing
         linear = np.diag(1 / spacing) @ _rotation(angles) @ scales @ np.diag(spacing)
         centre = (np.array(shape) - 1) / 2
-        matrix = np.column_stack([linear, centre - linear @ centre + shift])
+        matrix = np.column_stack([linear, centre - linear @ centre + translation])
         affine = affine_field(torch.tensor(matrix, dtype=torch.float32)[None], (i, j, k))
-        knots = [
+        control_shape = [
             max(2, round(n * mm / self.elastic_spacing_mm)) + 1
             for n, mm in zip(shape, spacing, strict=True)
         ]
-        noise = rng.normal(size=(1, 3, *knots)) / spacing[:, None, None, None]
+        noise = rng.normal(size=(1, 3, *control_shape)) / spacing[:, None, None, None]
         elastic = torch.tensor(noise * self.elastic_mm * strength, dtype=torch.float32)
         return affine + resample(elastic, (i, j, k))
 
-    def _intensity(self, image: Tensor, rng: np.random.Generator) -> Tensor:
+    def _change_intensity(self, image: Tensor, rng: np.random.Generator) -> Tensor:
         gain = 1 + rng.uniform(-1, 1) * self.gain
         if self.noise == 0:
             return image * gain
@@ -90,18 +107,18 @@ class Augment:
         return image * gain + noise.to(image.device)
 
 
-def _transformed(
-    sample: Mapping[str, Tensor], side: Side, flipped: Sequence[int], disp: Field
+def _transform_scan(
+    sample: Mapping[str, Tensor], side: Side, flip_axes: Sequence[int], disp: Field
 ) -> dict[str, Tensor]:
-    """Return one scan and all that belongs to it, flipped and then looked up through ``disp``."""
-    axes = [2 + axis for axis in flipped]
+    """Return image, mask, labels and points of one scan, flipped and then warped by ``disp``."""
+    axes = [2 + axis for axis in flip_axes]
     keys = side_keys(side)
     image, mask, labels = (
         sample[key].flip(axes) if axes else sample[key]
         for key in (keys.image, keys.mask, keys.labels)
     )
     points = sample[keys.points].clone()
-    for axis in flipped:
+    for axis in flip_axes:
         points[..., axis] = image.shape[2 + axis] - 1 - points[..., axis]
     nearest = warp(
         torch.cat([mask, labels.to(mask.dtype)], dim=1),
@@ -113,24 +130,28 @@ def _transformed(
         keys.image: warp(image, disp, padding="zeros"),
         keys.mask: nearest[:, :1],
         keys.labels: nearest[:, 1:].to(labels.dtype),
-        keys.points: _moved(points, disp),
+        keys.points: _warp_points(points, disp),
     }
 
 
-def _moved(points: Points, disp: Field) -> Points:
-    """Return where the content at ``points`` ends up: the solution p of ``p + disp(p) = point``."""
-    moved = points
+def _warp_points(points: Points, disp: Field) -> Points:
+    """Return the positions of ``points`` in the warped image.
+
+    The position p of a point solves ``p + disp(p) = point``, by fixed-point iteration.
+    """
+    positions = points
     for _ in range(_INVERSION_STEPS if points.shape[1] else 0):
-        moved = points - sample_at_points(disp, moved)
-    return moved
+        positions = points - sample_at_points(disp, positions)
+    return positions
 
 
 def _rotation(angles: np.ndarray) -> np.ndarray:
+    """Return the product of the rotations about axes 0, 1 and 2, by angles in radians."""
     matrix = np.eye(3)
     for axis, angle in enumerate(angles):
-        turn = np.eye(3)
+        one_axis = np.eye(3)
         a, b = [other for other in range(3) if other != axis]
-        turn[a, a] = turn[b, b] = np.cos(angle)
-        turn[a, b], turn[b, a] = -np.sin(angle), np.sin(angle)
-        matrix = matrix @ turn
+        one_axis[a, a] = one_axis[b, b] = np.cos(angle)
+        one_axis[a, b], one_axis[b, a] = -np.sin(angle), np.sin(angle)
+        matrix = matrix @ one_axis
     return matrix

@@ -1,4 +1,4 @@
-"""Batches addressed by training step."""
+"""Training batches, addressed by training step."""
 
 from collections.abc import Callable
 
@@ -11,16 +11,16 @@ from l2reg.data.pairs import Pair
 
 
 class Batches:
-    """Answers ``batches[step]``; a pure function of ``(seed, step)``.
+    """Training batches: ``batches[step]`` is a pure function of ``(seed, step)``.
 
     Args:
-        draw: Pair of ``(step, item)``, such as ``RandomPairs.draw``.
-        read: A pair as a batch of one, such as ``PairReader.read``, which also lists the names.
+        draw: Function that returns the pair of ``(step, item)``, such as ``RandomPairs.draw``.
+        read: Function that reads a pair as a batch of one, such as ``PairReader.read``.
         augment: Random transform of a sample, or ``None``.
-        batch_size: Pairs in a batch.
-        n_points: Keypoints kept of a pair that has more.
-        seed: Of the whole run.
-        device: Where samples are augmented and batches end up.
+        batch_size: Number of pairs in a batch.
+        n_points: Largest number of keypoints of a pair; a random subset is kept of more.
+        seed: Seed of the run.
+        device: Device on which samples are augmented and batches are returned.
     """
 
     def __init__(
@@ -47,11 +47,11 @@ class Batches:
         return collate([self._sample(step, item) for item in range(self.batch_size)])
 
     def _sample(self, step: int, item: int) -> Batch:
-        rng = np.random.default_rng((self.seed, step, item, 1))  # draw() uses (seed, step, item)
+        rng = np.random.default_rng((self.seed, step, item, 1))  # draw uses (seed, step, item)
         sample = self.read(self.draw(step, item))
-        n_found = sample["fixed_points"].shape[1]
-        if n_found > self.n_points:
-            kept = torch.from_numpy(rng.choice(n_found, self.n_points, replace=False))
+        n_available = sample["fixed_points"].shape[1]
+        if n_available > self.n_points:
+            kept = torch.from_numpy(rng.choice(n_available, self.n_points, replace=False))
             sample = {
                 **sample,
                 "fixed_points": sample["fixed_points"][:, kept],

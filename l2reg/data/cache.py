@@ -1,4 +1,4 @@
-"""Keep preprocessed volumes on disk, by the content of their file and what was done to it."""
+"""Cache of preprocessed volumes on disk, keyed by file content and preprocessing settings."""
 
 import hashlib
 import json
@@ -10,14 +10,14 @@ import numpy as np
 
 from l2reg.io.files import atomic_write, content_digest
 
-VERSION = 1  # raise when the same settings lead to other voxels
+VERSION = 1  # increase when the same settings give other voxels
 
 
 class Cache:
-    """A folder of arrays; delete it whenever you like.
+    """Folder of cached arrays, which can be deleted at any time.
 
     Args:
-        folder: Where to keep them, or ``None`` to compute everything anew.
+        folder: Folder of the arrays, or ``None`` to compute every array anew.
     """
 
     def __init__(self, folder: Path | None) -> None:
@@ -26,21 +26,21 @@ class Cache:
     def get(
         self, source: Path, settings: Mapping[str, Any], compute: Callable[[], np.ndarray]
     ) -> np.ndarray:
-        """Return ``compute()``, from disk if the same was computed from the same bytes before.
+        """Return the cached result of ``compute``, or call it and cache the result.
 
         Args:
-            source: File that ``compute`` reads.
-            settings: All that the result depends on besides; must survive ``json.dumps``.
-            compute: What to do otherwise.
+            source: File that ``compute`` reads; its content is part of the key.
+            settings: Everything else that the result depends on, as values that JSON can hold.
+            compute: Function that computes the array.
         """
         if self.folder is None or not source.is_file():
             return compute()
         key = json.dumps([VERSION, content_digest(source), dict(settings)], sort_keys=True)
         path = self.folder / f"{hashlib.sha256(key.encode()).hexdigest()[:40]}.npy"
         if path.is_file():
-            kept: np.ndarray = np.load(path)
-            return kept
+            cached: np.ndarray = np.load(path)
+            return cached
         array = compute()
-        with atomic_write(path) as draft, draft.open("wb") as file:
+        with atomic_write(path) as temporary, temporary.open("wb") as file:
             np.save(file, array)
         return array

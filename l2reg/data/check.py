@@ -1,4 +1,4 @@
-"""Refuse data that would crash late, or train without complaint and mean nothing."""
+"""Data checks: faults that would end a run late, or silently make its results meaningless."""
 
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
@@ -19,15 +19,15 @@ SPACING_TOLERANCE_MM = 1e-3
 
 
 def check_scans(scans: Iterable[Scan], task: Task, cache: Cache) -> list[Problem]:
-    """Return all that is wrong with the files of ``scans``.
+    """Return the faults of the files of ``scans``.
 
     Args:
-        scans: What to read.
-        task: Shape, spacing and labels they must have.
-        cache: Remembers which files were found in order, so that each is read once.
+        scans: Scans whose image, labels and mask are read.
+        task: Task, for the shape, voxel size and labels that the files must have.
+        cache: Cache of the files without faults; these are not read again until they change.
     """
     files = {
-        (path, kind): None  # a dict, to keep the order and drop what is named twice
+        (path, kind): None  # a dict keeps the order and drops duplicates
         for scan in scans
         for path, kind in ((scan.image, "image"), (scan.labels, "labels"), (scan.mask, "mask"))
         if path is not None
@@ -39,7 +39,7 @@ def check_scans(scans: Iterable[Scan], task: Task, cache: Cache) -> list[Problem
 
 
 def check_points(files: PointFiles | None, task: Task) -> list[Problem]:
-    """Return what is wrong with a pair's keypoints or landmarks."""
+    """Return the faults of a pair's keypoints or landmarks."""
     if files is None:
         return []
     return _problems_of(partial(_check_inside, files, task))
@@ -48,31 +48,32 @@ def check_points(files: PointFiles | None, task: Task) -> list[Problem]:
 def check_pairs(
     pairs: Sequence[Pair], task: Task, cache: Cache, *, prealign: str = "none"
 ) -> list[Problem]:
-    """Return all that is wrong with the files of ``pairs``.
+    """Return the faults of the files of ``pairs``, point files included.
 
     Args:
-        pairs: What to read; landmarks are checked, not handed on.
-        task: What they must be like.
-        cache: See ``check_scans``.
-        prealign: ``mask_centre`` needs masks; a search takes both of a pair or none.
+        pairs: Pairs whose files are read.
+        task: Task, for the shape, voxel size and labels that the files must have.
+        cache: Cache of the files without faults; see ``check_scans``.
+        prealign: Method of prealignment. ``mask_centre`` requires the masks of both scans; a search
+            requires both or neither.
     """
     scans = [scan for pair in pairs for scan in (pair.fixed, pair.moving)]
     problems = check_scans(scans, task, cache)
     for pair in pairs:
         problems += check_points(pair.keypoints, task) + check_points(pair.landmarks, task)
     if prealign != "none":
-        needed = prealign == "mask_centre"  # a search does without, unless one of two has a mask
+        required = prealign == "mask_centre"
         for pair in pairs:
             without = [scan for scan in (pair.fixed, pair.moving) if scan.mask is None]
-            if needed or len(without) == 1:
-                problems += [_lacks_mask(scan, prealign) for scan in without]
+            if required or len(without) == 1:
+                problems += [_missing_mask(scan, prealign) for scan in without]
     return list(dict.fromkeys(problems))
 
 
-def check_truth(pairs: Sequence[Pair], task: Task) -> list[Problem]:
-    """Return what is wrong with labels, masks and landmarks that ``pairs`` are scored with.
+def check_ground_truth(pairs: Sequence[Pair], task: Task) -> list[Problem]:
+    """Return the faults of the labels, masks and landmarks with which ``pairs`` are scored.
 
-    Images are not needed for a score, and not asked for.
+    Images are not checked, as scoring does not need them.
     """
     cache = Cache(None)
     problems: list[Problem] = []
@@ -86,36 +87,37 @@ def check_truth(pairs: Sequence[Pair], task: Task) -> list[Problem]:
                 problems += _problems_of(partial(_check_file, path, kind, task, cache))
         problems += check_points(pair.landmarks, task)
         if pair.landmarks is None and None in (pair.fixed.labels, pair.moving.labels):
-            problems.append(_lacks_truth(pair))
+            problems.append(_missing_ground_truth(pair))
     return list(dict.fromkeys(problems))
 
 
 def check_dataset(dataset: Dataset) -> list[Problem]:
-    """Return every problem of a data set: its scored pairs and what it would train on."""
+    """Return the faults of a data set: of its scored pairs and of its training set."""
     task, cache = dataset.release.task, Cache(None)
     problems: list[Problem] = []
     pairs: list[Pair] = []
     for split in ("val", "test"):
-        if dataset.release.ids_of(split) or dataset.pairs is not None:
-            pairs += [p for p in dataset.split_pairs(split) if split == "val" or _is_there(p)]
+        if dataset.release.split_ids(split) or dataset.pairs is not None:
+            pairs += [p for p in dataset.split_pairs(split) if split == "val" or _has_image(p)]
     training = dataset.training_set
     problems += check_pairs([*pairs, *training.intra_patient], task, cache)
     scored = {scan.image for pair in pairs for scan in (pair.fixed, pair.moving)}
     problems += check_scans([s for s in training.scans if s.image not in scored], task, cache)
-    problems += [_in_two_splits(path, scored) for path in training.evaluation_images]
+    problems += [_duplicate_image(path, scored) for path in training.evaluation_images]
     return list(dict.fromkeys(problems))
 
 
-def _problems_of(job: Callable[[], object]) -> list[Problem]:
+def _problems_of(check: Callable[[], object]) -> list[Problem]:
+    """Return the problems of the ``InputError`` that a check raises, if any."""
     try:
-        job()
+        check()
     except InputError as error:
         return list(error.problems)
     return []
 
 
 def _check_file(path: Path, kind: str, task: Task, cache: Cache) -> None:
-    """Check a file unless the cache knows that it passed."""
+    """Check a file, unless the cache has an entry that says that it has no fault."""
     check = {"image": _check_image, "labels": _check_labels, "mask": _check_mask}[kind]
 
     def passes() -> np.ndarray:
@@ -151,7 +153,7 @@ def _check_labels(path: Path, task: Task) -> None:
         raise InputError(
             Problem(
                 where=str(path),
-                what="has labels that its task does not know",
+                what="has labels that its task does not define",
                 expected=f"integers from 0 to {highest} (task {task.name})",
                 found=f"values from {labels.min()} to {labels.max()}",
                 remedy="renumber the labels as the task does, other structures as 0",
@@ -190,43 +192,43 @@ def _check_inside(files: PointFiles, task: Task) -> None:
                     expected=f"voxels from 0 to {tuple(n - 1 for n in task.shape)}, counted from 0",
                     found=f"{int(outside.sum())} of {len(points)} rows, the first is row "
                     f"{row + 1}: {tuple(float(x) for x in points[row])}",
-                    remedy="give voxel positions along the array axes, not millimetres",
+                    remedy="store positions in voxels along the array axes, not in millimetres",
                 )
             )
     if problems:
         raise InputError(problems)
 
 
-def _lacks_mask(scan: Scan, prealign: str) -> Problem:
+def _missing_mask(scan: Scan, prealign: str) -> Problem:
     return Problem(
         where=str(scan.image),
         what="has no mask",
-        expected=f"a mask file, at whose centre data.prealign={prealign} starts",
-        found="none beside the scan",
-        remedy="download the region-of-interest masks, or data.prealign=none",
+        expected=f"a mask file: data.prealign={prealign} aligns the centres of the masks first",
+        found="no mask file",
+        remedy="download the region-of-interest masks, or set data.prealign=none",
     )
 
 
-def _lacks_truth(pair: Pair) -> Problem:
+def _missing_ground_truth(pair: Pair) -> Problem:
     return Problem(
         where=f"pair {pair.name}",
         what="cannot be scored",
         expected="labels of both scans, or landmarks",
         found="neither",
-        remedy="put them beside the scans as the challenge does; those of its test set are secret",
+        remedy="store them as the challenge's training data does; those of its test set are secret",
     )
 
 
-def _is_there(pair: Pair) -> bool:
+def _has_image(pair: Pair) -> bool:
     return pair.fixed.image.is_file() or pair.moving.image.is_file()
 
 
-def _in_two_splits(path: Path, scored: set[Path]) -> Problem:
+def _duplicate_image(path: Path, scored: set[Path]) -> Problem:
     same = [p for p in scored if p.is_file() and content_digest(p) == content_digest(path)]
     return Problem(
         where=str(path),
-        what="stands in two splits",
+        what="is in two splits",
         expected="an image that is either trained on or scored",
         found=f"the same bytes as {', '.join(map(str, sorted(same)))}, which is scored",
-        remedy="data.exclude leaves it out; otherwise it is trained on without labels and points",
+        remedy="exclude it with data.exclude; else it is trained on without labels and points",
     )

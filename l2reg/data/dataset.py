@@ -1,4 +1,4 @@
-"""One task's data, opened: which pairs there are, and how they reach a network."""
+"""Data set of a task: pairs of each split, the training set, readers and batches."""
 
 import os
 from collections.abc import Sequence
@@ -26,13 +26,13 @@ from l2reg.shapes import WorkingGrid
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingSet:
-    """What a network may be trained on.
+    """Pairs and scans for training.
 
     Attributes:
-        intra_patient: Pairs of one patient's scans.
-        scans: Scans without a partner of their own patient, to be paired across patients.
-        evaluation_images: Files among them whose image is also scored, under this or another name;
-            they are here without labels and points.
+        intra_patient: Pairs of two scans of one patient.
+        scans: Scans of patients without such a pair, to be paired across patients.
+        evaluation_images: Images among them that are also scored, under this or another file name;
+            they are trained on without labels and points.
     """
 
     intra_patient: list[Pair]
@@ -41,24 +41,26 @@ class TrainingSet:
 
     def all_scans(self) -> list[Scan]:
         """Return every scan of the set once."""
-        return list({s.image: s for s in [*self.scans, *_each_scan(self.intra_patient)]}.values())
+        return list(
+            {s.image: s for s in [*self.scans, *_unique_scans(self.intra_patient)]}.values()
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
 class Dataset:
-    """The data of one task on this machine.
+    """Data of one task on this machine.
 
     Attributes:
-        task: What it is.
-        root: Data root; else the environment's ``L2REG_DATA``, else ``data``. A task that made
-            its own data knows better.
+        task: Task of the data.
+        root: Data root; ``None`` takes the environment's ``L2REG_DATA``, else ``data``. The root of
+            a task that generates its data takes precedence.
         layout: Name of the release's layout, or ``auto``.
-        pairs: CSV file of pairs that replaces the official list of the split asked for.
-        exclude: Ids or file stems that are left out.
-        prealign: How the moving scan is brought into view first; see ``data.prealign``.
-        prealign_search: What finds the map where that takes a search.
+        pairs: CSV file of pairs that replaces the official list of the requested split.
+        exclude: Ids or file stems of scans that are never used.
+        prealign: Method of prealignment; see ``data.prealign``.
+        prealign_search: Search for the map, for methods that need one.
         cache: Folder of preprocessed volumes, or ``None``.
-        sampling: How training pairs are chosen.
+        sampling: Settings of the sampling of training pairs.
         pseudo_labels: Labels for training scans that have none.
         augment: Random transform of training pairs, or ``None``.
     """
@@ -83,18 +85,20 @@ class Dataset:
 
     @cached_property
     def release(self) -> Release:
-        """The files of the task below the data root."""
+        """Release of the task below the data root."""
         root = self.task.root or self.root or os.environ.get("L2REG_DATA") or "data"
         return open_release(self.task, Path(root), layout=self.layout, exclude=self.exclude)
 
     def split_pairs(self, split: str) -> list[Pair]:
-        """Return the pairs of ``val`` or ``test``, or those that ``data.pairs`` names instead.
+        """Return the pairs of ``val`` or ``test``, or those of the list ``data.pairs``.
+
+        Excluded scans are left out.
 
         Raises:
             InputError: If the split is unknown, or has no pair.
         """
         if split not in ("val", "test"):
-            remedy = "split=val; own pairs are named by data.pairs=FILE"
+            remedy = "use split=val; a list of other pairs is given by data.pairs=FILE"
             raise InputError(
                 Problem(
                     where=f"split={split}",
@@ -104,7 +108,11 @@ class Dataset:
                     remedy=remedy,
                 )
             )
-        pairs = self._official(split) if self.pairs is None else self._own_list(Path(self.pairs))
+        pairs = (
+            self._official_pairs(split)
+            if self.pairs is None
+            else self._read_pairs(Path(self.pairs))
+        )
         kept = [p for p in pairs if not any(map(self.release.is_excluded, (p.fixed, p.moving)))]
         if not kept:
             raise InputError(
@@ -113,27 +121,26 @@ class Dataset:
                     what="has no pair",
                     expected=f"pairs in {self.release.folder}/pairs_{split}.csv",
                     found=f"{len(pairs)} pairs, {len(pairs) - len(kept)} of them excluded",
-                    remedy="write that file, name another list (data.pairs=FILE), or take "
-                    "another split",
+                    remedy="write that file, or choose another list (data.pairs=FILE) or split",
                 )
             )
         return kept
 
     @cached_property
     def training_set(self) -> TrainingSet:
-        """What may be trained on: all that is neither scored, nor held out, nor excluded.
+        """Training set: all scans that are neither scored, held out nor excluded.
 
-        An image that is scored under another name (its bytes are the same) stays, without its
-        labels and points; ``sampling.val_images`` adds the validation pairs in the same way.
-        Neither gets pseudo-labels.
+        An image with the same bytes as a scored one is kept, without its labels and points.
+        ``sampling.val_images`` adds the validation pairs in the same way. Neither gets
+        pseudo-labels.
         """
         release = self.release
-        scored = [*self._official("val"), *self._official("test")]
-        scored += self._own_list(Path(self.pairs)) if self.pairs is not None else []
-        paths = {scan.image for scan in _each_scan(scored)}
+        scored = [*self._official_pairs("val"), *self._official_pairs("test")]
+        scored += self._read_pairs(Path(self.pairs)) if self.pairs is not None else []
+        paths = {scan.image for scan in _unique_scans(scored)}
         names = {pair.name for pair in scored}
         patients = release.intra_patient_pairs()
-        partnered = {scan.image for scan in _each_scan(patients)}
+        in_pairs = {scan.image for scan in _unique_scans(patients)}
         free = [s for s in release.scans() if s.image not in paths and not release.is_held_out(s)]
         images = {scan.image for scan in free}
         intra_patient = [
@@ -141,14 +148,14 @@ class Dataset:
             for pair in patients
             if pair.name not in names and {pair.fixed.image, pair.moving.image} <= images
         ]
-        scans = [scan for scan in free if scan.image not in partnered]
+        scans = [scan for scan in free if scan.image not in in_pairs]
         digests = {content_digest(path) for path in paths if path.is_file()}
         shared = {path for path in images if content_digest(path) in digests}
         if self.sampling.val_images:
             val = self.split_pairs("val")
-            shared |= {scan.image for scan in _each_scan(val)}
+            shared |= {scan.image for scan in _unique_scans(val)}
             intra_patient += val if self.task.intra_patient else []
-            scans += [] if self.task.intra_patient else _each_scan(val)
+            scans += [] if self.task.intra_patient else _unique_scans(val)
         return TrainingSet(
             intra_patient=[
                 pair.images_only()
@@ -170,34 +177,40 @@ class Dataset:
         )
 
     def with_pseudo_labels_only(self, pair: Pair) -> Pair:
-        """Return a pair that is to be scored, with pseudo-labels or none in place of its labels."""
-        bare = pair.images_only()
+        """Return a scored pair without points, and with pseudo-labels, if any, as its labels."""
+        images = pair.images_only()
         return replace(
-            bare,
-            fixed=self._with_pseudo_labels(bare.fixed),
-            moving=self._with_pseudo_labels(bare.moving),
+            images,
+            fixed=self._with_pseudo_labels(images.fixed),
+            moving=self._with_pseudo_labels(images.moving),
         )
 
     def _with_pseudo_labels(self, scan: Scan) -> Scan:
-        return self.pseudo_labels.given_to(scan, self.release.folder)
+        return self.pseudo_labels.add_to(scan, self.release.folder)
 
     @property
-    def volumes(self) -> Cache:
-        """Where preprocessed volumes are kept."""
+    def volume_cache(self) -> Cache:
+        """Cache of preprocessed volumes."""
         return Cache(None if self.cache is None else Path(self.cache))
 
     def reader(self, grid: WorkingGrid) -> PairReader:
-        """Return a reader of pairs onto a working grid."""
-        how = Prealign(self.prealign, self.prealign_search)
-        return PairReader(self.release.task, grid, how, self.volumes)
+        """Return a reader that puts pairs on a working grid."""
+        prealign = Prealign(self.prealign, self.prealign_search)
+        return PairReader(self.release.task, grid, prealign, self.volume_cache)
 
     def batches(
         self, grid: WorkingGrid, *, batch_size: int, seed: int, device: torch.device
     ) -> Batches:
         """Return training batches on a working grid.
 
+        Args:
+            grid: Working grid.
+            batch_size: Number of pairs in a batch.
+            seed: Seed of the run.
+            device: Device on which pairs are augmented and batches are returned.
+
         Raises:
-            InputError: If there is nothing to train on.
+            InputError: If no source of the sampling has a pair.
         """
         training = self.training_set
         layout = self.release.layout
@@ -218,10 +231,11 @@ class Dataset:
             device=device,
         )
 
-    def _official(self, split: str) -> list[Pair]:
-        return [self.release.pair(ids) for ids in self.release.ids_of(split)]
+    def _official_pairs(self, split: str) -> list[Pair]:
+        return [self.release.pair(ids) for ids in self.release.split_ids(split)]
 
-    def _own_list(self, path: Path) -> list[Pair]:
+    def _read_pairs(self, path: Path) -> list[Pair]:
+        """Return the pairs of a list; scans beside a list in another folder take precedence."""
         elsewhere = path.resolve().parent != self.release.folder.resolve()
         near = path.parent if elsewhere else None
         return [self.release.pair(ids, near) for ids in pair_lists.read_csv(path)]
@@ -239,6 +253,6 @@ class Dataset:
         )
 
 
-def _each_scan(pairs: Sequence[Pair]) -> list[Scan]:
+def _unique_scans(pairs: Sequence[Pair]) -> list[Scan]:
     scans = {scan.image: scan for pair in pairs for scan in (pair.fixed, pair.moving)}
     return list(scans.values())

@@ -1,4 +1,4 @@
-"""Bring the intensities of a scan to [0, 1], where 0 is what lies outside the body."""
+"""Intensity normalisation of scans to [0, 1], where 0 is the background outside the body."""
 
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
@@ -11,7 +11,7 @@ Array = Float32[np.ndarray, "i j k"]
 
 @runtime_checkable
 class Intensity(Protocol):
-    """How the scans of one modality are normalised; part of the cache key by its ``repr``."""
+    """Normalisation of the scans of one modality; its ``repr`` is part of the cache key."""
 
     def __call__(self, image: Array) -> Array:
         """Return ``image`` with values in [0, 1]."""
@@ -20,7 +20,7 @@ class Intensity(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class Window:
-    """A window of Hounsfield units: ``low`` and below becomes 0, ``high`` and above 1."""
+    """Window of Hounsfield units: ``low`` and below becomes 0, ``high`` and above 1."""
 
     low: float
     high: float
@@ -30,7 +30,7 @@ class Window:
             raise ValueError(f"window must have low < high, got low={self.low}, high={self.high}")
 
     def __call__(self, image: Array) -> Array:
-        """Return ``image`` seen through the window."""
+        """Return ``image``, scaled linearly and clipped to [0, 1]."""
         scaled: Array = (image - np.float32(self.low)) / np.float32(self.high - self.low)
         windowed: Array = np.clip(scaled, 0, 1)
         return windowed
@@ -38,9 +38,9 @@ class Window:
 
 @dataclass(frozen=True, kw_only=True)
 class Percentiles:
-    """A window between two percentiles of the voxels that are not zero.
+    """Window between two percentiles of the non-zero voxels, for MR.
 
-    Zero stands for "outside the scanned region" in MR, and stays 0.
+    Zero marks voxels outside the scanned region in MR, and stays 0.
     """
 
     low: float
@@ -53,7 +53,7 @@ class Percentiles:
             )
 
     def __call__(self, image: Array) -> Array:
-        """Return ``image`` between its percentiles; a scan without signal stays 0."""
+        """Return ``image``, scaled between its percentiles and clipped to [0, 1]."""
         signal = image[image != 0]
         if signal.size == 0:
             return np.zeros_like(image)

@@ -1,4 +1,4 @@
-"""Find a task's scans and pairs on disk, in any of its releases' layouts."""
+"""Scans and pairs of a task on disk, in the layout of any of its releases."""
 
 import re
 from collections.abc import Iterable, Sequence
@@ -17,13 +17,13 @@ _ID = re.compile(r"\{id:0(\d)\}")
 
 @dataclass(frozen=True)
 class Release:
-    """One task's files below one folder.
+    """Files of one release of a task, in one folder.
 
     Attributes:
-        task: The task, its shape that of the layout.
-        layout: Where things are.
-        folder: The task's folder.
-        exclude: Ids or file stems that are left out everywhere.
+        task: Task, with the shape of the layout.
+        layout: Layout of the folder.
+        folder: Folder of the task.
+        exclude: Ids or file stems of scans that are never used.
     """
 
     task: Task
@@ -33,20 +33,24 @@ class Release:
 
     @cached_property
     def paths(self) -> dict[str, Path]:
-        """Every file below the folder, by its path relative to it."""
+        """All files below the folder, by their path relative to it."""
         files = (path for path in sorted(self.folder.rglob("*")) if path.is_file())
         return {path.relative_to(self.folder).as_posix(): path for path in files}
 
-    def ids_of(self, split: str) -> list[IdPair]:
-        """Return the pairs of ``val`` or ``test``: CSV file, else JSON, else the official list."""
+    def split_ids(self, split: str) -> list[IdPair]:
+        """Return the pairs of ``val`` or ``test``, as ids.
+
+        They come from the CSV file in the folder, else from the JSON description, else from the
+        layout's official list.
+        """
         csv_path = self.folder / f"pairs_{split}.csv"
         if csv_path.is_file():
             return pair_lists.read_csv(csv_path)
         if self.layout.dataset_json and (self.folder / self.layout.dataset_json).is_file():
             json_path = self.folder / self.layout.dataset_json
-            listed = pair_lists.read_json(json_path, f"registration_{split}")
-            if listed is not None:
-                return listed
+            pairs = pair_lists.read_json(json_path, f"registration_{split}")
+            if pairs is not None:
+                return pairs
         official = self.layout.val if split == "val" else self.layout.test
         return [(int(fixed), int(moving)) for fixed, moving in official]
 
@@ -54,9 +58,9 @@ class Release:
         """Return the pair of two ids.
 
         Args:
-            ids: Fixed and moving, in this layout's numbering.
-            near: Folder where scans of every kind are looked for first: that of another list of
-                pairs (``MRIs/pairs_val.csv`` pairs two MR scans).
+            ids: Ids of the fixed and the moving scan in this layout.
+            near: Folder that is searched first, for scans of every kind. It is the folder of a
+                pair list: ``MRIs/pairs_val.csv`` pairs two MR scans.
         """
         fixed, moving = ids
         return Pair(
@@ -67,26 +71,26 @@ class Release:
         )
 
     def intra_patient_pairs(self) -> list[Pair]:
-        """Return every patient with both a fixed and a moving scan, wherever it belongs."""
+        """Return the pair of every patient with a fixed and a moving scan, of all splits."""
         if not self.task.intra_patient:
             return []
-        both = set(self._matches(self.layout.fixed.image)) & set(
+        patients = set(self._matches(self.layout.fixed.image)) & set(
             self._matches(self.layout.moving.image)
         )
-        return [self.pair((number, number)) for number in sorted(both)]
+        return [self.pair((number, number)) for number in sorted(patients)]
 
     def scans(self) -> list[Scan]:
-        """Return every scan that may be trained on alone, wherever it belongs, no file twice."""
-        found: dict[Path, Scan] = {}
+        """Return the scans of all splits, without those of ``ScanFiles.except_ids``."""
+        scans: dict[Path, Scan] = {}
         for files in (self.layout.fixed, self.layout.moving, *self.layout.unpaired):
             for number in sorted(self._matches(files.image)):
                 if number not in files.except_ids:
                     scan = self._scan(files, number, None)
-                    found.setdefault(scan.image, scan)
-        return list(found.values())
+                    scans.setdefault(scan.image, scan)
+        return list(scans.values())
 
     def is_held_out(self, scan: Scan) -> bool:
-        """Return whether a scan lies in a folder that is never trained on, or is excluded."""
+        """Return whether a scan is excluded, or in a folder whose scans are never trained on."""
         parts = scan.image.relative_to(self.folder).parts
         return bool(set(parts) & set(self.layout.held_out_folders)) or self.is_excluded(scan)
 
@@ -96,7 +100,10 @@ class Release:
         return str(scan.id) in self.exclude or stem in self.exclude
 
     def _scan(self, files: ScanFiles, number: int, near: Path | None) -> Scan:
-        """Return one scan: any kind that lies ``near`` the list, else of its own kind."""
+        """Return a scan with its files.
+
+        A scan of any kind in the folder ``near`` takes precedence over one of the kind ``files``.
+        """
         kind, image = files, None
         if near is not None:
             for kind in (files, *self.layout.unpaired):
@@ -114,21 +121,23 @@ class Release:
         )
 
     def _points(self, patterns: Sequence[str], ids: IdPair) -> PointFiles | None:
+        """Return the point files of a pair, or ``None`` unless there is one for each pattern."""
         numbers = ids if len(patterns) == 2 else ids[:1]
-        found = [
+        files = [
             self._find(pattern, number, self.folder)
             for pattern, number in zip(patterns, numbers, strict=False)
         ]
-        paths = tuple(path for path in found if path is not None)
+        paths = tuple(path for path in files if path is not None)
         return PointFiles(paths) if patterns and len(paths) == len(patterns) else None
 
     def _find(self, pattern: str, number: int, within: Path) -> Path | None:
+        """Return the file of an id in a folder or below, or ``None``; two files are an error."""
         files = [path for path in self._matches(pattern).get(number, ()) if within in path.parents]
         if len(files) > 1:
             raise InputError(
                 Problem(
                     where=f"task {self.task.name}, scan {number}",
-                    what="stands on disk more than once",
+                    what="is on disk more than once",
                     expected=f"one file that ends in {file_name(pattern, number)}",
                     found=", ".join(str(path.relative_to(self.folder)) for path in files),
                     remedy=f"move all but one out of {self.folder}",
@@ -137,37 +146,38 @@ class Release:
         return files[0] if files else None
 
     def _matches(self, pattern: str) -> dict[int, list[Path]]:
-        """Return the files whose path ends as ``pattern`` says, by id."""
+        """Return the files whose path ends with ``pattern``, by id."""
         if pattern not in self._index:
             before, width, after = _ID.split(pattern)
             ending = re.escape(before) + rf"(\d{{{width}}})" + re.escape(after)
             expression = re.compile("(?:.*/)?" + ending.replace(r"\?", "[^/]"))
-            found: dict[int, list[Path]] = {}
+            files: dict[int, list[Path]] = {}
             for relative, path in self.paths.items():
                 if match := expression.fullmatch(relative):
-                    found.setdefault(int(match.group(1)), []).append(path)
-            self._index[pattern] = found
+                    files.setdefault(int(match.group(1)), []).append(path)
+            self._index[pattern] = files
         return self._index[pattern]
 
     @cached_property
     def _index(self) -> dict[str, dict[int, list[Path]]]:
+        """Results of ``_matches``, by pattern."""
         return {}
 
 
 def open_release(
     task: Task, root: Path, *, layout: str = "auto", exclude: Iterable[object] = ()
 ) -> Release:
-    """Return the release of ``task`` that lies below ``root``.
+    """Return the release of a task below a data root.
 
     Args:
-        task: What to look for.
-        root: Data root that holds the task's folder, or that folder itself.
-        layout: Name of a layout, or ``auto`` for the first whose folder is there.
-        exclude: Ids or file stems to leave out.
+        task: Task whose data is opened.
+        root: Data root with the task's folder, or that folder itself.
+        layout: Name of a layout, or ``auto`` for the first whose folder exists.
+        exclude: Ids or file stems of scans that are never used.
 
     Raises:
-        InputError: If the layout is unknown, or no such folder is there or it is empty; the
-            message says where to download the data and what tree is expected.
+        InputError: If the layout is unknown, or its folder is missing or empty; the message says
+            where to download the data, and which files are expected.
     """
     if layout not in ("auto", *task.layouts):
         raise InputError(
@@ -181,11 +191,12 @@ def open_release(
         )
     names = list(task.layouts) if layout == "auto" else [layout]
     for name in names:
-        chosen = task.layouts[name]
-        for folder in (root / chosen.folder, *([root] if root.name == chosen.folder else [])):
+        candidate = task.layouts[name]
+        own = [root] if root.name == candidate.folder else []
+        for folder in (root / candidate.folder, *own):
             if folder.is_dir() and any(folder.iterdir()):
-                shaped = replace(task, shape=chosen.shape) if chosen.shape else task
-                return Release(shaped, chosen, folder, frozenset(map(str, exclude)))
+                with_shape = replace(task, shape=candidate.shape) if candidate.shape else task
+                return Release(with_shape, candidate, folder, frozenset(map(str, exclude)))
     trees = [
         f"{root / task.layouts[name].folder}/.../{file_name(task.layouts[name].fixed.image, 1)}"
         for name in names
@@ -196,18 +207,19 @@ def open_release(
             what=f"holds no data of task {task.name}",
             expected=" or ".join(trees),
             found=_listing(root),
-            remedy=f"download it from {task.download}, or name its folder: data.root=FOLDER "
+            remedy=f"download it from {task.download}, or set its folder: data.root=FOLDER "
             "(or the environment variable L2REG_DATA); task=phantom needs no download",
         )
     )
 
 
 def file_name(pattern: str, number: int) -> str:
-    """Return a pattern with its id filled in, in the training folder where there are several."""
+    """Return the path of an id for a pattern; ``T?`` becomes ``Tr``, the training folder."""
     return _ID.sub(lambda match: f"{number:0{match.group(1)}}", pattern).replace("T?", "Tr")
 
 
 def _listing(root: Path) -> str:
+    """Return the first names in a folder, for a message."""
     if not root.is_dir():
         return "no such folder"
     names = sorted(path.name for path in root.iterdir())

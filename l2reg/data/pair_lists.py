@@ -1,4 +1,4 @@
-"""Read lists of pairs: the challenge's CSV files and the later releases' JSON description."""
+"""Pair lists: the challenge's CSV files and the JSON description of later releases."""
 
 import csv
 import json
@@ -14,10 +14,13 @@ _CASE_IN_NAME = re.compile(r"_(\d{4})_\d{4}\.nii\.gz$")
 
 
 def read_csv(path: Path) -> list[IdPair]:
-    """Return the (fixed, moving) ids of a ``pairs_val.csv``: a header ``fixed, moving``, ids below.
+    """Return the (fixed, moving) ids of a CSV file such as ``pairs_val.csv``.
+
+    The file has the header ``fixed, moving`` and one pair of ids a line.
 
     Raises:
-        InputError: If the file is missing, has other columns, or rows that are not two ids.
+        InputError: If the file is missing, has other columns, no pair, or rows that are not two
+            integers.
     """
     expected = "a header line 'fixed, moving' and one pair of scan numbers a line, such as '1, 2'"
     remedy = "write the list as the challenge's pairs_val.csv"
@@ -53,7 +56,7 @@ def read_csv(path: Path) -> list[IdPair]:
             problems.append(
                 Problem(
                     where=str(path),
-                    what="has a bad line",
+                    what="has an invalid line",
                     expected=expected,
                     found=line,
                     remedy=remedy,
@@ -77,10 +80,17 @@ def read_csv(path: Path) -> list[IdPair]:
 
 
 def read_json(path: Path, key: str) -> list[IdPair] | None:
-    """Return the pairs under ``key`` of a ``<Task>_dataset.json``; ``None`` if it has no such key.
+    """Return the (fixed, moving) ids of a ``<Task>_dataset.json``.
+
+    Args:
+        path: JSON file.
+        key: Key of the list of pairs, such as ``registration_val``.
+
+    Returns:
+        ``None`` if the file has no such key.
 
     Raises:
-        InputError: If the file is not JSON or an entry does not name two scans.
+        InputError: If the file is not JSON, or an entry does not name two scans.
     """
     remedy = "download the task's dataset json again"
     try:
@@ -102,6 +112,7 @@ def read_json(path: Path, key: str) -> list[IdPair] | None:
 
 
 def _case(name: str) -> int:
+    """Return the id of a file such as ``LungCT_0001_0000.nii.gz``: the first of two numbers."""
     match = _CASE_IN_NAME.search(name)
     if match is None:
         raise ValueError(f"{name!r} does not end in _<case>_<modality>.nii.gz")

@@ -1,4 +1,4 @@
-"""Scans, pairs of them, and the files that belong to them."""
+"""Scans and pairs of scans, with the files that belong to them."""
 
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,13 +14,13 @@ class Scan:
     """One volume of one patient.
 
     Attributes:
-        id: Number in its layout.
-        official_id: Number in a 2021 submission.
-        modality: Key into ``Task.intensity``.
-        image: Its file; where it was looked for if it is missing.
-        labels: Segmentation, if there is one.
-        mask: Region of interest, if there is one.
-        label_weight: How much the labels count in a loss: 1, or less for pseudo-labels.
+        id: Number of the scan in its layout.
+        official_id: Number of the scan in a 2021 submission.
+        modality: Modality, a key of ``Task.intensity``.
+        image: Image file; its expected path if it is missing.
+        labels: Segmentation file, if available.
+        mask: File of the region of interest, if available.
+        label_weight: Weight of the labels in a loss: 1, or less for pseudo-labels.
     """
 
     id: int
@@ -37,8 +37,8 @@ class PointFiles:
     """Corresponding points of a pair: one file of six columns, or two files of three.
 
     Attributes:
-        paths: The file or files, in the order they have on disk.
-        reversed: Whether the first three columns belong to the moving scan of the pair.
+        paths: File or files; of two, that of the fixed scan comes first, before any swap.
+        reversed: Whether the pair is swapped: the first three columns belong to its moving scan.
     """
 
     paths: tuple[Path, ...]
@@ -55,11 +55,13 @@ class PointFiles:
 
 @dataclass(frozen=True, kw_only=True)
 class Pair:
-    """A registration problem: bring ``moving`` onto ``fixed``.
+    """Registration problem: align the moving scan with the fixed scan.
 
     Attributes:
-        keypoints: Correspondences to train on, if there are any.
-        landmarks: Correspondences to score with, if there are any; no method may read them.
+        fixed: Fixed scan.
+        moving: Moving scan.
+        keypoints: Correspondences for training, if available.
+        landmarks: Correspondences for scoring, if available; no method may read them.
     """
 
     fixed: Scan
@@ -69,29 +71,29 @@ class Pair:
 
     @property
     def name(self) -> str:
-        """Official ids, fixed first: ``0438_0439``."""
+        """Official ids, the fixed scan first, such as ``0438_0439``."""
         return f"{self.fixed.official_id:04}_{self.moving.official_id:04}"
 
     @property
     def name_in_layout(self) -> str:
-        """Ids of the layout, which a later release may have numbered anew: ``0395_0396``."""
+        """Ids in the layout, such as ``0395_0396``; later releases renumber the scans."""
         return f"{self.fixed.id:04}_{self.moving.id:04}"
 
-    def swapped(self) -> "Pair":
-        """Return the same problem the other way round."""
+    def swap(self) -> "Pair":
+        """Return the pair with fixed and moving scan exchanged, and its points with them."""
         return Pair(
             fixed=self.moving,
             moving=self.fixed,
-            keypoints=_swapped(self.keypoints),
-            landmarks=_swapped(self.landmarks),
+            keypoints=_swap_points(self.keypoints),
+            landmarks=_swap_points(self.landmarks),
         )
 
     def images_only(self) -> "Pair":
-        """Return the pair without anything that a score could be computed from."""
+        """Return the pair without labels, keypoints and landmarks: nothing to score it with."""
         return Pair(
             fixed=replace(self.fixed, labels=None), moving=replace(self.moving, labels=None)
         )
 
 
-def _swapped(points: PointFiles | None) -> PointFiles | None:
+def _swap_points(points: PointFiles | None) -> PointFiles | None:
     return None if points is None else replace(points, reversed=not points.reversed)

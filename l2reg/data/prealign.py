@@ -1,4 +1,4 @@
-"""Move a far-off scan into view before anything else looks at it."""
+"""Prealignment: a rough affine alignment of a pair, applied when it is read."""
 
 from dataclasses import dataclass
 from typing import Protocol, cast, get_args, runtime_checkable
@@ -16,21 +16,27 @@ METHODS = ("none", "mask_centre", *get_args(Motion))
 
 @runtime_checkable
 class Search(Protocol):
-    """Finds a map that brings the images of one pair together."""
+    """Search for the affine map that aligns the images of one pair, such as block matching."""
 
     def __call__(self, batch: Batch, motion: Motion, start: Affine) -> Affine:
-        """Return the map from fixed to moving voxels."""
+        """Return the map from fixed to moving voxels.
+
+        Args:
+            batch: One pair.
+            motion: Family of maps to search in.
+            start: Initial map, in voxels of the pair's grid.
+        """
 
 
 @dataclass(frozen=True)
 class Prealign:
-    """How the moving scan is moved first.
+    """Method of prealignment.
 
     Attributes:
-        method: ``none``; ``mask_centre``, the translation that brings the centres of mass of the
-            two masks together (the abdomen's scans are far apart); or what the search, started
-            there, may find: a ``translation``, a ``rigid`` or an ``affine`` map.
-        search: What looks for it.
+        method: ``none``; ``mask_centre``, the translation that aligns the centres of mass of the
+            two masks (the abdomen's scans are far apart); or the family of maps that the search
+            fits, starting from that translation: ``translation``, ``rigid`` or ``affine``.
+        search: Search for the map of such a family.
     """
 
     method: str
@@ -42,14 +48,14 @@ class Prealign:
 
     @property
     def searches(self) -> bool:
-        """Whether the images have to be looked at."""
+        """Whether the map is found by a search, which reads the images."""
         return self.method in get_args(Motion)
 
     def matrix(self, batch: Batch) -> Affine:
         """Return the map from fixed to moving voxels that aligns a pair roughly.
 
         Args:
-            batch: One pair as ``reader.PairReader.read`` returns it, before any move.
+            batch: One pair as ``reader.PairReader.read`` returns it, before the prealignment.
         """
         matrix = identity_affine(1)
         if self.method != "none":
@@ -60,5 +66,6 @@ class Prealign:
 
 
 def _centre(mask: Mask) -> Float[Tensor, "b 3"]:
+    """Return the centre of mass, in voxels."""
     weighted = (voxel_coords(mask) * mask).sum(dim=(2, 3, 4))
     return weighted / mask.sum(dim=(2, 3, 4))

@@ -1,4 +1,4 @@
-"""Labels that nobody drew: propagated from other scans, or predicted, and trusted less."""
+"""Pseudo-labels: label maps propagated from other scans or predicted, with a lower loss weight."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
@@ -10,13 +10,13 @@ from l2reg.problems import InputError, Problem
 
 @dataclass(frozen=True, kw_only=True)
 class PseudoLabels:
-    """Where they lie, and how much they count.
+    """Folder and weight of pseudo-labels.
 
     Attributes:
-        root: Folder laid out as the task's, with label maps under the names of the scans, such as
-            ``CTs/img0003_bcv_CT.nii.gz``; ``None`` for no pseudo-labels.
-        weight: Of such labels in a loss, in (0, 1]; true ones have 1. A pair has the lower weight
-            of its two scans.
+        root: Folder with the structure of the task's folder and label maps under the names of the
+            scans, such as ``CTs/img0003_bcv_CT.nii.gz``; ``None`` for no pseudo-labels.
+        weight: Weight of pseudo-labels in a loss, in (0, 1]; that of other labels is 1. A pair has
+            the lower weight of its two scans.
     """
 
     root: str | Path | None
@@ -29,19 +29,19 @@ class PseudoLabels:
             raise InputError(
                 Problem(
                     where=f"data.pseudo_labels.root={self.root}",
-                    what="is no folder",
-                    expected="label maps in a folder laid out as the task's",
-                    found="nothing there",
+                    what="is not a folder",
+                    expected="a folder of label maps with the structure of the task's folder",
+                    found="no such folder",
                     remedy=f"l2reg propagate-labels --out {self.root}",
                 )
             )
 
-    def given_to(self, scan: Scan, folder: Path) -> Scan:
-        """Return ``scan`` with its pseudo-labels if it lacks labels and there are any.
+    def add_to(self, scan: Scan, folder: Path) -> Scan:
+        """Return ``scan`` with its pseudo-labels, if it has no labels and they are available.
 
         Args:
-            scan: A scan that may be trained on with labels.
-            folder: The task's folder.
+            scan: Training scan.
+            folder: Folder of the task, to which the scan's path is relative.
         """
         if self.root is None or scan.labels is not None:
             return scan
@@ -49,7 +49,7 @@ class PseudoLabels:
         return replace(scan, labels=path, label_weight=self.weight) if path.is_file() else scan
 
     def count(self, scans: Iterable[Scan]) -> int:
-        """Return how many of ``scans`` have labels from here."""
+        """Return the number of ``scans`` whose labels are pseudo-labels."""
         if self.root is None:
             return 0
         root = Path(self.root)

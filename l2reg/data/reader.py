@@ -1,4 +1,4 @@
-"""Read a pair onto the working grid, ready for a network."""
+"""Pair reader: reads, normalises, resizes and prealigns a pair for a network."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -22,17 +22,23 @@ from l2reg.geometry.resize import resize_image, resize_labels, resize_points, vo
 from l2reg.geometry.warp import warp
 from l2reg.io.files import content_digest
 from l2reg.io.volumes import read_image, read_labels, read_mask
-from l2reg.shapes import Affine, WorkingGrid, working_shape
+from l2reg.shapes import Affine, Image, LabelMap, Mask, WorkingGrid, working_shape
 
 
 class LoadedVolumes:
-    """The files of one pair, each read once however many grids the pair is put on."""
+    """Volumes of one pair, each read once and used for several working grids."""
 
     def __init__(self) -> None:
         self._volumes: dict[tuple[Path, str], np.ndarray] = {}
 
     def volume(self, path: Path, kind: str, read: Callable[[], np.ndarray]) -> np.ndarray:
-        """Return a file's volume on its own grid: what ``read`` returns the first time."""
+        """Return the volume of a file on its own grid; ``read`` is called only the first time.
+
+        Args:
+            path: File of the volume.
+            kind: Kind of reading, as the same file may be read as labels and as a mask.
+            read: Function that reads the file.
+        """
         if (path, kind) not in self._volumes:
             self._volumes[path, kind] = read()
         return self._volumes[path, kind]
@@ -42,10 +48,10 @@ class PairReader:
     """Reads pairs of one task onto one working grid.
 
     Args:
-        task: Shape, spacing and intensities.
+        task: Task, for its shape, voxel size and intensities.
         grid: Working grid.
-        prealign: How the moving scan is moved first.
-        cache: Where normalised and resized volumes are kept.
+        prealign: Method of prealignment.
+        cache: Cache of normalised and resized volumes.
     """
 
     def __init__(self, task: Task, grid: WorkingGrid, prealign: Prealign, cache: Cache) -> None:
@@ -57,72 +63,64 @@ class PairReader:
         self.spacing_mm = [mm * r for mm, r in zip(task.spacing_mm, ratio, strict=True)]
 
     def read(
-        self, pair: Pair, opened: LoadedVolumes | None = None, prealign: Affine | None = None
+        self, pair: Pair, loaded: LoadedVolumes | None = None, prealign: Affine | None = None
     ) -> Batch:
-        """Return one pair as a batch of one.
+        """Return one pair as a batch of one, on the working grid.
+
+        ``batch.Batch`` describes the entries; all up to ``prealign`` are present.
 
         Args:
-            pair: Its files.
-            opened: What was read of them already; what is read now is added.
-            prealign: Map from fixed to moving working voxels, where it is known already.
-
-        Names and shapes, all on the working grid; ``moving*`` after the prealignment:
-
-        - ``fixed``, ``moving``: images in [0, 1], ``(1, 1, i, j, k)``;
-        - ``fixed_mask``, ``moving_mask``: 1 inside, 0 outside; 1 everywhere without a mask file;
-        - ``fixed_labels``, ``moving_labels``: integers; ``label_weight``, ``(1,)``: how much
-          they count, 0 if either scan has none;
-        - ``fixed_points``, ``moving_points``: keypoints in voxels, ``(1, n, 3)``, n may be 0;
-          ``point_weights``, ``(1, n)``: 1 for each;
-        - ``spacing_mm``, ``(1, 3)``: size of a working voxel;
-        - ``prealign``, ``(1, 3, 4)``: map from fixed to moving working voxels.
+            pair: Pair to read.
+            loaded: Volumes of the pair that are already read; those read now are added.
+            prealign: Map from fixed to moving working voxels, if it is already known.
 
         Raises:
-            InputError: If a file is unreadable, or a mask is needed and missing.
+            InputError: If a file is missing or unreadable.
         """
-        opened = opened or LoadedVolumes()
+        loaded = loaded or LoadedVolumes()
         sample: Batch = {
-            "fixed": self.image(pair.fixed, opened),
-            "moving": self.image(pair.moving, opened),
-            "fixed_mask": self.mask(pair.fixed, opened),
-            "moving_mask": self.mask(pair.moving, opened),
+            "fixed": self.image(pair.fixed, loaded),
+            "moving": self.image(pair.moving, loaded),
+            "fixed_mask": self.mask(pair.fixed, loaded),
+            "moving_mask": self.mask(pair.moving, loaded),
             "spacing_mm": torch.tensor([self.spacing_mm], dtype=torch.float32),
-            **self._labels(pair, opened),
+            **self._labels(pair, loaded),
             **self._keypoints(pair),
         }
         matrix = self._prealignment(pair, sample) if prealign is None else prealign
-        return {**self._moved(sample, matrix), "prealign": matrix}
+        return {**self._apply_prealignment(sample, matrix), "prealign": matrix}
 
-    def image(self, scan: Scan, opened: LoadedVolumes | None = None) -> Tensor:
-        """Return a scan's intensities in [0, 1]."""
+    def image(self, scan: Scan, loaded: LoadedVolumes | None = None) -> Image:
+        """Return the intensities of a scan, in [0, 1]."""
         intensity = self.task.intensity[scan.modality]
 
         def read(path: Path) -> np.ndarray:
             return intensity(read_image(path))
 
-        def place(full: np.ndarray) -> np.ndarray:
+        def resize(full: np.ndarray) -> np.ndarray:
             return resize_image(torch.from_numpy(full)[None, None], self.shape)[0, 0].numpy()
 
-        return self._placed(scan.image, repr(intensity), read, place, opened or LoadedVolumes())
+        return self._resize(scan.image, repr(intensity), read, resize, loaded or LoadedVolumes())
 
-    def mask(self, scan: Scan, opened: LoadedVolumes | None = None) -> Tensor:
-        """Return a scan's mask, or ones."""
+    def mask(self, scan: Scan, loaded: LoadedVolumes | None = None) -> Mask:
+        """Return the mask of a scan; ones without a mask file."""
         if scan.mask is None:
             return torch.ones(1, 1, *self.shape)
-        return self._nearest(scan.mask, "mask", read_mask, opened).float()
+        return self._resize_nearest(scan.mask, "mask", read_mask, loaded).float()
 
-    def labels(self, scan: Scan, opened: LoadedVolumes | None = None) -> Tensor:
-        """Return a scan's labels, or zeros."""
+    def labels(self, scan: Scan, loaded: LoadedVolumes | None = None) -> LabelMap:
+        """Return the label map of a scan; zeros without a label file."""
         if scan.labels is None:
             return torch.zeros(1, 1, *self.shape, dtype=torch.int16)
-        return self._nearest(scan.labels, "labels", read_labels, opened)
+        return self._resize_nearest(scan.labels, "labels", read_labels, loaded)
 
-    def _labels(self, pair: Pair, opened: LoadedVolumes) -> Batch:
+    def _labels(self, pair: Pair, loaded: LoadedVolumes) -> Batch:
+        """Return labels and label weight of a pair; the weight is 0 if either scan has none."""
         both = pair.fixed.labels is not None and pair.moving.labels is not None
         weight = min(pair.fixed.label_weight, pair.moving.label_weight)
         return {
-            "fixed_labels": self.labels(pair.fixed, opened),
-            "moving_labels": self.labels(pair.moving, opened),
+            "fixed_labels": self.labels(pair.fixed, loaded),
+            "moving_labels": self.labels(pair.moving, loaded),
             "label_weight": torch.tensor([weight if both else 0.0]),
         }
 
@@ -140,6 +138,7 @@ class PairReader:
         }
 
     def _prealignment(self, pair: Pair, sample: Batch) -> Affine:
+        """Return the map from fixed to moving voxels; the result of a search is cached."""
         if not self.prealign.searches:
             return self.prealign.matrix(sample)
 
@@ -154,8 +153,8 @@ class PairReader:
         }
         return torch.from_numpy(self.cache.get(pair.fixed.image, settings, compute))
 
-    def _moved(self, sample: Batch, matrix: Tensor) -> Batch:
-        """Apply the prealignment: what lies outside is background."""
+    def _apply_prealignment(self, sample: Batch, matrix: Affine) -> Batch:
+        """Return the sample with the moving scan prealigned; outside of it is background."""
         if torch.equal(matrix, identity_affine(1)):
             return sample
         disp = affine_field(matrix, self.shape)
@@ -172,31 +171,33 @@ class PairReader:
             "moving_points": apply_affine(invert_affine(matrix), sample["moving_points"]),
         }
 
-    def _nearest(
+    def _resize_nearest(
         self,
         path: Path,
         kind: str,
         read: Callable[[Path], np.ndarray],
-        opened: LoadedVolumes | None,
+        loaded: LoadedVolumes | None,
     ) -> Tensor:
-        def place(full: np.ndarray) -> np.ndarray:
+        """Return labels or a mask on the working grid, by the nearest voxel."""
+
+        def resize(full: np.ndarray) -> np.ndarray:
             labels = torch.from_numpy(full.astype(np.int16))[None, None]
             return resize_labels(labels, self.shape)[0, 0].numpy()
 
-        return self._placed(path, kind, read, place, opened or LoadedVolumes())
+        return self._resize(path, kind, read, resize, loaded or LoadedVolumes())
 
-    def _placed(
+    def _resize(
         self,
         path: Path,
         kind: str,
         read: Callable[[Path], np.ndarray],
-        place: Callable[[np.ndarray], np.ndarray],
-        opened: LoadedVolumes,
+        resize: Callable[[np.ndarray], np.ndarray],
+        loaded: LoadedVolumes,
     ) -> Tensor:
-        """Return a volume on the working grid, from the cache if it is there."""
+        """Return a volume on the working grid, from the cache if available."""
         settings = {"kind": kind, "shape": self.shape, "of": self.task.shape}
 
         def compute() -> np.ndarray:
-            return place(opened.volume(path, kind, lambda: read(path)))
+            return resize(loaded.volume(path, kind, lambda: read(path)))
 
         return torch.from_numpy(self.cache.get(path, settings, compute))[None, None]

@@ -1,4 +1,4 @@
-"""Which pair is trained on, as a pure function of (seed, step, item)."""
+"""Sampling of training pairs, as a pure function of (seed, step, item)."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -12,17 +12,17 @@ SOURCES = ("intra_patient", "inter_patient", "cross_modality")
 
 @dataclass(frozen=True, kw_only=True)
 class Sampling:
-    """How training pairs are chosen.
+    """Settings of the sampling of training pairs.
 
     Attributes:
-        sources: How often each source is drawn from, relative to the others; a source without
-            pairs is left out. ``intra_patient``: the two scans of one patient. ``inter_patient``:
-            two patients, one modality. ``cross_modality``: two patients, the fixed and the
-            moving modality of the task.
-        both_directions: Whether fixed and moving change places in half of the pairs.
-        val_images: Whether the images of the validation pairs join the training, without their
+        sources: Relative frequencies of the sources; a source without pairs is left out.
+            ``intra_patient``: the two scans of one patient. ``inter_patient``: scans of two
+            patients in one modality. ``cross_modality``: scans of two patients, in the fixed and
+            the moving modality of the task.
+        both_directions: Whether fixed and moving scan are swapped in half of the pairs.
+        val_images: Whether the images of the validation pairs are trained on too, without their
             labels, keypoints and landmarks.
-        n_points: Keypoints drawn from a pair that has more of them.
+        n_points: Largest number of keypoints of a pair; a random subset is drawn from more.
     """
 
     sources: Mapping[str, float]
@@ -37,17 +37,17 @@ class Sampling:
 
 
 class RandomPairs:
-    """Endless training pairs, drawn as a pure function of ``(seed, step, item)``.
+    """Infinite sequence of random training pairs, a pure function of ``(seed, step, item)``.
 
-    Holding no state, it needs no place in a checkpoint: a resumed run asks for the next step
-    and gets what the uninterrupted run would have got, whatever the number of ranks.
+    It has no state to store in a checkpoint: a resumed run draws the same pairs as an uninterrupted
+    one, for any number of ranks.
 
     Args:
-        intra_patient: Pairs of one patient's scans.
-        scans: Scans that may be paired across patients.
+        intra_patient: Pairs of two scans of one patient.
+        scans: Scans that are paired across patients.
         modalities: Fixed and moving modality of the task.
-        sampling: How to choose.
-        seed: Of the whole run.
+        sampling: Settings of the sampling.
+        seed: Seed of the run.
 
     Raises:
         ValueError: If no source with a weight has a pair.
@@ -76,10 +76,10 @@ class RandomPairs:
         }
         self.weights = {s: w for s, w in sampling.sources.items() if w > 0 and possible[s]}
         if not self.weights:
-            raise ValueError("no source of pairs has any")
+            raise ValueError("no source with a weight above 0 has a pair")
 
     def draw(self, step: int, item: int) -> Pair:
-        """Return pair ``item`` of the batch of training step ``step``."""
+        """Return pair number ``item`` of the batch of training step ``step``."""
         rng = np.random.default_rng((self.seed, step, item))
         weights = np.array(list(self.weights.values()))
         source = list(self.weights)[rng.choice(len(weights), p=weights / weights.sum())]
@@ -87,10 +87,11 @@ class RandomPairs:
             pair = self.intra_patient[rng.integers(len(self.intra_patient))]
         else:
             pair = self._across_patients(rng, cross=source == "cross_modality")
-        return pair.swapped() if self.both_directions and rng.random() < 0.5 else pair
+        return pair.swap() if self.both_directions and rng.random() < 0.5 else pair
 
     def _across_patients(self, rng: np.random.Generator, *, cross: bool) -> Pair:
-        while True:  # ends: __init__ made sure that some scan has a partner
+        """Return a random pair of two patients; ``cross`` asks for the task's two modalities."""
+        while True:  # terminates, as __init__ checks that some scan has a partner
             fixed = self.scans[rng.integers(len(self.scans))]
             if cross and fixed.modality != self.modalities[0]:
                 continue
@@ -99,6 +100,7 @@ class RandomPairs:
                 return Pair(fixed=fixed, moving=partners[rng.integers(len(partners))])
 
     def _partners(self, fixed: Scan, modality: str) -> list[Scan]:
+        """Return the scans of other patients in a modality: of another id or folder."""
         return [
             scan
             for scan in self.scans

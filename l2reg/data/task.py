@@ -1,4 +1,4 @@
-"""What is fixed about a registration task before anyone trains on it: one YAML file each."""
+"""Registration tasks: the fixed facts of a data set, one YAML file for each."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -10,17 +10,17 @@ from l2reg.shapes import Shape3, Spacing
 
 @dataclass(frozen=True, kw_only=True)
 class ScanFiles:
-    """Where the files of one kind of scan lie.
+    """File patterns of one kind of scan.
 
-    A pattern is the end of a path, with ``{id:03}`` where the zero-padded id stands and ``?`` for
-    any one character; it is found in any folder below the task's.
+    A pattern is the end of a path, with ``{id:03}`` in place of the zero-padded id and ``?`` for
+    any single character. It is matched in every folder below that of the task.
 
     Attributes:
-        modality: Key into ``Task.intensity``.
-        image: Pattern of the scan.
-        labels: Pattern of its segmentation, if the task has any.
-        mask: Pattern of its region of interest, if the task has any.
-        except_ids: Ids that this pattern matches but that must not be used.
+        modality: Modality, a key of ``Task.intensity``.
+        image: Pattern of the images.
+        labels: Pattern of the segmentations, if the task has any.
+        mask: Pattern of the regions of interest, if the task has any.
+        except_ids: Ids that the pattern matches but that must not be used.
     """
 
     modality: str
@@ -32,23 +32,27 @@ class ScanFiles:
 
 @dataclass(frozen=True, kw_only=True)
 class Layout:
-    """How one release of a task lies on disk.
+    """Files and pairs of one release of a task.
 
     Attributes:
-        folder: The task's folder below the data root.
+        folder: Name of the task's folder below the data root.
         fixed: Files of the fixed scans.
         moving: Files of the moving scans.
-        unpaired: Further scans that may be trained on, of one patient each.
-        keypoints: Pattern of training correspondences: one file of six columns, or two of three.
-        landmarks: Pattern of scoring correspondences, likewise.
-        val: Official validation pairs, ids of this layout; ``pairs_val.csv`` in the folder wins.
-        test: Official test pairs, likewise (``pairs_test.csv``).
+        unpaired: Further scans for training, each of its own patient.
+        keypoints: Patterns of the correspondences for training: one file of six columns, or two of
+            three columns.
+        landmarks: Patterns of the correspondences for scoring: one file of six columns, or two of
+            three columns.
+        val: Official validation pairs, as ids of this layout. They are replaced by a
+            ``pairs_val.csv`` in the folder.
+        test: Official test pairs, as ids of this layout. They are replaced by a ``pairs_test.csv``
+            in the folder.
         held_out_folders: Names of folders whose scans are never trained on.
-        dataset_json: Name of the later releases' description, whose pair lists win over ``val``
-            and ``test`` but not over the CSV files.
-        shape: Grid of this release where it differs from ``Task.shape``.
-        official_ids: Rows ``(first, last, official, step)``: ids first..last of this layout were
-            numbered official, official + step, ... in 2021, and are so in a submission.
+        dataset_json: Name of the JSON description that later releases have. Its pair lists replace
+            ``val`` and ``test``, but not the CSV files.
+        shape: Shape of the grid, where it differs from ``Task.shape``.
+        official_ids: Rows ``(first, last, official, step)``: the ids first..last of this layout
+            have the numbers official, official + step, ... in a 2021 submission.
     """
 
     folder: str
@@ -74,20 +78,20 @@ class Layout:
 
 @dataclass(frozen=True, kw_only=True)
 class Task:
-    """One registration task.
+    """Registration task.
 
     Attributes:
-        name: As in ``task=<name>``.
-        number: Its folder in a submission is ``task_0<number>``.
-        shape: Grid shared by all scans, in voxels along i, j, k.
+        name: Name of the task, as in ``task=<name>``.
+        number: Official number; the task's folder in a submission is ``task_0<number>``.
+        shape: Shape of the grid of all scans, in voxels along i, j, k.
         spacing_mm: Voxel size along i, j, k.
         intra_patient: Whether fixed and moving scan show the same patient.
         labels: Names of the labels that are scored, by value.
-        sdlogj_masked: Rules (``2021``, ``current``) that take SDlogJ inside the fixed mask alone.
-        intensity: How each modality is normalised.
+        sdlogj_masked: Rules (``2021``, ``current``) that compute SDlogJ inside the fixed mask only.
+        intensity: Normalisation of each modality.
         layouts: Releases of the data, by name (``2021``, ``current``).
-        download: Where the data can be had.
-        root: Folder of data that the task made itself (phantom); overrides ``data.root``.
+        download: Address from which the data can be downloaded.
+        root: Data root of a task that generates its data (phantom); it overrides ``data.root``.
     """
 
     name: str
@@ -103,18 +107,18 @@ class Task:
     root: Path | None = None
 
     def __post_init__(self) -> None:
-        for what, values in (("shape", self.shape), ("spacing_mm", self.spacing_mm)):
+        for name, values in (("shape", self.shape), ("spacing_mm", self.spacing_mm)):
             if min(values) <= 0:
-                raise ValueError(f"task {self.name}: {what} must be positive, got {list(values)}")
+                raise ValueError(f"task {self.name}: {name} must be positive, got {list(values)}")
         for name, layout in self.layouts.items():
             kinds = {files.modality for files in (layout.fixed, layout.moving, *layout.unpaired)}
             if unknown := kinds - set(self.intensity):
                 raise ValueError(
                     f"task {self.name}, layout {name}: modalities {sorted(unknown)} have no "
-                    f"intensity, known are {sorted(self.intensity)}"
+                    f"intensity; those with one are {sorted(self.intensity)}"
                 )
 
     @property
     def folder(self) -> str:
-        """Folder of this task in a submission."""
+        """Name of the task's folder in a submission."""
         return f"task_{self.number:02}"

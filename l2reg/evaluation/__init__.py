@@ -1,1 +1,1 @@
-"""The official scores of displacement fields, to the digit."""
+"""The official scores of displacement fields, equal to the organisers' to the digit."""

@@ -1,7 +1,7 @@
-"""Sum up over pairs, as the organisers do; and what "30" means where.
+"""Aggregation of scores over pairs, and the four definitions of DSC30 and TRE30.
 
-Four definitions go by the names DSC30 and TRE30. In the leaderboard's it is a quantile of the
-pair means; the two rankings average the entries that were hardest before registration; the
+The leaderboard takes a quantile of the pair means. The ranking of 2021 and the ranking since 2022
+average the entries that were hardest before registration, per pair and over all pairs. The
 challenge's page describes the mean over the worst pairs.
 """
 
@@ -14,14 +14,20 @@ from jaxtyping import Bool, Float
 from l2reg.evaluation.pair_scores import PairScores
 from l2reg.submission.rules import Rules
 
-SHARE = 0.3
+HARDEST_FRACTION = 0.3  # of the entries or of the pairs
 
 
 def aggregate(scores: Sequence[PairScores], rules: Rules) -> dict[str, dict[str, float]]:
     """Return the official aggregates of each metric over the pairs.
 
-    ``mean``; ``std``, by the rules with ddof 1 (nan for one pair) or 0; ``30``: the quantile of the
-    pair values that the rules name, of HD95 the better tail, left out where they name none.
+    Args:
+        scores: Scores of one submission.
+        rules: Rules that define the standard deviation and the quantiles.
+
+    Returns:
+        By metric: ``mean``; ``std``, with the rules' ddof of 1 (nan for one pair) or 0; ``30``, the
+        quantile of the pair values that the rules name (the better tail for HD95). Metrics without
+        such a quantile have no ``30``.
     """
     aggregates = {}
     for metric in scores[0].values():
@@ -42,58 +48,59 @@ def dsc30_and_tre30(
     """Return DSC30 and TRE30 in all their definitions, where there are labels or landmarks.
 
     Args:
-        scores: Of one submission.
-        initial: Of the zero field, the same pairs.
-        rules: Name the quantile of the leaderboard's definition.
+        scores: Scores of one submission.
+        initial: Scores of the zero field for the same pairs.
+        rules: Rules that name the quantile of the leaderboard's definition.
 
     Returns:
-        ``<metric>30_leaderboard``: that quantile of the pair means.
-        ``<metric>30_hardest_per_pair``: mean over 30 % of each pair's labels or landmarks, those
-        that were worst initially (ranking of 2021).
-        ``<metric>30_hardest_pooled``: the same, chosen among all pairs' at once (ranking since
-        2022).
-        ``<metric>30_worst_pairs``: mean over the worst 30 % of the pairs (the challenge's page).
+        ``<metric>30_leaderboard``: the quantile of the pair means.
+        ``<metric>30_hardest_per_pair``: the mean over the 30 % of each pair's labels or landmarks
+        that were worst before registration (ranking of 2021).
+        ``<metric>30_hardest_pooled``: the mean over the 30 % of the labels or landmarks of all
+        pairs together that were worst before registration (ranking since 2022).
+        ``<metric>30_worst_pairs``: the mean over the worst 30 % of the pairs (the challenge's
+        page).
     """
-    found: dict[str, float] = {}
-    for metric, sign in (("dsc", 1), ("tre_mm", -1)):  # sign * value is large where it is good
+    by_definition: dict[str, float] = {}
+    for metric, sign in (("dsc", 1), ("tre_mm", -1)):  # sign * value: higher is better
         means = np.array([score.values().get(metric, math.nan) for score in scores])
         if np.isnan(means).any():
             continue
         before, after = (_entries(s, metric) for s in (initial, scores))
         name = metric.removesuffix("_mm")
-        worst = np.sort(sign * means)[: _share(len(means))]
+        worst = np.sort(sign * means)[: _n_hardest(len(means))]
         per_pair = hardest_per_row(sign * before)
-        found |= {
+        by_definition |= {
             f"{name}30_leaderboard": quantile(means, rules.quantiles[metric]),
             f"{name}30_hardest_per_pair": float(after[per_pair].mean()),
             f"{name}30_hardest_pooled": float(after[hardest(sign * before)].mean()),
             f"{name}30_worst_pairs": float(sign * worst.mean()),
         }
-    return found
+    return by_definition
 
 
 def hardest(initial: Float[np.ndarray, "*shape"]) -> Bool[np.ndarray, "*shape"]:
-    """Return which 30 % of all entries are lowest; nan are no entries."""
-    chosen = np.zeros(initial.size, dtype=bool)
+    """Return a mask of the lowest 30 % of all entries; nan are not entries."""
+    mask = np.zeros(initial.size, dtype=bool)
     n_known = int((~np.isnan(initial)).sum())
-    chosen[np.argsort(initial, axis=None)[: _share(n_known)]] = True  # nan are sorted to the end
-    return chosen.reshape(initial.shape)
+    mask[np.argsort(initial, axis=None)[: _n_hardest(n_known)]] = True  # nan are sorted to the end
+    return mask.reshape(initial.shape)
 
 
 def hardest_per_row(initial: Float[np.ndarray, "rows columns"]) -> Bool[np.ndarray, "rows columns"]:
-    """Return which 30 % of each row's entries are lowest; nan are no entries."""
+    """Return a mask of the lowest 30 % of each row's entries; nan are not entries."""
     return np.stack([hardest(row) for row in initial])
 
 
 def quantile(values: Float[np.ndarray, " n"], q: float) -> float:
-    """Return the linear quantile; inf only if it falls between infinite values."""
+    """Return the linearly interpolated quantile; inf only if it depends on an infinite value."""
     low, high = np.quantile(values, q, method="lower"), np.quantile(values, q, method="higher")
     position = q * (len(values) - 1) % 1
     return float(low if position == 0 or low == high else low + position * (high - low))
 
 
 def _entries(scores: Sequence[PairScores], metric: str) -> Float[np.ndarray, "pairs entries"]:
-    """Return a metric's values by label or landmark, a row per pair, filled up with nan."""
+    """Return a metric's values by label or landmark, one row per pair, padded with nan."""
     rows = [list(s.dsc.values()) if metric == "dsc" else list(s.tre_mm) for s in scores]
     entries = np.full((len(rows), max(map(len, rows))), math.nan)
     for row, values in zip(entries, rows, strict=True):
@@ -101,5 +108,6 @@ def _entries(scores: Sequence[PairScores], metric: str) -> Float[np.ndarray, "pa
     return entries
 
 
-def _share(n: int) -> int:
-    return max(1, round(SHARE * n))
+def _n_hardest(n: int) -> int:
+    """Return the number of entries in the hardest 30 % of ``n``, at least one."""
+    return max(1, round(HARDEST_FRACTION * n))

@@ -1,4 +1,7 @@
-"""How sure one can be of a mean, and of a difference between two submissions."""
+"""Statistics over pairs: bootstrap intervals, and Wilcoxon tests between submissions.
+
+The p values are corrected for multiple comparisons (Holm 1979).
+"""
 
 import itertools
 import math
@@ -14,15 +17,15 @@ Values = Float[np.ndarray, " pairs"]
 
 @dataclass(frozen=True)
 class Summary:
-    """A metric over the pairs of one submission.
+    """Summary statistics of a metric over the pairs of one submission.
 
     Attributes:
-        mean: Over the pairs.
-        std: ddof 1; nan for one pair.
-        median: Over the pairs.
+        mean: Mean over the pairs.
+        std: Standard deviation over the pairs, with ddof 1; nan for one pair.
+        median: Median over the pairs.
         low: Lower end of the 95 % interval of the mean, by percentile bootstrap over the pairs; nan
             for fewer than two pairs, or values that are not finite.
-        high: Its upper end.
+        high: Upper end of this interval.
     """
 
     mean: float
@@ -34,16 +37,16 @@ class Summary:
 
 @dataclass(frozen=True)
 class Difference:
-    """Two submissions by one metric, pair by pair.
+    """Paired comparison of two submissions by one metric.
 
     Attributes:
-        first: Name of one.
-        second: Name of the other.
-        metric: What is compared.
-        n: Pairs compared; those of which either value is not finite are left out.
+        first: Name of the first submission.
+        second: Name of the second submission.
+        metric: Name of the metric.
+        n: Number of pairs compared; pairs with a value that is not finite are left out.
         mean: Mean of first - second.
-        p: Two-sided Wilcoxon signed-rank test, corrected by Holm for all comparisons of the metric;
-            nan where there is nothing to test.
+        p: p value of the two-sided Wilcoxon signed-rank test, corrected by Holm for all comparisons
+            of the metric; nan if no pair can be compared.
         effect: Matched-pairs rank-biserial correlation (Kerby 2014): 1 if first is larger in every
             pair, -1 if smaller.
     """
@@ -58,7 +61,12 @@ class Difference:
 
 
 def summarise(values: Values, *, resamples: int = 9999) -> Summary:
-    """Return a metric's summary; the bootstrap's random stream is always the same."""
+    """Return the summary of one metric; the bootstrap has a fixed seed.
+
+    Args:
+        values: Values of the metric, one per pair.
+        resamples: Number of bootstrap resamples.
+    """
     enough = len(values) > 1 and bool(np.isfinite(values).all())
     low = high = math.nan
     if enough and np.ptp(values) > 0:
@@ -76,33 +84,36 @@ def compare(metric: str, rows: Mapping[str, Values]) -> list[Difference]:
     """Return the difference between every two submissions.
 
     Args:
-        metric: Its name.
-        rows: Values of every submission, of the same pairs in the same order.
+        metric: Name of the metric.
+        rows: Values by submission, for the same pairs in the same order.
     """
-    found = [_difference(metric, *pair) for pair in itertools.combinations(rows.items(), 2)]
-    corrected = holm([difference.p for difference in found])
-    return [replace(d, p=p) for d, p in zip(found, corrected, strict=True)]
+    differences = [_difference(metric, *pair) for pair in itertools.combinations(rows.items(), 2)]
+    corrected_p = holm([difference.p for difference in differences])
+    return [replace(d, p=p) for d, p in zip(differences, corrected_p, strict=True)]
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """Return the p values corrected for their number (Holm 1979); nan stay nan and do not count."""
+    """Return p values corrected for multiple comparisons (Holm 1979).
+
+    Values of nan stay nan and do not count as comparisons.
+    """
     order = sorted((p, i) for i, p in enumerate(p_values) if not math.isnan(p))
-    corrected, floor = list(p_values), 0.0
+    corrected_p, floor = list(p_values), 0.0
     for rank, (p, index) in enumerate(order):
         floor = max(floor, min(1.0, p * (len(order) - rank)))
-        corrected[index] = floor
-    return corrected
+        corrected_p[index] = floor
+    return corrected_p
 
 
 def _difference(metric: str, first: tuple[str, Values], second: tuple[str, Values]) -> Difference:
-    known = np.isfinite(first[1]) & np.isfinite(second[1])
-    difference = first[1][known] - second[1][known]
-    n, mean = int(known.sum()), float(difference.mean()) if known.any() else math.nan
-    moved = difference[difference != 0]
-    if moved.size == 0:
+    finite = np.isfinite(first[1]) & np.isfinite(second[1])
+    difference = first[1][finite] - second[1][finite]
+    n, mean = int(finite.sum()), float(difference.mean()) if finite.any() else math.nan
+    nonzero = difference[difference != 0]
+    if nonzero.size == 0:
         p, effect = (1.0 if n else math.nan), 0.0
     else:
-        ranks = rankdata(np.abs(moved))
-        p = float(wilcoxon(moved).pvalue)
-        effect = float((ranks * np.sign(moved)).sum() / ranks.sum())
+        ranks = rankdata(np.abs(nonzero))
+        p = float(wilcoxon(nonzero).pvalue)
+        effect = float((ranks * np.sign(nonzero)).sum() / ranks.sum())
     return Difference(first[0], second[0], metric, n, mean, p, effect)

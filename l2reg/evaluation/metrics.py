@@ -1,8 +1,9 @@
-"""The official metrics: what they compute, including where that is not the textbook.
+"""The official metrics: label warping, Dice coefficient and target registration error (TRE).
 
-All take a displacement ``disp`` of shape (3, i, j, k) in voxels of the full grid. Each gives what
-the organisers' SciPy calls give, to the last digit or the tolerance it states, in a fraction of
-their time: volumes are visited in slabs that stay in the processor's cache.
+They follow the organisers' definitions, also where these differ from the textbook. All take a
+displacement field ``disp`` in voxels of the full grid. Results equal those of the organisers' SciPy
+calls, to the last digit or to the tolerance stated, in a fraction of the time: volumes are
+processed in slabs that fit the processor's cache.
 """
 
 from collections.abc import Callable, Iterable
@@ -23,19 +24,19 @@ PointsArray = Float[np.ndarray, "n 3"]
 T = TypeVar("T")
 
 _SLAB_VOXELS = 2**18  # a float64 slab of 2 MiB
-_SPLINE_REACH = 30  # voxels; beyond, the cubic spline's weights are below 1e-16
+_SPLINE_RADIUS = 30  # voxels; beyond, the cubic spline's weights are below 1e-16
 
 
 def warp_labels(moving: Labels, disp: FullField) -> Labels:
-    """Return the moving labels on the fixed grid: nearest voxel, halves round up.
+    """Return the moving labels on the fixed grid, by nearest-neighbour sampling; halves round up.
 
-    Whatever is looked up outside the grid, by however little, is background. Positions are in
-    float64: float32 would round some of them to the other side of a half.
+    Voxels sampled outside the grid, even by a fraction of a voxel, become background. Positions are
+    in float64: float32 would round some of them to the other side of a half.
     """
     values = np.ascontiguousarray(moving).ravel()
     warped = np.empty(disp.shape[1:], dtype=values.dtype)
 
-    def look_up(slab: slice) -> None:
+    def sample_slab(slab: slice) -> None:
         index = np.zeros((), dtype=np.int64)
         coords = _positions(disp, slab)
         inside = _inside(coords, moving.shape)
@@ -44,22 +45,27 @@ def warp_labels(moving: Labels, disp: FullField) -> Labels:
             index = index * size + np.clip(coord, 0, size - 1).astype(np.int64)
         np.multiply(values[index], inside, out=warped[slab])
 
-    over_slabs(look_up, disp.shape[1:])
+    map_slabs(sample_slab, disp.shape[1:])
     return warped
 
 
 def outside_fraction(disp: FullField, moving_shape: tuple[int, ...]) -> float:
-    """Return the fraction of voxels that are looked up outside the moving volume."""
-    counts = over_slabs(
+    """Return the fraction of voxels that are sampled outside the moving volume."""
+    counts = map_slabs(
         lambda slab: int(_inside(_positions(disp, slab), moving_shape).sum()), disp.shape[1:]
     )
     return 1 - sum(counts) / int(disp[0].size)
 
 
-def over_slabs(function: Callable[[slice], T], shape: tuple[int, ...]) -> list[T]:
-    """Return what ``function`` makes of ranges along a volume's first axis that fit the cache.
+def map_slabs(function: Callable[[slice], T], shape: tuple[int, ...]) -> list[T]:
+    """Apply a function to slabs of a volume in parallel threads, and return its results in order.
 
-    Several at once: NumPy computes in one thread each, and leaves the interpreter free.
+    A slab is a range along the first axis that fits the processor's cache. Threads run in parallel
+    because NumPy releases the interpreter lock; each call of NumPy computes in one thread.
+
+    Args:
+        function: Function of a range along the first axis.
+        shape: Shape of the volume.
     """
     planes = max(1, _SLAB_VOXELS // (shape[1] * shape[2]))
     slabs = [slice(start, min(start + planes, shape[0])) for start in range(0, shape[0], planes)]
@@ -68,7 +74,7 @@ def over_slabs(function: Callable[[slice], T], shape: tuple[int, ...]) -> list[T
 
 
 def _positions(disp: FullField, slab: slice) -> Float64[np.ndarray, "3 planes j k"]:
-    """Return where the voxels of a slab are looked up."""
+    """Return the positions at which the voxels of a slab are sampled, in moving voxels."""
     coords = disp[:, slab].astype(np.float64)
     i, j, k = (np.arange(size, dtype=np.float64) for size in disp.shape[1:])
     coords[0] += i[slab, None, None]
@@ -80,6 +86,7 @@ def _positions(disp: FullField, slab: slice) -> Float64[np.ndarray, "3 planes j 
 def _inside(
     coords: Float64[np.ndarray, "3 planes j k"], shape: tuple[int, ...]
 ) -> Bool[np.ndarray, "planes j k"]:
+    """Return which positions lie inside a grid of this shape."""
     inside = np.ones(coords.shape[1:], dtype=bool)
     for coord, size in zip(coords, shape, strict=True):
         inside &= (coord >= 0) & (coord <= size - 1)
@@ -87,7 +94,7 @@ def _inside(
 
 
 def dice(fixed: Labels, warped: Labels, labels: Iterable[int]) -> dict[int, float]:
-    """Return the Dice coefficient of each label, 0 where it is in neither map."""
+    """Return the Dice coefficient of each label; 0 if the label is in neither map."""
     labels = list(labels)
     joint = joint_histogram(fixed, warped, labels)
     scores = {}
@@ -100,8 +107,14 @@ def dice(fixed: Labels, warped: Labels, labels: Iterable[int]) -> dict[int, floa
 def joint_histogram(
     fixed: Labels, warped: Labels, labels: Iterable[int]
 ) -> Shaped[np.ndarray, "rows columns"]:
-    """Return how often each label of ``fixed`` meets each of ``warped``; entry 0 is all others."""
-    rank = np.zeros(2**16, dtype=np.int64)  # negative labels count from the end: among the others
+    """Return the joint histogram of two label maps: voxel counts of each pair of labels.
+
+    Args:
+        fixed: Label map whose labels are the rows.
+        warped: Label map whose labels are the columns.
+        labels: Labels of rows and columns from index 1; index 0 counts all other labels.
+    """
+    rank = np.zeros(2**16, dtype=np.int64)  # a negative label indexes from the end, where rank is 0
     labels = list(labels)
     rank[labels] = np.arange(1, len(labels) + 1)
     n = len(labels) + 1
@@ -111,7 +124,7 @@ def joint_histogram(
         codes += rank[warped[slab]]
         return np.bincount(codes.ravel(), minlength=n * n)
 
-    counts: np.ndarray = np.sum(over_slabs(count, fixed.shape), axis=0)
+    counts: np.ndarray = np.sum(map_slabs(count, fixed.shape), axis=0)
     return counts.reshape(n, n)
 
 
@@ -121,29 +134,35 @@ def tre_mm(
     moving_points: PointsArray,
     spacing_mm: tuple[float, float, float],
 ) -> Float[np.ndarray, " n"]:
-    """Return the target registration error of each landmark, in mm.
+    """Return the target registration error (TRE) of each landmark, in mm.
 
     The field is sampled by cubic spline and is 0 outside the grid.
+
+    Args:
+        disp: Displacement field, in voxels of the full grid.
+        fixed_points: Landmarks of the fixed scan, in voxels.
+        moving_points: Corresponding landmarks of the moving scan, row by row, in voxels.
+        spacing_mm: Voxel size.
     """
-    moved = np.stack([sample_cubic(disp, point) for point in fixed_points])
-    error = (fixed_points + moved - moving_points) * np.array(spacing_mm)
+    displacements = np.stack([sample_cubic(disp, point) for point in fixed_points])
+    error = (fixed_points + displacements - moving_points) * np.array(spacing_mm)
     distance: np.ndarray = np.linalg.norm(error, axis=1)
     return distance
 
 
 def sample_cubic(disp: FullField, point: Float[np.ndarray, "3"]) -> Float[np.ndarray, "3"]:
-    """Return ``disp`` at one position, as ``scipy.ndimage.map_coordinates`` of order 3 does.
+    """Sample ``disp`` at one position, as ``scipy.ndimage.map_coordinates`` of order 3 does.
 
-    The spline is linear in the samples and separable: a product with one row of weights per axis,
-    which fade out within ``_SPLINE_REACH`` voxels. Like SciPy's, the value has the precision of
-    ``disp``.
+    The spline is linear in the samples and separable: the value is a product with one row of
+    weights per axis, and weights vanish beyond ``_SPLINE_RADIUS`` voxels. The value has the
+    precision of ``disp``, as in SciPy.
     """
     shape = disp.shape[1:]
     if any(not 0 <= x <= size - 1 for x, size in zip(point, shape, strict=True)):
         return np.zeros(3)
     ranges, weights = [], []
     for x, size in zip(point, shape, strict=True):
-        near = slice(max(0, int(x) - _SPLINE_REACH), min(size, int(x) + _SPLINE_REACH))
+        near = slice(max(0, int(x) - _SPLINE_RADIUS), min(size, int(x) + _SPLINE_RADIUS))
         ranges.append(near)
         weights.append(_cubic_weights(float(x), size)[near])
     window = disp[:, ranges[0], ranges[1], ranges[2]].astype(np.float64)
@@ -162,20 +181,21 @@ def _cubic_weights(x: float, size: int) -> Float64[np.ndarray, " size"]:
         distance = abs(x - knot)
         inner = 2 / 3 - distance**2 * (2 - distance) / 2
         weight = inner if distance < 1 else max(2 - distance, 0) ** 3 / 6
-        weights += weight * prefilter[_mirrored(knot, size)]
+        weights += weight * prefilter[_mirror_index(knot, size)]
     return weights
 
 
 @lru_cache(maxsize=16)
 def _cubic_prefilter(size: int) -> Float64[np.ndarray, "size size"]:
-    """Return SciPy's cubic prefilter, mirrored at the ends, as a matrix."""
+    """Return SciPy's cubic spline prefilter with mirrored ends as a matrix."""
     if size == 1:
         return np.eye(1)
     matrix: np.ndarray = spline_filter1d(np.eye(size), order=3, axis=0, mode="mirror")
     return matrix
 
 
-def _mirrored(index: int, size: int) -> int:
+def _mirror_index(index: int, size: int) -> int:
+    """Return the index inside the grid that ``index`` is mirrored to at the ends."""
     period = max(2 * (size - 1), 1)
     index = abs(index) % period
     return min(index, period - index)

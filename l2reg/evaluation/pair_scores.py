@@ -1,4 +1,4 @@
-"""The scores of one field, and their form on disk."""
+"""Scores of one pair: every metric of its field, and their form in JSON."""
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
@@ -17,16 +17,17 @@ class PairScores:
     """The scores of one field.
 
     Attributes:
-        pair: Ids, such as ``0438_0439``.
-        dsc: Dice coefficient by label; nan where a scan lacks the label.
-        hd95_voxels: 95 % Hausdorff distance by label, in voxels as the organisers take it; nan
-            likewise, inf where the label vanished when warped.
-        hd95_mm: The same in mm.
-        assd_mm: Average symmetric surface distance in mm, weighted by area.
+        pair: Name of the pair, its two ids, such as ``0438_0439``.
+        dsc: Dice coefficient by label; nan if a scan lacks the label.
+        hd95_voxels: 95 % Hausdorff distance by label, in voxels as in the official evaluation; nan
+            if a scan lacks the label, inf if warping removed it.
+        hd95_mm: 95 % Hausdorff distance by label, in mm.
+        assd_mm: Average symmetric surface distance by label, in mm, weighted by area.
         tre_mm: Target registration error of each landmark.
-        tre_keypoints_mm: That of each keypoint; empty unless the rules score them.
-        change: What the field does to volumes.
-        outside: Fraction of voxels that are looked up outside the moving volume.
+        tre_keypoints_mm: Target registration error of each keypoint; empty unless the rules score
+            keypoints.
+        change: Statistics of the field's Jacobian determinants.
+        outside: Fraction of voxels that are sampled outside the moving volume.
     """
 
     pair: str
@@ -40,9 +41,9 @@ class PairScores:
     outside: float
 
     def values(self) -> dict[str, float]:
-        """Return one number per official metric, and the folds that those hide."""
+        """Return one number per official metric, and the fraction of folds, which those hide."""
         return {
-            **_known(
+            **_drop_nan(
                 dsc=_mean(self.dsc.values()),
                 hd95_voxels=_mean(self.hd95_voxels.values()),
                 tre_mm=_mean(self.tre_mm),
@@ -53,10 +54,10 @@ class PairScores:
         }
 
     def all_values(self) -> dict[str, float]:
-        """Return ``values`` and, beside them, what no official number says."""
+        """Return ``values`` and the metrics that are not official."""
         return {
             **self.values(),
-            **_known(
+            **_drop_nan(
                 hd95_mm=_mean(self.hd95_mm.values()),
                 assd_mm=_mean(self.assd_mm.values()),
                 folded_volume=self.change.folded_volume,
@@ -68,18 +69,18 @@ class PairScores:
         }
 
     def by_label(self) -> dict[str, LabelValues]:
-        """Return the metrics that have a value per label."""
+        """Return the metrics that have one value per label and are not empty."""
         names = ("dsc", "hd95_voxels", "hd95_mm", "assd_mm")
         return {name: getattr(self, name) for name in names if getattr(self, name)}
 
     def to_json(self) -> dict[str, Any]:
-        """Return everything, nan and inf as strings; ``from_json`` reads it."""
+        """Return all scores and their means for JSON, nan and inf as strings; see ``from_json``."""
         content: dict[str, Any] = json_ready({**asdict(self), "means": self.all_values()})
         return content
 
 
 def from_json(content: Mapping[str, Any]) -> PairScores:
-    """Return what ``PairScores.to_json`` wrote."""
+    """Return the scores that ``PairScores.to_json`` converted."""
     fields: dict[str, Any] = {"pair": content["pair"], "outside": float(content["outside"])}
     for name in ("dsc", "hd95_voxels", "hd95_mm", "assd_mm"):
         fields[name] = {int(label): float(value) for label, value in content[name].items()}
@@ -90,7 +91,7 @@ def from_json(content: Mapping[str, Any]) -> PairScores:
 
 
 def json_ready(value: Any) -> Any:
-    """Return ``value`` as JSON knows it: keys as strings, nan and inf as strings."""
+    """Convert a value to valid JSON data: keys, nan and inf become strings."""
     if isinstance(value, Mapping):
         return {str(key): json_ready(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
@@ -99,10 +100,11 @@ def json_ready(value: Any) -> Any:
 
 
 def _mean(values: Iterable[float]) -> float:
-    """Return the mean of what is not nan; nan if nothing is."""
+    """Return the mean of the values that are not nan; nan if there are none."""
     known = [value for value in values if not math.isnan(value)]
     return float(np.mean(known)) if known else math.nan
 
 
-def _known(**values: float) -> dict[str, float]:
+def _drop_nan(**values: float) -> dict[str, float]:
+    """Return the values that are not nan, by name."""
     return {name: value for name, value in values.items() if not math.isnan(value)}

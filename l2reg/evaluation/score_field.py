@@ -1,4 +1,4 @@
-"""Score fields against what is known of a pair."""
+"""Scoring of a displacement field against the ground truth of its pair: labels and landmarks."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -35,13 +35,13 @@ VOXELS: Spacing = (1.0, 1.0, 1.0)
 
 @dataclass(frozen=True)
 class GroundTruth:
-    """What a pair is scored with.
+    """Ground truth of a pair: the data that its field is scored with.
 
     Attributes:
-        labels: Label maps of the fixed and the moving scan.
-        landmarks: Corresponding voxels of the fixed and the moving scan.
-        keypoints: Likewise, of those that were found automatically.
-        mask: Voxels that count for SDlogJ, all if ``None``.
+        labels: Label maps of the fixed and of the moving scan.
+        landmarks: Corresponding landmarks of the fixed and of the moving scan, in voxels.
+        keypoints: Corresponding keypoints found automatically, in voxels.
+        mask: Voxels of the fixed scan that count for SDlogJ; all if ``None``.
     """
 
     labels: tuple[Labels, Labels] | None
@@ -51,7 +51,7 @@ class GroundTruth:
 
 
 def load_ground_truth(pair: Pair, task: Task, rules: Rules) -> GroundTruth:
-    """Read what a pair is scored with under the rules.
+    """Read the ground truth that a pair is scored with under the rules.
 
     Raises:
         InputError: If a file is unreadable.
@@ -61,8 +61,8 @@ def load_ground_truth(pair: Pair, task: Task, rules: Rules) -> GroundTruth:
         labels=(read_labels(fixed), read_labels(moving))
         if task.labels and fixed and moving
         else None,
-        landmarks=_points(pair.landmarks),
-        keypoints=_points(pair.keypoints) if rules.keypoints else None,
+        landmarks=_read_points(pair.landmarks),
+        keypoints=_read_points(pair.keypoints) if rules.keypoints else None,
         mask=read_mask(mask) if mask and rules.name in task.sdlogj_masked else None,
     )
 
@@ -74,22 +74,23 @@ def has_ground_truth(pair: Pair, task: Task) -> bool:
 
 
 def zero_field(task: Task) -> FullField:
-    """Return the field that moves nothing."""
+    """Return the zero field on the full grid, the identity transform."""
     return np.zeros((3, *task.shape), dtype=np.float32)
 
 
 def score_field(
     pair_name: str, disp: FullField, truth: GroundTruth, task: Task, *, slow_metrics: bool = True
 ) -> PairScores:
-    """Score one field.
+    """Return the scores of one field.
 
     Args:
-        pair_name: Ids.
-        disp: Voxels of the full grid; a submission of half resolution is up-sampled first
-            (``metrics.upsample``).
-        truth: What to score with.
-        task: Labels and voxel size.
-        slow_metrics: Whether what takes longest is computed: surface distances, folded volume.
+        pair_name: Name of the pair.
+        disp: Displacement field, in voxels of the full grid. Fields of half resolution must be
+            upsampled before (``half_resolution.upsample``).
+        truth: Ground truth of the pair.
+        task: Task of the pair, with its labels and voxel size.
+        slow_metrics: Whether surface distances and folded volume, the slowest metrics, are
+            computed.
     """
     dsc: dict[int, float] = {}
     distances: list[dict[int, float]] = [{}, {}, {}]
@@ -97,12 +98,12 @@ def score_field(
         fixed, moving = truth.labels
         warped = warp_labels(moving, disp)
         common = (set(np.unique(fixed)) & set(np.unique(moving))) - {0}
-        scored = [label for label in task.labels if label in common]
-        skipped = {label: math.nan for label in task.labels if label not in common}
-        dsc = _in_order(dice(fixed, warped, scored) | skipped)
-        if slow_metrics and scored:
-            found = _label_distances(fixed, warped, scored, task.spacing_mm)
-            distances = [_in_order(metric | skipped) for metric in found]
+        present = [label for label in task.labels if label in common]
+        absent = {label: math.nan for label in task.labels if label not in common}
+        dsc = _sort_by_label(dice(fixed, warped, present) | absent)
+        if slow_metrics and present:
+            by_metric = _label_distances(fixed, warped, present, task.spacing_mm)
+            distances = [_sort_by_label(metric | absent) for metric in by_metric]
     landmarks, keypoints = (
         [] if points is None else tre_mm(disp, *points, task.spacing_mm).tolist()
         for points in (truth.landmarks, truth.keypoints)
@@ -123,27 +124,27 @@ def score_field(
 def _label_distances(
     fixed: Labels, warped: Labels, labels: Sequence[int], spacing: Spacing
 ) -> list[dict[int, float]]:
-    """Return HD95 in voxels, HD95 in mm and ASSD in mm of each label; labels share the threads."""
+    """Return HD95 in voxels, HD95 in mm and ASSD in mm by label, computed in parallel."""
     boxes = [find_objects(volume, max_label=max(labels, default=0)) for volume in (fixed, warped)]
     joint = {label: _joint_box(boxes[0][label - 1], boxes[1][label - 1]) for label in labels}
     largest_first = sorted(labels, key=lambda label: -_size(joint[label]))
 
     def measure(label: int) -> tuple[float, float, float]:
         masks = [np.equal(volume[joint[label]], label) for volume in (fixed, warped)]
-        there, back = surface_distances(masks[0], masks[1], VOXELS)
-        in_voxels = hausdorff(there, back, 95)
-        if len(set(spacing)) == 1:  # then all distances scale alike
-            return in_voxels, in_voxels * spacing[0], assd(there, back) * spacing[0]
-        there, back = surface_distances(masks[0], masks[1], spacing)
-        return in_voxels, hausdorff(there, back, 95), assd(there, back)
+        forward, backward = surface_distances(masks[0], masks[1], VOXELS)
+        in_voxels = hausdorff(forward, backward, 95)
+        if len(set(spacing)) == 1:  # isotropic: distances in mm are proportional
+            return in_voxels, in_voxels * spacing[0], assd(forward, backward) * spacing[0]
+        forward, backward = surface_distances(masks[0], masks[1], spacing)
+        return in_voxels, hausdorff(forward, backward, 95), assd(forward, backward)
 
     with ThreadPoolExecutor(torch.get_num_threads()) as threads:
-        measured = list(threads.map(measure, largest_first))
-    return [dict(zip(largest_first, column, strict=True)) for column in zip(*measured, strict=True)]
+        results = list(threads.map(measure, largest_first))
+    return [dict(zip(largest_first, column, strict=True)) for column in zip(*results, strict=True)]
 
 
 def _joint_box(first: Box, second: Box | None) -> Box:
-    """Return the smallest box that holds both; a label that vanished has none."""
+    """Return the smallest box that contains both; ``None`` stands for a label lost by warping."""
     if second is None:
         return first
     i, j, k = (
@@ -154,12 +155,13 @@ def _joint_box(first: Box, second: Box | None) -> Box:
 
 
 def _size(box: Box) -> int:
+    """Return the number of voxels of a box."""
     return int(np.prod([side.stop - side.start for side in box]))
 
 
-def _in_order(values: Mapping[int, float]) -> dict[int, float]:
+def _sort_by_label(values: Mapping[int, float]) -> dict[int, float]:
     return dict(sorted(values.items()))
 
 
-def _points(files: PointFiles | None) -> tuple[PointsArray, PointsArray] | None:
+def _read_points(files: PointFiles | None) -> tuple[PointsArray, PointsArray] | None:
     return None if files is None else files.read()

@@ -1,4 +1,4 @@
-"""Scores on disk: this project's JSON, the organisers' two, and tables as CSV."""
+"""Score files: this project's ``scores.json``, the organisers' two JSON forms, and CSV tables."""
 
 import csv
 import json
@@ -34,33 +34,39 @@ _NAMES_CURRENT = {
 
 
 def write_scores(
-    path: Path, task: Task, rules: Rules, scored: Mapping[str, SubmissionScores]
+    path: Path, task: Task, rules: Rules, submissions: Mapping[str, SubmissionScores]
 ) -> None:
-    """Write everything that is known of the submissions; ``read_scores`` reads it.
+    """Write all scores of the submissions as JSON; see ``read_scores``.
 
     Args:
-        path: The JSON file.
-        task: What was scored.
-        rules: Likewise.
-        scored: The zero field and every submission, by name.
+        path: Path of the JSON file.
+        task: Task of the scores.
+        rules: Rules of the scores.
+        submissions: Scores of the zero field and of every submission, by name.
     """
     content = {
         "format": FORMAT,
         "task": task.name,
         "number": task.number,
         "rules": rules.name,
-        "submissions": {name: as_json(s, scored, rules) for name, s in scored.items()},
+        "submissions": {name: as_json(s, submissions, rules) for name, s in submissions.items()},
     }
-    with atomic_write(path) as draft:
-        draft.write_text(json.dumps(json_ready(content), indent=1), encoding="utf-8")
+    with atomic_write(path) as temporary:
+        temporary.write_text(json.dumps(json_ready(content), indent=1), encoding="utf-8")
 
 
 def as_json(
-    scores: SubmissionScores, scored: Mapping[str, SubmissionScores], rules: Rules
+    scores: SubmissionScores, submissions: Mapping[str, SubmissionScores], rules: Rules
 ) -> dict[str, Any]:
-    """Return one submission's scores as plain data."""
+    """Return the scores of one submission as plain data.
+
+    Args:
+        scores: Scores of the submission.
+        submissions: Scores by submission, the zero field included.
+        rules: Rules of the scores.
+    """
     names = {score.pair for score in scores.pairs}
-    initial = [score for score in scored[ZERO_FIELD].pairs if score.pair in names]
+    initial = [score for score in submissions[ZERO_FIELD].pairs if score.pair in names]
     return {
         "aggregates": aggregate(scores.pairs, rules),
         "thirty": dsc30_and_tre30(scores.pairs, initial, rules),
@@ -71,16 +77,16 @@ def as_json(
 
 
 def read_scores(path: Path) -> tuple[dict[str, Any], dict[str, SubmissionScores]]:
-    """Read what ``write_scores`` wrote: the whole content, and the scores by name.
+    """Read a file of ``write_scores``: its whole content, and the scores by submission.
 
     Raises:
-        InputError: If it is no such file.
+        InputError: If the file is missing, unreadable or has another format.
     """
     try:
         content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         if content["format"] != FORMAT:
             raise ValueError(f"format {content['format']}")
-        scored = {
+        submissions = {
             name: SubmissionScores(
                 pairs=[from_json(pair) for pair in entry["pairs"].values()],
                 missing=entry["missing"],
@@ -98,63 +104,79 @@ def read_scores(path: Path) -> tuple[dict[str, Any], dict[str, SubmissionScores]
                 remedy="write it with: python evaluate.py task=... 'submission={team: file.zip}'",
             )
         ) from error
-    return content, scored
+    return content, submissions
 
 
 def write_official(
     path: Path, task: Task, pairs: Sequence[Pair], scores: SubmissionScores, rules: Rules
 ) -> None:
-    """Write one submission's scores in the form that the organisers' evaluation writes.
+    """Write the scores of one submission in the form of the organisers' evaluation.
 
-    As there, nan and inf are spelt ``NaN`` and ``Infinity``.
+    Values of nan and inf are written as ``NaN`` and ``Infinity``, as in the organisers' files.
+
+    Args:
+        path: Path of the JSON file.
+        task: Task of the scores.
+        pairs: Pairs of the split; their order numbers the cases in the form of 2021.
+        scores: Scores of the submission.
+        rules: Rules of the scores; they select the form.
     """
     by_name = {score.pair: score for score in scores.pairs}
-    kept = [(pair, by_name[pair.name]) for pair in pairs if pair.name in by_name]
+    entries = [(pair, by_name[pair.name]) for pair in pairs if pair.name in by_name]
     means = aggregate(scores.pairs, rules)
     content: dict[str, Any]
     if rules.full_resolution:
         content = {
             "name": task.layouts["current"].folder if "current" in task.layouts else task.name,
             "aggregates": {new: means[old] for old, new in _NAMES_CURRENT.items() if old in means},
-            "cases": {_case_name(pair): _case(score) for pair, score in kept},
+            "cases": {_case_name(pair): _case_entry(score) for pair, score in entries},
             "eval_version": "2.0",
         }
     else:
-        known = {old: new for old, new in _NAMES_2021.items() if old in means}
+        names = {old: new for old, new in _NAMES_2021.items() if old in means}
         cases = {
-            new: {str(n): score.values().get(old, math.nan) for n, (_, score) in enumerate(kept)}
-            for old, new in known.items()
+            new: {str(n): score.values().get(old, math.nan) for n, (_, score) in enumerate(entries)}
+            for old, new in names.items()
         }
-        aggregates = {new: means[old] for old, new in known.items()}
+        aggregates = {new: means[old] for old, new in names.items()}
         content = {task.folder: {"case": cases, "aggregates": aggregates}}
-    with atomic_write(path) as draft:
-        draft.write_text(json.dumps(content, indent=4), encoding="utf-8")
+    with atomic_write(path) as temporary:
+        temporary.write_text(json.dumps(content, indent=4), encoding="utf-8")
 
 
-def write_tables(folder: Path, scored: Mapping[str, SubmissionScores]) -> list[Path]:
-    """Write ``cases.csv``, a row per submission and pair, and ``labels.csv``, one per label too."""
+def write_tables(folder: Path, submissions: Mapping[str, SubmissionScores]) -> list[Path]:
+    """Write the scores as CSV tables, and return the paths written.
+
+    ``cases.csv`` has one row per submission and pair, ``labels.csv`` one row per submission, pair
+    and label. A table without rows is not written.
+    """
     cases, labels = [], []
-    for name, scores in scored.items():
+    for name, scores in submissions.items():
         for score in scores.pairs:
-            own = {"submission": name, "pair": score.pair}
-            cases.append({**own, **score.all_values(), "seconds": scores.seconds.get(score.pair)})
-            labelled = score.by_label()
+            row = {"submission": name, "pair": score.pair}
+            cases.append({**row, **score.all_values(), "seconds": scores.seconds.get(score.pair)})
+            by_label = score.by_label()
             labels += [
-                {**own, "label": label, **{metric: v[label] for metric, v in labelled.items()}}
+                {**row, "label": label, **{metric: v[label] for metric, v in by_label.items()}}
                 for label in score.dsc
             ]
-    written = []
+    paths = []
     for path, rows in ((folder / "cases.csv", cases), (folder / "labels.csv", labels)):
         if rows:
-            with atomic_write(path) as draft, draft.open("w", newline="", encoding="utf-8") as out:
+            with (
+                atomic_write(path) as temporary,
+                temporary.open("w", newline="", encoding="utf-8") as out,
+            ):
                 writer = csv.DictWriter(out, list(rows[0]), restval="")
                 writer.writeheader()
                 writer.writerows(rows)
-            written.append(path)
-    return written
+            paths.append(path)
+    return paths
 
 
 def _case_name(pair: Pair) -> str:
+    """Return the organisers' name of a pair."""
+
     def side(number: int, path: Path) -> str:
         stem = path.name.removesuffix(".nii.gz")
         return f"{number:04}_{stem[-4:] if stem[-4:].isdigit() else '0000'}"
@@ -163,7 +185,8 @@ def _case_name(pair: Pair) -> str:
     return f"{side(fixed.id, fixed.image)}<--{side(moving.id, moving.image)}"
 
 
-def _case(score: PairScores) -> dict[str, Any]:
+def _case_entry(score: PairScores) -> dict[str, Any]:
+    """Return the scores of a pair in the organisers' current form."""
     detailed = {
         "sdlogj": score.change.sdlogj,
         "dsc": list(score.dsc.values()),
@@ -177,4 +200,7 @@ def _case(score: PairScores) -> dict[str, Any]:
         for old, new in _NAMES_CURRENT.items()
         if old in values
     }
-    return {**case, "num_foldings": {"mean": 0.0, "detailed": 0.0}}  # counted after the 3 is added
+    return {
+        **case,
+        "num_foldings": {"mean": 0.0, "detailed": 0.0},
+    }  # official: counted after the 3 is added

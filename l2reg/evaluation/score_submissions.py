@@ -1,4 +1,4 @@
-"""Score submissions of one task: in parallel, and never the same field twice."""
+"""Scoring of the submissions of one task, in parallel and with a cache of scores by content."""
 
 import hashlib
 import json
@@ -24,7 +24,7 @@ from l2reg.submission.fields import FullField, read_field, read_full_field
 from l2reg.submission.half_resolution import upsample
 from l2reg.submission.rules import Rules
 
-VERSION = 1  # raise when the same field gets other scores
+VERSION = 1  # of the cache; raise when the same field gets other scores
 ZERO_FIELD = "zero field"
 
 _JOBS_WORTH_PROCESSES = 8  # starting a process costs as much as scoring a few fields
@@ -35,9 +35,9 @@ class SubmissionScores:
     """The scores of one submission.
 
     Attributes:
-        pairs: In the order of the list of pairs, those that are missing left out.
-        missing: Names of the pairs that it has no field of.
-        seconds: Runtime of each pair by name, where it is known.
+        pairs: Scores of the pairs, in the order of the list of pairs, without missing pairs.
+        missing: Names of the pairs that the submission has no field of.
+        seconds: Runtime by pair, in seconds, if known.
     """
 
     pairs: Sequence[PairScores]
@@ -47,7 +47,7 @@ class SubmissionScores:
 
 @dataclass(frozen=True)
 class _Job:
-    """One field to be scored; ``submission`` is ``None`` for the zero field."""
+    """A field to be scored; ``submission`` is ``None`` for the zero field."""
 
     submission: Submission | None
     pair: Pair
@@ -68,34 +68,39 @@ def score_submissions(
     """Return the scores of the zero field and of every submission, by name.
 
     Args:
-        submissions: By name.
-        pairs: What to score.
-        task: Of the release that the pairs come from.
-        rules: Of which generation.
-        allow_missing: Whether to score the rest where fields are missing.
-        cache: Folder that remembers scores by the content of field and truth, or ``None``.
-        workers: Processes; ``None`` for one a core if there is enough to do.
+        submissions: Submissions by name.
+        pairs: Pairs to score.
+        task: Task of the release that the pairs come from.
+        rules: Rules of the evaluation.
+        allow_missing: Whether submissions with missing fields are scored on their other pairs.
+        cache: Folder of scores, cached by the content of field and ground truth; ``None`` for no
+            cache.
+        workers: Number of processes; ``None`` for one per core if there are enough fields.
 
     Raises:
-        InputError: If fields are missing, of all submissions at once, or one is not as it must be.
+        InputError: If fields are missing, for all submissions at once, or if a field is invalid.
     """
-    lacking = [missing_fields(s, pairs) for s in submissions.values() if s.missing(pairs)]
-    if lacking and not allow_missing:
-        raise InputError(lacking)
+    incomplete = [missing_fields(s, pairs) for s in submissions.values() if s.missing(pairs)]
+    if incomplete and not allow_missing:
+        raise InputError(incomplete)
     jobs = {
         (name, pair.name): _Job(submission, pair, task, rules)
         for name, submission in ({ZERO_FIELD: None} | dict(submissions)).items()
         for pair in pairs
         if submission is None or submission.member(pair) is not None
     }
-    found: dict[tuple[str, str], PairScores] = {}
+    scores_by_job: dict[tuple[str, str], PairScores] = {}
     with tqdm(total=len(jobs), desc="scoring", disable=None, leave=False) as progress:
-        for key, scores in _scored(jobs, cache, workers):
-            found[key] = scores
+        for key, scores in _score_jobs(jobs, cache, workers):
+            scores_by_job[key] = scores
             progress.update()
     return {
         name: SubmissionScores(
-            pairs=[found[name, pair.name] for pair in pairs if (name, pair.name) in found],
+            pairs=[
+                scores_by_job[name, pair.name]
+                for pair in pairs
+                if (name, pair.name) in scores_by_job
+            ],
             missing=submissions[name].missing(pairs) if name in submissions else (),
             seconds=submissions[name].seconds() if name in submissions else {},
         )
@@ -104,10 +109,10 @@ def score_submissions(
 
 
 def submitted_field(submission: Submission, pair: Pair, task: Task, rules: Rules) -> FullField:
-    """Return a submitted field on the full grid, as the organisers see it.
+    """Read a submitted field, on the full grid as in the organisers' evaluation.
 
     Raises:
-        InputError: If it is not as it must be.
+        InputError: If the field is invalid.
     """
     content = submission.content(pair)
     where = f"{submission.path}: {submission.member(pair)}"
@@ -116,40 +121,41 @@ def submitted_field(submission: Submission, pair: Pair, task: Task, rules: Rules
     return upsample(read_field(content, where, task.shape))
 
 
-def _scored(
+def _score_jobs(
     jobs: Mapping[tuple[str, str], _Job], cache: Path | None, workers: int | None
 ) -> Iterator[tuple[tuple[str, str], PairScores]]:
-    """Yield scores by key: first what is remembered, then the others as they come."""
-    paths = {key: _remembered_at(cache, job) for key, job in jobs.items()}
-    waiting = {}
+    """Yield scores by key: cached ones first, then the others in order of completion."""
+    paths = {key: _cache_path(cache, job) for key, job in jobs.items()}
+    uncached = {}
     for key, job in jobs.items():
         path = paths[key]
         if path is not None and path.is_file():
             yield key, from_json(json.loads(path.read_text(encoding="utf-8")))
         else:
-            waiting[key] = job
-    for key, scores in _computed(waiting, workers):
+            uncached[key] = job
+    for key, scores in _run_jobs(uncached, workers):
         path = paths[key]
         if path is not None:
-            with atomic_write(path) as draft:
-                draft.write_text(json.dumps(scores.to_json()), encoding="utf-8")
+            with atomic_write(path) as temporary:
+                temporary.write_text(json.dumps(scores.to_json()), encoding="utf-8")
         yield key, scores
 
 
-def _computed(
+def _run_jobs(
     jobs: Mapping[tuple[str, str], _Job], workers: int | None
 ) -> Iterator[tuple[tuple[str, str], PairScores]]:
+    """Yield the scores of all jobs by key, computed in this process or in several."""
     cores = os.cpu_count() or 1
     if workers is None:
         workers = cores if len(jobs) >= _JOBS_WORTH_PROCESSES else 1
     workers = min(workers, len(jobs))
     if workers <= 1:
-        yield from ((key, _score(job)) for key, job in jobs.items())
+        yield from ((key, _score_job(job)) for key, job in jobs.items())
         return
-    spawn = multiprocessing.get_context("spawn")  # threads of a forked process may hang
+    spawn = multiprocessing.get_context("spawn")  # a forked process may hang in its threads
     threads = max(1, cores // workers)
     with ProcessPoolExecutor(workers, spawn, _start_worker, (threads,)) as pool:
-        futures = {pool.submit(_score, job): key for key, job in jobs.items()}
+        futures = {pool.submit(_score_job, job): key for key, job in jobs.items()}
         try:
             for future in as_completed(futures):
                 yield futures[future], future.result()
@@ -162,7 +168,7 @@ def _start_worker(threads: int) -> None:
     torch.set_num_threads(threads)
 
 
-def _score(job: _Job) -> PairScores:
+def _score_job(job: _Job) -> PairScores:
     task, pair = job.task, job.pair
     if job.submission is None:
         disp = zero_field(task)
@@ -171,8 +177,8 @@ def _score(job: _Job) -> PairScores:
     return score_field(pair.name, disp, load_ground_truth(pair, task, job.rules), task)
 
 
-def _remembered_at(cache: Path | None, job: _Job) -> Path | None:
-    """Return the file that remembers a job's scores: named by all that they depend on."""
+def _cache_path(cache: Path | None, job: _Job) -> Path | None:
+    """Return the cache file of a job's scores, named by a hash of everything they depend on."""
     if cache is None:
         return None
     pair, task = job.pair, job.task

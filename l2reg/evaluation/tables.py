@@ -1,4 +1,4 @@
-"""Show scores as text."""
+"""Text tables of scores: means, summaries, differences, pairs and labels."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -28,15 +28,18 @@ HEADINGS = {
 }
 HIGH_IS_GOOD = frozenset({"dsc"})
 _PERCENT = frozenset({"folds", "folded_volume", "outside"})
-_FINE = frozenset({"dsc", "sdlogj", "sd_log_det"} | _PERCENT)  # four digits; the others three
+_FINE = frozenset(
+    {"dsc", "sdlogj", "sd_log_det"} | _PERCENT
+)  # four decimals; the others have three
 
 Rows = Mapping[str, Sequence[PairScores]]
 
 
 def score_table(rows: Rows, rules: Rules) -> str:
-    """Return a table of mean and SD over the pairs, one row for each entry of ``rows``.
+    """Return a table of mean and SD over the pairs, one row per submission.
 
-    The Dice is followed by the leaderboard's DSC30, which a line below explains.
+    The column of the Dice coefficient is followed by the leaderboard's DSC30, which a line below
+    the table explains.
     """
     metrics = list(next(iter(rows.values()))[0].values())
     headings = ["", *(HEADINGS[metric] for metric in metrics)]
@@ -49,33 +52,36 @@ def score_table(rows: Rows, rules: Rules) -> str:
         if "dsc" in metrics:
             cells.insert(1, f"{aggregates['dsc']['30']:.4f}")
         lines.append([name, *cells])
-    text = in_columns(lines)
+    text = align_columns(lines)
     if "dsc" in metrics:
         text += "\nDSC30: 0.3 quantile of the pair means (the leaderboard's)"
     return text
 
 
-def missing_note(scored: Mapping[str, SubmissionScores]) -> str:
-    """Return a line that says which submissions lack pairs; empty if none does."""
-    lacking = [f"{name} lacks {', '.join(s.missing)}" for name, s in scored.items() if s.missing]
-    if not lacking:
+def missing_note(submissions: Mapping[str, SubmissionScores]) -> str:
+    """Return a line that names the missing pairs of each submission; empty if none is missing."""
+    incomplete = [
+        f"{name} lacks {', '.join(s.missing)}" for name, s in submissions.items() if s.missing
+    ]
+    if not incomplete:
         return ""
     return (
-        f"INCOMPLETE, the organisers would refuse it: {'; '.join(lacking)}; means are over the rest"
+        f"INCOMPLETE, the organisers would refuse it: {'; '.join(incomplete)}; "
+        "means are over the other pairs"
     )
 
 
 def summary_table(rows: Rows, metric: str) -> str:
-    """Return mean, SD, median and 95 % interval of one metric, one row for each of ``rows``."""
+    """Return a table of mean, SD, median and 95 % interval of a metric, one row per submission."""
     lines = [[HEADINGS[metric], "mean", "SD", "median", "95 % interval", "pairs"]]
     for name, scores in rows.items():
         values = metric_values(scores, metric)
         lines.append([name, *_summary_cells(metric, summarise(values)), str(len(values))])
-    return in_columns(lines)
+    return align_columns(lines)
 
 
 def differences(rows: Rows, metric: str) -> list[Difference]:
-    """Return how every two of ``rows`` differ over the pairs that all of them have."""
+    """Compare every two submissions by one metric, on the pairs that all submissions have."""
     names = [{score.pair for score in scores} for scores in rows.values()]
     common = set.intersection(*names)
     return compare(
@@ -87,30 +93,35 @@ def differences(rows: Rows, metric: str) -> list[Difference]:
     )
 
 
-def difference_table(found: Sequence[Difference]) -> str:
-    """Return a table of differences of one metric."""
-    if not found:
+def difference_table(comparisons: Sequence[Difference]) -> str:
+    """Return a table of the differences of one metric; empty without differences."""
+    if not comparisons:
         return ""
-    heading = f"{HEADINGS[found[0].metric]}: first - second"
+    heading = f"{HEADINGS[comparisons[0].metric]}: first - second"
     lines = [[heading, "mean difference", "p (Wilcoxon, Holm)", "effect", "pairs"]]
-    for d in found:
+    for d in comparisons:
         cells = [number(d.metric, d.mean, "+"), f"{d.p:.4f}", f"{d.effect:+.2f}", str(d.n)]
         lines.append([f"{d.first} - {d.second}", *cells])
-    return in_columns(lines)
+    return align_columns(lines)
 
 
 def case_table(scores: Sequence[PairScores]) -> str:
-    """Return every metric of every pair of one submission."""
+    """Return a table of every metric of every pair of one submission."""
     metrics = list(scores[0].all_values())
     lines = [["pair", *(HEADINGS[metric] for metric in metrics)]]
     for score in scores:
         values = score.all_values()
         lines.append([score.pair, *(number(m, values.get(m, math.nan)) for m in metrics)])
-    return in_columns(lines)
+    return align_columns(lines)
 
 
 def label_table(scores: Sequence[PairScores], names: Mapping[int, str]) -> str:
-    """Return the mean over the pairs of every metric of every label; empty without labels."""
+    """Return a table of every metric by label, averaged over the pairs; empty without labels.
+
+    Args:
+        scores: Scores of one submission.
+        names: Names of the labels.
+    """
     metrics = list(scores[0].by_label())
     if not metrics:
         return ""
@@ -121,26 +132,26 @@ def label_table(scores: Sequence[PairScores], names: Mapping[int, str]) -> str:
         means = [float(c[known].mean()) if known.any() else math.nan for c in columns.values()]
         cells = [number(m, mean) for m, mean in zip(metrics, means, strict=True)]
         lines.append([f"{label} {names.get(label, '')}".strip(), *cells, str(int(known.sum()))])
-    return in_columns(lines)
+    return align_columns(lines)
 
 
 def metric_values(scores: Sequence[PairScores], metric: str) -> np.ndarray:
-    """Return one metric's pair values; nan where a pair has none."""
+    """Return the values of one metric by pair; nan for pairs without a value."""
     return np.array([score.all_values().get(metric, math.nan) for score in scores], dtype=float)
 
 
 def number(metric: str, value: float, sign: str = "") -> str:
-    """Return a value as its tables show it."""
+    """Return a value as text, in the unit and precision of the tables; ``sign`` as in formats."""
     return f"{scale(metric) * value:{sign}.{4 if metric in _FINE else 3}f}"
 
 
 def scale(metric: str) -> int:
-    """Return what a value is multiplied by to be in the unit of its heading."""
+    """Return the factor that converts a value to the unit of its heading."""
     return 100 if metric in _PERCENT else 1
 
 
-def in_columns(lines: Sequence[Sequence[str]]) -> str:
-    """Return rows of cells as text: the first column to the left, the others to the right."""
+def align_columns(lines: Sequence[Sequence[str]]) -> str:
+    """Return rows of cells as text: the first column aligned left, the others right."""
     widths = [max(len(line[column]) for line in lines) for column in range(len(lines[0]))]
     return "\n".join(
         "  ".join(

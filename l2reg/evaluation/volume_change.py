@@ -1,4 +1,4 @@
-"""What a field does to volumes: the official SDlogJ, and what it hides."""
+"""Volume change of a field: the official SDlogJ, Jacobian determinants, folds and folded volume."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -7,31 +7,31 @@ from itertools import product
 import numpy as np
 from jaxtyping import Float64
 
-from l2reg.evaluation.metrics import MaskArray, over_slabs
+from l2reg.evaluation.metrics import MaskArray, map_slabs
 from l2reg.submission.fields import FullField
 
-OFFICIAL_OFFSET = 3.0
+OFFICIAL_OFFSET = 3.0  # added to determinants before the logarithm
 
 Logs = Float64[np.ndarray, " _"]
 
 
 @dataclass(frozen=True)
 class VolumeChange:
-    """Jacobian determinants of one field, summed up.
+    """Statistics of the Jacobian determinants of one field.
 
     Attributes:
-        sdlogj: The official "SDlogJ": SD of log(determinant **+ 3**), clipped to [1e-9, 1e9], two
-            voxels cropped from each side. The 3 hides folds and makes the value about four times
-            smaller than the name says.
-        sd_log_det: The same without the 3.
-        folds: Fraction of voxels whose determinant is zero or negative, one voxel cropped from
-            each side (that many have central differences). The official count, made after the 3
-            is added, is always 0.
-        det_min: Smallest determinant of those voxels.
-        det_max: Largest.
+        sdlogj: The official "SDlogJ": standard deviation of log(determinant **+ 3**), the argument
+            clipped to [1e-9, 1e9], two voxels cropped from each side. The 3 hides folds and makes
+            the value about four times smaller than the standard deviation of the log determinant.
+        sd_log_det: The same standard deviation without the 3.
+        folds: Fraction of voxels with a determinant of zero or less, one voxel cropped from each
+            side (the others have central differences). The official count, taken after the 3 is
+            added, is always 0.
+        det_min: Smallest determinant of the voxels that ``folds`` counts.
+        det_max: Largest determinant of these voxels.
         folded_volume: Non-diffeomorphic volume (Liu et al. 2024, "On finite difference Jacobian
             computation in deformable image registration"): volume of the tetrahedra between voxel
-            centres that are turned inside out, as a fraction of the grid's; nan if not asked for.
+            centres that the field inverts, as a fraction of the grid's volume; nan if not computed.
     """
 
     sdlogj: float
@@ -45,18 +45,18 @@ class VolumeChange:
 def volume_change(
     disp: FullField, mask: MaskArray | None = None, *, tetrahedra: bool = True
 ) -> VolumeChange:
-    """Return how a field changes volumes.
+    """Return statistics of the Jacobian determinants of a field.
 
     Args:
-        disp: Voxels of the full grid. Differences are taken in its precision, as the organisers'
-            are, determinants and sums in float64.
-        mask: Voxels of the full grid that count for the two SDs, all if ``None``.
-        tetrahedra: Whether ``folded_volume`` is computed, which takes longer than all the rest.
+        disp: Displacement field, in voxels of the full grid. Differences are taken in its
+            precision, as in the organisers' code, determinants and sums in float64.
+        mask: Voxels of the full grid that count for the two standard deviations; all if ``None``.
+        tetrahedra: Whether ``folded_volume`` is computed, which takes longer than everything else.
     """
     i, j, k = disp.shape[1:]
     inner = (i - 2, j - 2, k - 2)  # voxels that have central differences
-    found = over_slabs(lambda slab: _summed_up(disp, mask, slab), inner)
-    n_folds, lowest, highest, official, plain = zip(*found, strict=True)
+    statistics = map_slabs(lambda slab: _slab_statistics(disp, mask, slab), inner)
+    n_folds, lowest, highest, official, plain = zip(*statistics, strict=True)
     return VolumeChange(
         sdlogj=_sd(official),
         sd_log_det=_sd(plain),
@@ -68,45 +68,47 @@ def volume_change(
 
 
 def folded_volume(disp: FullField) -> float:
-    """Return the non-diffeomorphic volume, as a fraction of the grid's.
+    """Return the non-diffeomorphic volume, as a fraction of the grid's volume.
 
-    The cube between eight voxel centres falls into five tetrahedra in two ways: one at every
-    second corner, one between the other four corners. What is inside out in either counts half.
+    The cube between eight voxel centres can be divided into five tetrahedra in two ways: one at
+    every second corner and one between the other four corners. The volume of the inverted
+    tetrahedra is averaged over both divisions.
     """
     i, j, k = disp.shape[1:]
     cells = (i - 1, j - 1, k - 1)
-    sixths = over_slabs(
+    sixths = map_slabs(
         lambda slab: _folded_sixths(disp[:, slab.start : slab.stop + 1].astype(np.float32)), cells
     )
     return sum(sixths) / 12 / float(np.prod(cells))
 
 
 def determinants(disp: FullField) -> Float64[np.ndarray, "crop_i crop_j crop_k"]:
-    """Return the Jacobian determinant on the grid cropped by one voxel a side."""
+    """Return the Jacobian determinants on the grid cropped by one voxel from each side."""
     i, j, k = disp.shape[1:]
-    return np.concatenate(over_slabs(lambda slab: _determinants(disp, slab), (i - 2, j - 2, k - 2)))
+    return np.concatenate(map_slabs(lambda slab: _determinants(disp, slab), (i - 2, j - 2, k - 2)))
 
 
-def _summed_up(
+def _slab_statistics(
     disp: FullField, mask: MaskArray | None, slab: slice
 ) -> tuple[int, float, float, Logs, Logs]:
-    """Return folds, range and the two logarithms of the determinants of a slab.
+    """Return fold count, smallest, largest and two logarithms of the determinants of a slab.
 
-    The logarithms leave out one more plane a side, and what is not in ``mask``.
+    The logarithms, with and without the official offset, exclude one more voxel from each side and
+    voxels outside ``mask``.
     """
     det = _determinants(disp, slab)
     first, last = max(slab.start, 1), min(slab.stop, disp.shape[1] - 3)
-    chosen = det[first - slab.start : last - slab.start, 1:-1, 1:-1]
+    counted = det[first - slab.start : last - slab.start, 1:-1, 1:-1]
     if mask is not None:
-        chosen = chosen[mask[first + 1 : last + 1, 2:-2, 2:-2]]
+        counted = counted[mask[first + 1 : last + 1, 2:-2, 2:-2]]
     official, plain = (
-        np.log(np.clip(chosen + offset, 1e-9, 1e9)).ravel() for offset in (OFFICIAL_OFFSET, 0.0)
+        np.log(np.clip(counted + offset, 1e-9, 1e9)).ravel() for offset in (OFFICIAL_OFFSET, 0.0)
     )
     return int((det <= 0).sum()), float(det.min()), float(det.max()), official, plain
 
 
 def _determinants(disp: FullField, slab: slice) -> Float64[np.ndarray, "planes crop_j crop_k"]:
-    """Return the determinants of some planes of the grid cropped by one voxel a side.
+    """Return the determinants of a slab of the grid cropped by one voxel from each side.
 
     Differences are in the precision of ``disp``.
     """
@@ -123,7 +125,7 @@ def _determinants(disp: FullField, slab: slice) -> Float64[np.ndarray, "planes c
 
 
 def _triple_product(a: np.ndarray, b: np.ndarray, c: np.ndarray) -> np.ndarray:
-    """Return ``a . (b x c)`` of vectors along the first axis."""
+    """Return the scalar triple product ``a . (b x c)`` of vectors along the first axis."""
     total: np.ndarray = np.zeros_like(a[0])
     other = np.empty_like(total)
     for x, y, z in ((0, 1, 2), (1, 2, 0), (2, 0, 1)):
@@ -136,7 +138,7 @@ def _triple_product(a: np.ndarray, b: np.ndarray, c: np.ndarray) -> np.ndarray:
 
 
 def _folded_sixths(part: np.ndarray) -> float:
-    """Return six times the inside-out volume of all cells, summed over both ways to divide them."""
+    """Return six times the inverted volume of all cells, summed over both divisions."""
     edges = []
     for axis in range(3):
         edge = np.diff(part, axis=1 + axis)
@@ -146,21 +148,26 @@ def _folded_sixths(part: np.ndarray) -> float:
     near, far = slice(None, -1), slice(1, None)
     folded = 0.0
     for i, j, k in product((near, far), repeat=3):
-        folded += _negative(_triple_product(e_i[:, :, j, k], e_j[:, i, :, k], e_k[:, i, j, :]))
-    for turned in (False, True):
-        folded += _negative(_inner_tetrahedron(part, turned))
+        folded += _sum_negative(_triple_product(e_i[:, :, j, k], e_j[:, i, :, k], e_k[:, i, j, :]))
+    for odd in (False, True):
+        folded += _sum_negative(_inner_tetrahedron(part, odd))
     return folded
 
 
-def _inner_tetrahedron(part: np.ndarray, turned: bool) -> np.ndarray:
-    """Return six times the volume of the tetrahedron between every second corner of every cell."""
+def _inner_tetrahedron(part: np.ndarray, odd: bool) -> np.ndarray:
+    """Return six times the signed volume of the inner tetrahedron of every cell.
+
+    Args:
+        part: Displacement field of a slab.
+        odd: Whether the tetrahedron lies between the corners of odd instead of even index sum.
+    """
     near, far = slice(None, -1), slice(1, None)
-    low, high = (far, near) if turned else (near, far)
+    low, high = (far, near) if odd else (near, far)
     a, b, c, d = (
         part[:, i, j, k]
         for i, j, k in ((low, low, low), (high, high, low), (high, low, high), (low, high, high))
     )
-    step = -1.0 if turned else 1.0
+    step = -1.0 if odd else 1.0
 
     def side(corner: np.ndarray, axes: tuple[int, int]) -> np.ndarray:
         edge: np.ndarray = corner - a
@@ -169,15 +176,15 @@ def _inner_tetrahedron(part: np.ndarray, turned: bool) -> np.ndarray:
 
     # (1,1,0), (1,0,1), (0,1,1) in this order have the determinant -2
     volume = _triple_product(side(b, (0, 1)), side(c, (0, 2)), side(d, (1, 2)))
-    return volume if turned else -volume
+    return volume if odd else -volume
 
 
-def _negative(volumes: np.ndarray) -> float:
-    """Return the sum of what is below zero, without its sign."""
+def _sum_negative(volumes: np.ndarray) -> float:
+    """Return the magnitude of the sum of the negative values; overwrites ``volumes``."""
     return -float(np.minimum(volumes, 0, out=volumes).sum(dtype=np.float64))
 
 
 def _sd(parts: Sequence[Logs]) -> float:
-    """Return the standard deviation (ddof 0) of all values, nan for none."""
+    """Return the standard deviation (ddof 0) of all values; nan if there are none."""
     values = np.concatenate(parts)
     return float(values.std()) if len(values) else float("nan")

@@ -1,1 +1,1 @@
-"""What is compared: feature maps of both scans of a pair, voxel by voxel."""
+"""Feature extractors: maps of both scans of a pair that are compared voxel by voxel."""

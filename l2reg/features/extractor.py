@@ -1,7 +1,7 @@
-"""What a feature extractor is: a callable that makes feature maps of a pair.
+"""Feature extractor: a callable that computes feature maps of both images of a pair.
 
-Its maps of the fixed and the moving image lie on the images' grids; their squared difference,
-summed over channels, says how badly the scans match.
+The maps lie on the images' grids. Their squared difference, summed over channels, measures how
+badly the images match.
 """
 
 from typing import Protocol, runtime_checkable
@@ -11,7 +11,7 @@ from l2reg.shapes import Image, Maps
 
 @runtime_checkable
 class FeatureExtractor(Protocol):
-    """Makes feature maps of a pair."""
+    """Computes feature maps of a pair."""
 
     def __call__(self, fixed: Image, moving: Image) -> tuple[Maps, Maps]:
-        """Return the maps of the fixed and the moving image."""
+        """Return the feature maps of the fixed and of the moving image."""

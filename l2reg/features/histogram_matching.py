@@ -10,36 +10,38 @@ from l2reg.shapes import Image, Maps
 
 @dataclass(frozen=True)
 class HistogramMatching:
-    """Intensities, those of the moving scan mapped so that both scans have the same histogram.
+    """Intensities of both scans, with the histogram of the moving scan matched to the fixed scan's.
 
-    For scans of one modality: what differs between scanners is a mapping of intensities, what
-    differs between tissues is kept, which local contrast would lose. Background (0) is left out
-    and left as it is.
+    For scans of one modality: it removes the different intensity scales of scanners and keeps the
+    intensities of tissues, which local contrast would lose. The mapping is linear between
+    corresponding quantiles. Background (0) is neither counted nor changed.
 
     Attributes:
-        quantiles: Points of the mapping.
-        samples: Voxels that the quantiles are taken of, at most.
+        quantiles: Number of quantiles that define the mapping.
+        samples: Largest number of voxels that the quantiles are computed from.
     """
 
     quantiles: int
     samples: int
 
     def __call__(self, fixed: Image, moving: Image) -> tuple[Maps, Maps]:
-        """Return one channel of each."""
+        """Return the fixed intensities and the mapped moving intensities, one channel each."""
         pairs = zip(fixed, moving, strict=True)
-        return fixed, torch.stack([self._matched(one, other) for one, other in pairs])
+        return fixed, torch.stack([self._match(one, other) for one, other in pairs])
 
-    def _matched(self, fixed: Tensor, moving: Tensor) -> Tensor:
-        here, there = self._quantiles(moving), self._quantiles(fixed)
-        if here is None or there is None:
+    def _match(self, fixed: Tensor, moving: Tensor) -> Tensor:
+        """Return ``moving`` with its intensities mapped to those of ``fixed``."""
+        source, target = self._quantiles(moving), self._quantiles(fixed)
+        if source is None or target is None:
             return moving
-        above = torch.searchsorted(here, moving.contiguous()).clamp(1, len(here) - 1)
-        low, high = here[above - 1], here[above]
-        share = ((moving - low) / (high - low).clamp(min=1e-12)).clamp(0, 1)
-        mapped = torch.lerp(there[above - 1], there[above], share)
+        above = torch.searchsorted(source, moving.contiguous()).clamp(1, len(source) - 1)
+        low, high = source[above - 1], source[above]
+        fraction = ((moving - low) / (high - low).clamp(min=1e-12)).clamp(0, 1)
+        mapped = torch.lerp(target[above - 1], target[above], fraction)
         return torch.where(moving > 0, mapped, moving)
 
     def _quantiles(self, image: Tensor) -> Tensor | None:
+        """Return the quantiles of the foreground, or ``None`` if it has too few voxels."""
         values = image[image > 0]
         if len(values) < self.quantiles:
             return None

@@ -8,14 +8,14 @@ from l2reg.shapes import Image, Maps
 
 @dataclass(frozen=True)
 class LocalContrast:
-    """Intensities less their local mean, by their local standard deviation: blind to local gain.
+    """Intensities minus their local mean, divided by their local standard deviation.
 
-    Their mean squared difference is twice one minus the local correlation, so that least squares
-    optimise the local NCC.
+    Local gain and offset have no influence. The mean squared difference of two such maps is twice
+    one minus the local correlation, so that least squares optimise the local NCC.
 
     Attributes:
-        radius: Of the cube around a voxel, in voxels.
-        flat: Variance well below which a cube counts as flat.
+        radius: Radius of the cube around a voxel, in voxels.
+        flat: Variance added to that of the cube; a cube of a much smaller variance counts as flat.
     """
 
     radius: int
@@ -26,10 +26,10 @@ class LocalContrast:
             raise ValueError(f"radius must be 1 or more, got {self.radius}")
 
     def __call__(self, fixed: Image, moving: Image) -> tuple[Maps, Maps]:
-        """Return one channel of each."""
-        return self._of(fixed), self._of(moving)
+        """Return the local contrast of both images, one channel each."""
+        return self._normalise(fixed), self._normalise(moving)
 
-    def _of(self, image: Image) -> Image:
+    def _normalise(self, image: Image) -> Image:
         window = 2 * self.radius + 1
         mean = box_mean(image, window)
         variance = (box_mean(image * image, window) - mean * mean).clamp(min=0)

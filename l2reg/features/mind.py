@@ -1,4 +1,4 @@
-"""Self-similarity context: descriptors that compare scans of different modalities.
+"""MIND-SSC: self-similarity context, descriptors for scans of different modalities.
 
 Heinrich et al. 2013.
 """
@@ -30,22 +30,22 @@ def mind_ssc(
 ) -> Float[Tensor, "b 12 i j k"]:
     """Return the twelve self-similarity descriptors of every voxel.
 
-    Each compares two patches beside the voxel that are neighbours of each other:
-    ``exp(-d / v)``, d their mean squared difference less the smallest of the twelve, v the mean
-    of the twelve, kept within a factor of 1000 of its mean over the image.
+    Each compares two patches that lie beside the voxel and are not opposite: ``exp(-d / v)``, where
+    d is their mean squared difference minus the smallest of the twelve, and v is the mean of the
+    twelve d, kept within a factor of 1000 of its mean over the image.
 
     Args:
-        image: Volume of one channel.
-        radius: Patches have an edge of ``2 * radius + 1`` voxels.
+        image: Image of one channel, with intensities of order 1.
+        radius: Radius of the patches: their edge is ``2 * radius + 1`` voxels.
         dilation: Distance of the patches from the voxel, in voxels.
-        noise: Squared intensity differences well below this count as none.
+        noise: Squared intensity difference added to v; much smaller differences have no influence.
 
     Returns:
         Twelve channels in (0, 1].
     """
     image = image.float()
     padded = F.pad(image, [dilation] * 6, mode="replicate")
-    neighbours = [_shifted(padded, offset, dilation, image) for offset in NEIGHBOURS]
+    neighbours = [_shift(padded, offset, dilation, image) for offset in NEIGHBOURS]
     squares = [(neighbours[a] - neighbours[b]).square() for a, b in EDGES]
     distance = box_mean(torch.cat(squares, dim=1), 2 * radius + 1)
     distance = distance - distance.amin(dim=1, keepdim=True)
@@ -55,7 +55,8 @@ def mind_ssc(
     return torch.exp(-distance / variance)
 
 
-def _shifted(padded: Tensor, offset: tuple[int, ...], dilation: int, like: Tensor) -> Tensor:
+def _shift(padded: Tensor, offset: tuple[int, ...], dilation: int, like: Tensor) -> Tensor:
+    """Return every voxel's neighbour at ``dilation * offset``, on the grid of ``like``."""
     i, j, k = (
         slice(dilation * (1 + step), dilation * (1 + step) + size)
         for step, size in zip(offset, like.shape[2:], strict=True)
@@ -65,11 +66,11 @@ def _shifted(padded: Tensor, offset: tuple[int, ...], dilation: int, like: Tenso
 
 @dataclass(frozen=True)
 class Mind:
-    """Self-similarity: for scans of different modalities (``losses.mind.mind_ssc``).
+    """Feature extractor of self-similarity descriptors (``mind_ssc``), for different modalities.
 
     Attributes:
-        radius: Of the patches, in voxels of the grid at hand.
-        dilation: Their distance, likewise.
+        radius: Radius of the patches, in voxels.
+        dilation: Distance of the patches from the voxel, in voxels.
     """
 
     radius: int
@@ -82,7 +83,7 @@ class Mind:
             )
 
     def __call__(self, fixed: Image, moving: Image) -> tuple[Maps, Maps]:
-        """Return twelve channels of each."""
+        """Return the descriptors of both images, twelve channels each."""
         first, second = (
             mind_ssc(image, radius=self.radius, dilation=self.dilation) for image in (fixed, moving)
         )

@@ -1,1 +1,1 @@
-"""Displacement fields: the one convention, and what can be computed with it."""
+"""Displacement fields and affine maps: their one convention, and the operations on them."""

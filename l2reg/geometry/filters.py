@@ -1,4 +1,4 @@
-"""Box filters, which differ at the border: one cuts its cube off, the other repeats the edge."""
+"""Box filters: one cuts the box off at the border of the volume, the other repeats the edge."""
 
 import torch.nn.functional as F
 
@@ -8,7 +8,11 @@ from l2reg.shapes import Image
 def box_mean(volume: Image, window: int) -> Image:
     """Return the mean over a cube around every voxel; cubes are cut off at the border.
 
-    Along an axis with fewer voxels than ``window`` it is as wide as the largest odd number of them.
+    Along an axis with fewer voxels than ``window`` the width is the largest odd number that fits.
+
+    Args:
+        volume: Volume to filter.
+        window: Edge length of the cube, an odd number of voxels.
     """
     for axis, voxels in enumerate(volume.shape[2:]):
         size, padding = [1, 1, 1], [0, 0, 0]
@@ -22,7 +26,7 @@ def smooth(volume: Image, passes: int) -> Image:
     """Return ``volume`` after ``passes`` box means over three voxels along each axis.
 
     The edge voxels are repeated beyond the border, which makes the filter self-adjoint. Two passes
-    are nearly a cubic B-spline.
+    are nearly a cubic B-spline filter.
     """
     for _ in range(passes):
         volume = F.avg_pool3d(F.pad(volume, [1] * 6, mode="replicate"), 3, stride=1)

@@ -1,4 +1,4 @@
-"""Repair a field where it folds, and only there."""
+"""Fold removal: smooth a displacement field where it folds, and only there."""
 
 from itertools import product
 
@@ -11,41 +11,41 @@ from l2reg.geometry.filters import smooth
 from l2reg.geometry.jacobian import determinant
 from l2reg.shapes import Field
 
-_MOST_ROUNDS = 100
-_SHARE = 0.3  # of the mean in a round; with less the field stays sharper, and it takes longer
-_MARGIN = 3  # voxels around a fold that a round looks at
+_MAX_ITERATIONS = 100
+_MEAN_FRACTION = 0.3  # weight of the local mean; less keeps the field sharper, but takes longer
+_MARGIN = 3  # voxels around the folds that belong to the box of an iteration
 
 Cells = Float[Tensor, "b cells_i cells_j cells_k"]
 
 
 def remove_folds(disp: Field, *, min_determinant: float) -> Field:
-    """Return ``disp``, smoothed around the cells whose volume fell below ``min_determinant``.
+    """Return ``disp``, smoothed around cells whose determinant is ``min_determinant`` or less.
 
     A field that is interpolated linearly between voxels has its extreme determinants at the corners
-    of the cells between them. Where one is too small, the field is drawn towards its mean over
-    three voxels, again and again, until none is.
+    of the cells between them. Where one of these is too small, the field is moved towards its mean
+    over three voxels. This is repeated until all are large enough, 100 times at most.
 
     Args:
-        disp: In voxels of its grid, two voxels or more along each axis.
-        min_determinant: Smallest determinant allowed, below 1; 0 allows all that does not fold.
+        disp: Field in voxels, on a grid of two or more voxels along each axis.
+        min_determinant: Determinant that all cells must exceed, below 1; 0 only removes folds.
     """
     disp = disp.clone()
-    part = disp  # a view; the rest of the field is in order
-    for _ in range(_MOST_ROUNDS):
+    part = disp  # a view; the rest of the field has no small determinants
+    for _ in range(_MAX_ITERATIONS):
         low = min_corner_determinant(part) <= min_determinant
         if not bool(low.any()):
             break
-        i, j, k = _box(low)
+        i, j, k = _bounding_box(low)
         part = part[:, :, i, j, k]
         cells = low[:, i.start : i.stop - 1, j.start : j.stop - 1, k.start : k.stop - 1]
         corners = F.max_pool3d(F.pad(cells[:, None].to(disp.dtype), [1] * 6), 2, stride=1)
-        share = _SHARE * torch.maximum(corners, smooth(corners, passes=1))
-        part.lerp_(smooth(part, passes=1), share)
+        fraction = _MEAN_FRACTION * torch.maximum(corners, smooth(corners, passes=1))
+        part.lerp_(smooth(part, passes=1), fraction)
     return disp
 
 
-def _box(low: Bool[Tensor, "b cells_i cells_j cells_k"]) -> tuple[slice, slice, slice]:
-    """Return the voxels of a box around all cells that are low, and a margin."""
+def _bounding_box(low: Bool[Tensor, "b cells_i cells_j cells_k"]) -> tuple[slice, slice, slice]:
+    """Return the voxels of the bounding box, with a margin, of all cells that ``low`` marks."""
     at = low.any(dim=0).nonzero()
     first, last = at.amin(dim=0).tolist(), at.amax(dim=0).tolist()
     i, j, k = (

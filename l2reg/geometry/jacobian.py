@@ -1,4 +1,4 @@
-"""Local volume change of a deformation."""
+"""Jacobian determinant: the local volume change of a deformation."""
 
 from jaxtyping import Float
 from torch import Tensor
@@ -9,9 +9,9 @@ from l2reg.shapes import Field
 def jacobian_determinant(disp: Field) -> Float[Tensor, "b inner_i inner_j inner_k"]:
     """Return the determinant of the Jacobian of ``p -> p + disp(p)`` inside the grid.
 
-    Central differences, so the outermost voxel on every side is left out: the result has two
-    voxels fewer along each axis. 1 everywhere for a translation, 1.331 for ``disp = 0.1 * p``,
-    zero or less where the deformation folds.
+    Derivatives are central differences. The outermost voxel on every side is therefore left out,
+    and the result has two voxels fewer along each axis. It is 1 everywhere for a translation, 1.331
+    for ``disp = 0.1 * p``, and zero or less where the deformation folds.
     """
     inner = slice(1, -1)
     return determinant(
@@ -25,9 +25,9 @@ def determinant(di: Field, dj: Field, dk: Field) -> Float[Tensor, "b i j k"]:
     """Return the determinant of the Jacobian from the derivatives of a displacement field.
 
     Args:
-        di: Derivative of the three components along axis i, in voxels per voxel.
-        dj: Derivative along axis j.
-        dk: Derivative along axis k.
+        di: Derivatives of the three components along axis i, in voxels per voxel.
+        dj: Derivatives of the three components along axis j.
+        dk: Derivatives of the three components along axis k.
     """
     ii, jj, kk = di[:, 0] + 1, dj[:, 1] + 1, dk[:, 2] + 1
     by_i = ii * (jj * kk - dk[:, 1] * dj[:, 2])

@@ -1,7 +1,7 @@
-"""Change the grid of an image, a label map, a field or a set of points.
+"""Resizing: the same image, label map, field or points on a grid of another shape.
 
-Grids are corner-aligned: the centres of the corner voxels stay where they are, so along each
-axis one old voxel spans ``(new - 1) / (old - 1)`` new ones. That is not ``new / old``.
+Grids are corner-aligned: the centres of the corner voxels keep their positions. Along each axis
+one old voxel therefore spans ``(new - 1) / (old - 1)`` new voxels, not ``new / old``.
 """
 
 from collections.abc import Sequence
@@ -18,9 +18,13 @@ from l2reg.shapes import Field, Image, LabelMap, Points, Shape3
 
 
 def voxel_ratio(old: Sequence[int], new: Sequence[int]) -> list[float]:
-    """Return how many voxels of the new grid one voxel of the old grid spans, per axis.
+    """Return the number of new voxels that one old voxel spans, for each axis.
 
     An axis of one voxel has no length; its ratio is 1.
+
+    Args:
+        old: Shape of the old grid.
+        new: Shape of the new grid.
     """
     return [
         (after - 1) / (before - 1) if before > 1 and after > 1 else 1.0
@@ -31,17 +35,17 @@ def voxel_ratio(old: Sequence[int], new: Sequence[int]) -> list[float]:
 def resize_field(disp: Field, shape: Shape3) -> Float[Tensor, "b 3 new_i new_j new_k"]:
     """Return ``disp`` on a grid of ``shape``, its values in voxels of that grid.
 
-    The deformation stays the same; a submission, whose values stay in voxels of the full grid,
-    is written by ``submission/fields.py`` instead.
+    The deformation stays the same. The values of a submission stay in voxels of the full grid
+    instead; ``submission/fields.py`` converts to those.
     """
     return resample(disp, shape) * _column(disp, voxel_ratio(disp.shape[2:], shape))
 
 
 def resize_image(image: Image, shape: Shape3) -> Float[Tensor, "b c new_i new_j new_k"]:
-    """Return ``image`` on a grid of ``shape``.
+    """Return ``image`` on a grid of ``shape``, smoothed first along axes that shrink.
 
-    Axes that shrink are smoothed first, by a Gaussian of half the lost voxels (scikit-image's
-    rule: a factor of 2 gives a standard deviation of 0.5 old voxels).
+    The standard deviation of the Gaussian is ``(factor - 1) / 2`` old voxels, where ``factor`` is
+    the number of old voxels per new one (scikit-image's rule: 0.5 for a factor of 2).
     """
     sizes = list(zip(image.shape[2:], shape, strict=True))
     shrinking = [1 < new < old for old, new in sizes]
@@ -53,7 +57,7 @@ def resize_image(image: Image, shape: Shape3) -> Float[Tensor, "b c new_i new_j 
 
 
 def resize_labels(labels: LabelMap, shape: Shape3) -> Int[Tensor, "b 1 new_i new_j new_k"]:
-    """Return ``labels`` on a grid of ``shape``: every voxel takes the label of the nearest one."""
+    """Return ``labels`` on a grid of ``shape``; every voxel has the label of the nearest voxel."""
     for axis, ratio in enumerate(voxel_ratio(shape, labels.shape[2:])):
         if labels.shape[2 + axis] != shape[axis]:
             positions = torch.arange(shape[axis], dtype=torch.float64, device=labels.device)
@@ -62,12 +66,18 @@ def resize_labels(labels: LabelMap, shape: Shape3) -> Int[Tensor, "b 1 new_i new
 
 
 def resize_points(points: Points, old: Sequence[int], new: Sequence[int]) -> Points:
-    """Return positions in voxels of a grid of shape ``old`` in voxels of one of shape ``new``."""
+    """Return the same positions in voxels of another grid.
+
+    Args:
+        points: Positions in voxels of the old grid.
+        old: Shape of the old grid.
+        new: Shape of the new grid.
+    """
     return points * points.new_tensor(voxel_ratio(old, new))
 
 
 def resample(volume: Image, shape: Shape3) -> Float[Tensor, "b c new_i new_j new_k"]:
-    """Return ``volume`` sampled on a corner-aligned grid of ``shape``, its values unchanged."""
+    """Return ``volume`` on a grid of ``shape``, interpolated linearly, without change of unit."""
     if volume.shape[2:] == shape:
         return volume
     return F.interpolate(volume, size=shape, mode="trilinear", align_corners=True)
@@ -76,7 +86,12 @@ def resample(volume: Image, shape: Shape3) -> Float[Tensor, "b c new_i new_j new
 def apply_separable(
     volume: Image, matrices: Sequence[Float[Tensor, "_ _"] | None]
 ) -> Float[Tensor, "b c new_i new_j new_k"]:
-    """Return ``volume`` after one linear map an axis; ``None`` leaves an axis as it is."""
+    """Return ``volume`` multiplied by one matrix along each axis.
+
+    Args:
+        volume: Volume to transform.
+        matrices: Matrices ``(new, old)`` for the axes i, j and k; ``None`` keeps an axis.
+    """
     along_i, along_j, along_k = matrices
     if along_k is not None:
         volume = volume @ along_k.T
@@ -90,7 +105,7 @@ def apply_separable(
 
 @lru_cache(maxsize=64)
 def _shrink_matrix(old: int, new: int) -> Float[np.ndarray, "new old"]:
-    """Return smoothing, the edge voxels repeated, and linear sampling of fewer points."""
+    """Return the matrix that smooths, with repeated edge voxels, and samples ``new`` points."""
     step = (old - 1) / (new - 1)
     sigma = (step - 1) / 2
     radius = max(1, round(3 * sigma))
@@ -107,4 +122,5 @@ def _shrink_matrix(old: int, new: int) -> Float[np.ndarray, "new old"]:
 
 
 def _column(like: Shaped[Tensor, "b c i j k"], values: Sequence[Any]) -> Float[Tensor, "3 1 1 1"]:
+    """Return one value per component, in a shape that multiplies a field."""
     return like.new_tensor(values).view(3, 1, 1, 1)

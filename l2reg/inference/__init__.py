@@ -1,1 +1,1 @@
-"""Methods, and what they write: fields, submissions, the container."""
+"""Inference: registration methods and their outputs: fields, submissions and the container."""

@@ -1,4 +1,4 @@
-"""Make keypoints to train on where a data set has none."""
+"""Automatic keypoints: find corresponding points of training pairs that have none."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -18,19 +18,19 @@ from l2reg.problems import InputError, Problem
 
 
 def write_keypoints(data: Dataset, predictor: Predictor) -> dict[Path, int]:
-    """Write keypoints for every training pair of one patient that has none, where they belong.
+    """Write keypoints into the data folder for every intra-patient training pair without any.
 
     A pair whose images are scored gets none (docs/decisions/0001); files are never replaced.
 
     Args:
-        data: Its folder is written to.
-        predictor: Brings a pair together well enough for the search.
+        data: The data set; its folder is written to.
+        predictor: The method that registers each pair first; the matcher searches around its field.
 
     Returns:
         The number of keypoints by file.
 
     Raises:
-        InputError: If the layout has no place for keypoints, or no pair lacks them.
+        InputError: If the layout has no keypoint files, or all pairs have keypoints or are scored.
     """
     training = data.training_set
     scored = set(training.evaluation_images)
@@ -43,8 +43,8 @@ def write_keypoints(data: Dataset, predictor: Predictor) -> dict[Path, int]:
     if not patterns or not pairs:
         raise InputError(_nothing_to_do(data, len(training.intra_patient)))
     matcher: KeypointMatcher = task_refinement(data.task.name).points.matcher
-    reader = replace(data, prealign="none").reader("full")  # the field has the prealignment
-    found = {}
+    reader = replace(data, prealign="none").reader("full")  # the field includes the prealignment
+    n_points = {}
     for pair in tqdm(pairs, "pairs", disable=None):
         batch = to_device(reader.read(pair.images_only()), predictor.device)
         points = np.concatenate(
@@ -52,14 +52,14 @@ def write_keypoints(data: Dataset, predictor: Predictor) -> dict[Path, int]:
         )
         paths = [_path(pair, pattern) for pattern in patterns]
         for path, columns in zip(paths, np.split(points, len(paths), axis=1), strict=True):
-            with atomic_write(path) as draft:
-                np.savetxt(draft, columns, fmt="%.3f", delimiter=",")
-            found[path] = len(points)
-    return found
+            with atomic_write(path) as temporary:
+                np.savetxt(temporary, columns, fmt="%.3f", delimiter=",")
+            n_points[path] = len(points)
+    return n_points
 
 
 def _path(pair: Pair, pattern: str) -> Path:
-    """Return where the layout looks for the keypoints of a pair."""
+    """Return the path of the keypoint file of a pair in the layout."""
     return pair.fixed.image.parent.parent / file_name(pattern, pair.fixed.id)
 
 
@@ -68,9 +68,8 @@ def _nothing_to_do(data: Dataset, n_pairs: int) -> Problem:
     return Problem(
         where=f"task {data.task.name}, {data.release.folder}",
         what="has no pair to find keypoints for",
-        expected="training pairs of one patient without keypoints, in a layout that has a place "
-        "for them",
-        found=f"{n_pairs} such pairs, all with keypoints or scored; the layout's keypoints are "
-        f"{list(layout.keypoints) or 'nowhere'}",
-        remedy="nothing to do, or add training pairs",
+        expected="intra-patient training pairs without keypoints, in a layout with keypoint files",
+        found=f"{n_pairs} intra-patient pairs, all with keypoints or scored; keypoint files of the "
+        f"layout: {', '.join(layout.keypoints) or 'none'}",
+        remedy="add training pairs; if all pairs have keypoints, there is nothing to do",
     )

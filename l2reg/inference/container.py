@@ -1,6 +1,6 @@
-"""Serve the organisers' container: pairs in a read-only folder, fields out, whatever is in there.
+"""Challenge container: register the pairs of a read-only folder, and write their fields.
 
-A pair that cannot be registered gets the zero field and a line; the others are not affected.
+A pair that cannot be registered gets the zero field and a message; the others are not affected.
 """
 
 import json
@@ -33,18 +33,18 @@ from l2reg.submission.rules import RULES
 def serve_2021(methods: Path, test: Path, out: Path) -> list[str]:
     """Register ``test/task_0T`` into ``out/task_0T`` for every task, and return the faults.
 
-    Everything that can be done without the data of a task is done before they are touched: the
-    device is set up, the model loaded and warmed up.
+    The device is set up, and the model is loaded and warmed up, before any data of a task are
+    read, because the runtime of a pair starts at the first access of its files.
 
     Args:
-        methods: Folder of ``task_0T.yaml``, as ``docker/compose.py`` writes them.
-        test: Holds ``task_0T/pairs_val.csv`` and the scans in the layout of 2021; only read.
-        out: Where to.
+        methods: Folder with the files ``task_0T.yaml`` that ``docker/compose.py`` writes.
+        test: Folder with ``task_0T/pairs_val.csv`` and the scans in the layout of 2021; only read.
+        out: Folder to write to.
 
     Raises:
-        InputError: If a model is unusable, or a field cannot be written.
+        InputError: If a model cannot be loaded, or a field cannot be written.
     """
-    service = PairServer(out, RULES["2021"])
+    server = PairServer(out, RULES["2021"])
     for folder in TASK_FOLDERS:
         if not (methods / f"{folder}.yaml").is_file():
             tqdm.write(f"{folder}: this image has no model for it; skipped")
@@ -57,14 +57,14 @@ def serve_2021(methods: Path, test: Path, out: Path) -> list[str]:
             predictor.warm_up()
             to_submission(torch.zeros(1, 3, *release.task.shape), release.task.shape)
             try:
-                listed = release.ids_of("val")  # pairs_val.csv, for the test scans too
+                ids = release.split_ids("val")  # pairs_val.csv lists the test pairs too
             except InputError as error:
-                service.fault(f"{folder}: nothing is registered. {error}")
+                server.report_fault(f"{folder}: nothing is registered. {error}")
                 continue
-            service.serve(predictor, release, listed)
-    if not service.served and not service.faults:
-        service.fault(f"{test} holds no task that this image has a model for")
-    return service.faults
+            server.serve(predictor, release, ids)
+    if not server.runtimes and not server.faults:
+        server.report_fault(f"{test} holds no task that this image has a model for")
+    return server.faults
 
 
 def serve_current(methods: Path, dataset_json: Path, data: Path, out: Path) -> list[str]:
@@ -72,38 +72,39 @@ def serve_current(methods: Path, dataset_json: Path, data: Path, out: Path) -> l
 
     Args:
         methods: See ``serve_2021``.
-        dataset_json: With the lists ``registration_val`` and ``registration_test``; pairs without
-            any scan are skipped.
-        data: The task's folder, with ``imagesTr`` or ``imagesTs``; only read.
-        out: Where to.
+        dataset_json: File with the lists ``registration_val`` and ``registration_test``; pairs of
+            which neither scan exists are skipped.
+        data: Folder of the task, with ``imagesTr`` or ``imagesTs``; only read.
+        out: Folder to write to.
 
     Raises:
-        InputError: Likewise, or if the task is unknown or nothing is listed.
+        InputError: If the json cannot be read or is of a task without a model, a model cannot be
+            loaded, or a field cannot be written.
     """
-    service = PairServer(out, RULES["current"])
+    server = PairServer(out, RULES["current"])
     prepared = _method_for(methods, dataset_json)
     release = _release(prepared, "current", data)
     predictor = Predictor(prepared.method, _reader_of(prepared, release))
     predictor.warm_up()
-    listed: list[IdPair] = []
+    pairs: list[IdPair] = []
     for split in ("val", "test"):
         for ids in pair_lists.read_json(dataset_json, f"registration_{split}") or []:
             pair = release.pair(ids)
             if pair.fixed.image.is_file() or pair.moving.image.is_file():
-                listed.append(ids)
+                pairs.append(ids)
             else:
                 tqdm.write(f"pair {pair.name_in_layout} of the {split} list: no scan; skipped")
-    service.serve(predictor, release, listed)
-    if not service.served:
-        service.fault(f"{dataset_json} lists no pair whose scans are below {data}")
-    return service.faults
+    server.serve(predictor, release, pairs)
+    if not server.runtimes:
+        server.report_fault(f"{dataset_json} lists no pair whose scans are below {data}")
+    return server.faults
 
 
 def load_method(path: Path) -> PreparedMethod:
     """Return the method that a YAML file of ``docker/compose.py`` describes.
 
     Raises:
-        InputError: If its checkpoint is unusable.
+        InputError: If its checkpoint cannot be loaded.
     """
     content: dict[str, Any] = yaml.safe_load(path.read_text(encoding="utf-8"))
     config = content["config"]
@@ -125,7 +126,7 @@ def _reader_of(prepared: PreparedMethod, release: Release) -> partial[PairReader
 
 
 def _method_for(methods: Path, dataset_json: Path) -> PreparedMethod:
-    """Return the method of the task that a dataset json describes."""
+    """Return the method for the task that a dataset json describes."""
     try:
         name = json.loads(dataset_json.read_text(encoding="utf-8"))["name"]
     except (OSError, ValueError, KeyError, TypeError) as error:
@@ -147,7 +148,7 @@ def _method_for(methods: Path, dataset_json: Path) -> PreparedMethod:
         raise InputError(
             Problem(
                 where=str(dataset_json),
-                what="is of a task without a model here",
+                what="is of a task that this image has no model for",
                 expected=", ".join(known),
                 found=name,
                 remedy=remedy,

@@ -1,4 +1,4 @@
-"""Label scans that have no labels: register labelled ones onto them and let these vote."""
+"""Label propagation: register labelled scans (atlases) to unlabelled ones, and fuse by vote."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -22,21 +22,21 @@ def propagate_labels(
 ) -> list[Path]:
     """Write pseudo-labels for every training scan that has no labels.
 
-    Scans kept for scoring, and their copies under other names, neither give labels nor get any
-    (docs/decisions/0001). Files that are there already are left as they are.
+    Scans kept for scoring, and their copies under other names, are neither atlases nor labelled
+    (docs/decisions/0001). Files that exist are kept.
 
     Args:
-        data: Its training set has the scans with labels and those without.
-        predictor: Registers them.
-        out: Folder to write to, laid out as the task's; see ``data.pseudo_labels``.
-        n_atlases: Labelled scans that vote on each scan, those of its modality first.
+        data: The data set whose training scans are labelled.
+        predictor: The method that registers each atlas to the scan.
+        out: Folder to write to, with the layout of the task's folder; see ``data.pseudo_labels``.
+        n_atlases: Number of atlases that vote on each scan; those of its modality come first.
 
     Returns:
-        The files, new and old.
+        The label maps, those that existed included.
 
     Raises:
-        InputError: If there is nothing to label, or nothing to label it with.
-        ValueError: If no atlas is to vote.
+        InputError: If there is no scan without labels, or no atlas.
+        ValueError: If ``n_atlases`` is below 1.
     """
     if n_atlases < 1:
         raise ValueError(f"n_atlases must be 1 or more, got {n_atlases}")
@@ -46,20 +46,20 @@ def propagate_labels(
     targets = [scan for scan in scans if scan.labels is None]
     if not labelled or not targets:
         raise InputError(_nothing_to_do(data, len(labelled), len(targets)))
-    folder, written = data.release.folder, []
+    folder, paths = data.release.folder, []
     for target in tqdm(targets, "scans", disable=None):
         path = out / target.image.relative_to(folder)
         if not path.exists():
-            voters = atlases_for(target, labelled, n_atlases)
-            labels = vote([_moved_onto(target, atlas, predictor) for atlas in voters])
+            atlases = atlases_for(target, labelled, n_atlases)
+            labels = vote([_register_atlas(target, atlas, predictor) for atlas in atlases])
             array = labels[0, 0].numpy().astype(np.int16)
             write_volume(path, array, read_affine(target.image))
-        written.append(path)
-    return written
+        paths.append(path)
+    return paths
 
 
 def atlases_for(target: Scan, labelled: Sequence[Scan], n_atlases: int) -> list[Scan]:
-    """Return up to so many labelled scans: those of the target's modality first, then by name."""
+    """Return up to ``n_atlases`` labelled scans: those of the target's modality first, by name."""
 
     def order(scan: Scan) -> tuple[bool, str]:
         return scan.modality != target.modality, str(scan.image)
@@ -68,27 +68,29 @@ def atlases_for(target: Scan, labelled: Sequence[Scan], n_atlases: int) -> list[
 
 
 def vote(atlases: Sequence[tuple[LabelMap, Field]]) -> LabelMap:
-    """Return the label that most atlases give each voxel, background being one of the labels.
+    """Return the label with the largest vote at each voxel; background is one of the labels.
 
-    An atlas gives each voxel to its labels in the shares that linear interpolation says, so that
-    a majority counts and, for a single atlas, the nearest label. The lower label wins a tie.
+    The vote of an atlas for a label is its warped indicator function, linearly interpolated: a
+    fraction between 0 and 1. A single atlas thus gives the nearest label. The lower label wins a
+    tie.
 
     Args:
-        atlases: Labels of each, and the field that brings it onto the target's grid.
+        atlases: The label map of each atlas, and the field from the target's grid to it.
     """
     values = sorted({int(v) for labels, _ in atlases for v in torch.unique(labels)})
     winner = torch.zeros_like(atlases[0][0])
-    most = torch.zeros(atlases[0][0].shape)
+    max_votes = torch.zeros(atlases[0][0].shape)
     for value in values:
-        share = torch.zeros_like(most)
+        votes = torch.zeros_like(max_votes)
         for labels, disp in atlases:
-            share += warp((labels == value).float(), disp)
-        winner = torch.where(share > most, value, winner)
-        most = torch.maximum(most, share)
+            votes += warp((labels == value).float(), disp)
+        winner = torch.where(votes > max_votes, value, winner)
+        max_votes = torch.maximum(max_votes, votes)
     return winner
 
 
-def _moved_onto(target: Scan, atlas: Scan, predictor: Predictor) -> tuple[LabelMap, Field]:
+def _register_atlas(target: Scan, atlas: Scan, predictor: Predictor) -> tuple[LabelMap, Field]:
+    """Return the labels of an atlas, and the field that warps them to the target."""
     disp = predictor.register(Pair(fixed=target, moving=atlas)).cpu()
     assert atlas.labels is not None
     labels = torch.from_numpy(read_labels(atlas.labels).astype(np.int16))[None, None]
@@ -98,8 +100,8 @@ def _moved_onto(target: Scan, atlas: Scan, predictor: Predictor) -> tuple[LabelM
 def _nothing_to_do(data: Dataset, n_labelled: int, n_targets: int) -> Problem:
     return Problem(
         where=f"task {data.task.name}, {data.release.folder}",
-        what="has nothing to propagate",
+        what="has no labels to propagate, or no scan to label",
         expected="training scans with labels and training scans without",
-        found=f"{n_labelled} with and {n_targets} without, outside the scored pairs",
-        remedy="add scans of the kind that is missing; scored scans never count",
+        found=f"{n_labelled} with and {n_targets} without, outside of the scored pairs",
+        remedy="add scans of the missing kind; scans kept for scoring do not count",
     )

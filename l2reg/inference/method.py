@@ -1,4 +1,4 @@
-"""A registration method: a model, and the refinement of its fields. It knows no file."""
+"""Registration method: a model, and the refinement of its fields; it reads and writes no files."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,12 +16,12 @@ CPU = torch.device("cpu")
 
 @dataclass(frozen=True)
 class Method:
-    """Registers the pairs of a batch and leaves its model as it was.
+    """Registers pairs with a model, which it does not change, and a refinement.
 
     Attributes:
-        model: Maps a batch to a ``Prediction``; on ``device``.
-        refinement: Optimises the model's field of every pair, or ``None``.
-        device: Where batches must be.
+        model: The network, which maps a batch to a ``Prediction``; on ``device``.
+        refinement: The test-time refinement of the model's field, or ``None``.
+        device: The device that batches must be on.
         precision: ``float32``, or ``bf16``, which runs the network's convolutions in bfloat16.
     """
 
@@ -37,9 +37,10 @@ class Method:
         return [grid_of(self.model), *refined]
 
     def solve(self, batches: Sequence[Batch]) -> Field:
-        """Return the field of a pair in voxels of its grid, which is that of the last stage.
+        """Return the field of a pair, in voxels of its own grid.
 
-        The initial affine map of the pair is not composed.
+        That is the grid of the refinement, or without one that of the model. The initial affine map
+        of the pair is not composed with the field.
 
         Args:
             batches: The pair on each of ``grids``, on ``device``.

@@ -1,4 +1,4 @@
-"""What a prediction may write beside the submission, for people and other programs."""
+"""Extra outputs of a prediction: warped scans and labels, deformed grids, ITK transforms."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,13 +19,13 @@ Extra = Literal["warped", "labels", "grid", "transform"]
 
 
 def check_extras(save: Sequence[str]) -> None:
-    """Raise ``InputError`` if ``save`` names something that cannot be saved."""
+    """Raise ``InputError`` if ``save`` names an unknown output."""
     if unknown := sorted(set(save) - set(get_args(Extra))):
         known = ", ".join(get_args(Extra))
         raise InputError(
             Problem(
                 where=f"save={list(save)}",
-                what="is unknown",
+                what="names an unknown output",
                 expected=known,
                 found=f"{unknown}",
                 remedy=f"save=[{known}]",
@@ -34,17 +34,17 @@ def check_extras(save: Sequence[str]) -> None:
 
 
 def save_extras(folder: Path, pair: Pair, full: Field, save: Sequence[Extra]) -> None:
-    """Write what was asked for, on the fixed scan's grid and under its header.
+    """Write extra outputs of a pair, on the grid of the fixed scan and with its header.
 
     ``warped``: the moving scan in its own intensities, resampled once. ``labels``: the moving
-    labels as the official evaluation warps them. ``grid``: a deformed grid. ``transform``: the
-    field as ITK and ANTs read it.
+    labels, warped as in the official evaluation. ``grid``: a deformed grid. ``transform``: the
+    displacement field in the form of ITK and ANTs.
 
     Args:
-        folder: Where to.
-        pair: Its files.
+        folder: Folder to write to.
+        pair: The files of the pair.
         full: The field in voxels of the full grid, prealignment included.
-        save: What to write.
+        save: The outputs to write.
     """
     if not save:
         return
@@ -67,7 +67,7 @@ def save_extras(folder: Path, pair: Pair, full: Field, save: Sequence[Extra]) ->
 
 
 def _grid_lines(full: Field, every: int = 8) -> np.ndarray:
-    """Return planes a few voxels apart, looked up through the field: the deformed grid."""
+    """Return the deformed grid: planes ``every`` voxels apart, warped by the field."""
     lines = torch.zeros(1, 1, *full.shape[2:])
     for axis in range(3):
         lines.index_fill_(2 + axis, torch.arange(0, lines.shape[2 + axis], every), 1.0)

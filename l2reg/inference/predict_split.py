@@ -1,4 +1,4 @@
-"""Predict a split into a folder, timed as the challenge does, re-read and scored."""
+"""Prediction of a split: fields, submission zip, runtimes as in the challenge, and scores."""
 
 import time
 from collections.abc import Mapping, Sequence
@@ -39,18 +39,18 @@ from l2reg.submission.bundle import (
     write_timings,
 )
 from l2reg.submission.export import check_grid, export_field
-from l2reg.submission.rules import Rules, rules_named
+from l2reg.submission.rules import Rules, rules_by_name
 
 
 @dataclass(frozen=True)
 class SplitPrediction:
-    """What a prediction made.
+    """Result of the prediction of a split.
 
     Attributes:
         zip_path: The submission.
-        seconds: Time per pair, from the first read to the last write.
-        scores: Rows of the score table: ``zero field``, ``full resolution``, ``submission``;
-            empty where nothing is known to score with.
+        seconds: The runtime of each pair by name, from the first read to the last write.
+        scores: The rows of the score table: ``zero field``, ``full resolution``, ``submission``;
+            empty without ground truth.
     """
 
     zip_path: Path
@@ -61,17 +61,17 @@ class SplitPrediction:
 def predict_split(
     predictor: Predictor, pairs: Sequence[Pair], out: Path, save: Sequence[Extra], rules: Rules
 ) -> SplitPrediction:
-    """Write the fields of ``pairs``, the zip, timings and scores below ``out``.
+    """Write the fields of pairs, the submission zip, runtimes and scores below ``out``.
 
     Args:
-        predictor: Model and reader.
-        pairs: Checked before (``data.check``); one is in memory at a time.
-        out: Exists and may be written to.
-        save: What to write below ``out/extra`` besides.
-        rules: Whose form the fields have, and by which they are scored.
+        predictor: The method and the reader of pairs.
+        pairs: The pairs, already checked (``data.check``); one is in memory at a time.
+        out: An existing folder to write to.
+        save: Extra outputs to write below ``out/extra``.
+        rules: The rules that give the form of the fields and by which they are scored.
 
     Raises:
-        InputError: If an extra is unknown, a file unreadable, or the zip not as it must be.
+        InputError: If an extra output is unknown, a file is unreadable, or the zip is incorrect.
     """
     check_extras(save)
     task = predictor.reader.task
@@ -101,36 +101,37 @@ def predict_split(
     if not scored:
         _read_all(submission, pairs, task, rules)
         return SplitPrediction(zip_path, seconds, {})
-    scores = _verified(submission, pairs, task, rules, full_scores)
+    scores = _score_zip(submission, pairs, task, rules, full_scores)
     write_scores(out / "scores.json", task, rules, scores)
     return SplitPrediction(zip_path, seconds, scores)
 
 
-def _verified(
+def _score_zip(
     submission: Submission,
     pairs: Sequence[Pair],
     task: Task,
     rules: Rules,
     full_scores: Sequence[PairScores],
 ) -> dict[str, SubmissionScores]:
-    """Score what the organisers will see: the fields as they lie in the zip."""
-    found = score_submissions({"submission": submission}, pairs, task, rules, workers=1)
+    """Score the fields as they are in the zip, and print the score table."""
+    by_name = score_submissions({"submission": submission}, pairs, task, rules, workers=1)
     scores = {
-        ZERO_FIELD: found[ZERO_FIELD],
+        ZERO_FIELD: by_name[ZERO_FIELD],
         "full resolution": SubmissionScores(full_scores),
-        "submission": found["submission"],
+        "submission": by_name["submission"],
     }
     tqdm.write(score_table({name: row.pairs for name, row in scores.items()}, rules))
     return scores
 
 
 def _read_all(submission: Submission, pairs: Sequence[Pair], task: Task, rules: Rules) -> None:
+    """Check the zip by reading every field, where there is no ground truth to score with."""
     for pair in pairs:
         submitted_field(submission, pair, task, rules)
-    tqdm.write("neither labels nor landmarks are at hand for every pair: nothing is scored")
+    tqdm.write("labels or landmarks are not available for every pair: nothing is scored")
 
 
-CONFIG = "config.yaml"  # marks a folder that may be overwritten
+CONFIG = "config.yaml"  # marks a folder as one that may be overwritten
 
 
 @dataclass(frozen=True)
@@ -138,11 +139,11 @@ class PredictionJob:
     """A prediction that is ready to run.
 
     Attributes:
-        predictor: Model and reader.
-        pairs: Checked pairs of the split.
-        out: Empty folder to write to.
-        rules: Whose form the fields are to have.
-        notes: What somebody who reads the scores has to know.
+        predictor: The method and the reader of pairs.
+        pairs: The pairs of the split, already checked.
+        out: An empty folder to write to.
+        rules: The rules that give the form of the fields.
+        notes: Notes on how to read the scores: data leakage, labels used.
     """
 
     predictor: Predictor
@@ -153,52 +154,58 @@ class PredictionJob:
 
 
 def prepare_prediction(config: Mapping[str, Any], overrides: Sequence[str]) -> PredictionJob:
-    """Check everything, then build a predictor.
+    """Check options, data and output folder, then build a predictor.
 
     Args:
-        config: As ``configs/predict.yaml`` composes it, resolved.
-        overrides: Keys that the command line gave. With a checkpoint they alone are taken from
-            ``config``; the rest is as the checkpoint was trained.
+        config: The resolved config that ``configs/predict.yaml`` composes.
+        overrides: The keys given on the command line. With a checkpoint only their values are taken
+            from ``config``; all others are those of the training run.
 
     Raises:
-        InputError: For whatever is wrong with options, checkpoint, data or the output folder.
+        InputError: If options, checkpoint, data or the output folder are incorrect.
     """
     check_extras(config["save"])
-    rules = rules_named(config["rules"])
+    rules = rules_by_name(config["rules"])
     prepared = prepare_method(config, overrides)
     base, split = prepared.config, config["split"]
     out = Path(config["out"] or _default_out(config))
     data: Dataset = build(base["data"], task=build(base["task"]))
     check_grid(data.release.task, rules)
     pairs = data.split_pairs(split)
-    raise_if_any(check_pairs(pairs, data.release.task, data.volumes, prealign=data.prealign))
-    timed = replace(data, cache=None)  # from the file on
+    raise_if_any(check_pairs(pairs, data.release.task, data.volume_cache, prealign=data.prealign))
+    uncached = replace(data, cache=None)  # runtimes include reading the files
     notes = prepared.trained.leakage_notes(pairs) if prepared.trained is not None else []
     method = prepared.method
     if method.refinement is not None and method.refinement.label_weight > 0:
-        notes.append(_labels_given(data, pairs))
-    predictor = Predictor(method, timed.reader, data.with_pseudo_labels_only)
+        notes.append(_label_note(data, pairs))
+    predictor = Predictor(method, uncached.reader, data.with_pseudo_labels_only)
     prepare_output_folder(out, marker=CONFIG, overwrite=config["overwrite"])
-    shown = {key: config[key] for key in OWN_KEYS} | {k: base[k] for k in ("task", "model", "data")}
-    shown["refine"] = config.get("refine") or "none"
-    with atomic_write(out / CONFIG) as draft:
-        draft.write_text(yaml.safe_dump(shown, sort_keys=False), encoding="utf-8")
+    used = {key: config[key] for key in OWN_KEYS} | {k: base[k] for k in ("task", "model", "data")}
+    used["refine"] = config.get("refine") or "none"
+    with atomic_write(out / CONFIG) as temporary:
+        temporary.write_text(yaml.safe_dump(used, sort_keys=False), encoding="utf-8")
     return PredictionJob(predictor, pairs, out, rules, notes)
 
 
-def _labels_given(data: Dataset, pairs: Sequence[Pair]) -> str:
-    """Return how many pairs have labels that the refinement may read; refuse if none has."""
-    given = [data.with_pseudo_labels_only(pair) for pair in pairs]
-    n_both = sum(pair.fixed.labels is not None and pair.moving.labels is not None for pair in given)
+def _label_note(data: Dataset, pairs: Sequence[Pair]) -> str:
+    """Return a note on the number of pairs whose labels the refinement compares.
+
+    Raises:
+        InputError: If no pair has labels of both scans.
+    """
+    readable = [data.with_pseudo_labels_only(pair) for pair in pairs]
+    n_both = sum(p.fixed.labels is not None and p.moving.labels is not None for p in readable)
     root = data.pseudo_labels.root
     if not n_both:
         raise InputError(
             Problem(
                 where="refine.label_weight",
                 what="has no labels to compare",
-                expected="label maps of both scans, under the scans' names, in "
+                expected="label maps of both scans, with the names of the scans, in "
                 "data.pseudo_labels.root=FOLDER; labels that pairs are scored with are never read",
-                found=f"none for {len(pairs)} pairs in {root}" if root else "no such folder named",
+                found=f"none for {len(pairs)} pairs in {root}"
+                if root
+                else "no such folder is given",
                 remedy="write them with a segmentation tool, or leave refine.label_weight at 0",
             )
         )
@@ -207,8 +214,10 @@ def _labels_given(data: Dataset, pairs: Sequence[Pair]) -> str:
 
 def _default_out(config: Mapping[str, Any]) -> Path:
     if config["ckpt"] is not None:
-        named = Path(config["ckpt"])
-        return (named if named.is_dir() else named.parent) / f"predict_{config['split']}"
+        checkpoint = Path(config["ckpt"])
+        return (
+            checkpoint if checkpoint.is_dir() else checkpoint.parent
+        ) / f"predict_{config['split']}"
     return (
         Path("out") / f"{node_name(config['model'])}_{node_name(config['task'])}_{config['split']}"
     )

@@ -1,4 +1,4 @@
-"""One pair of files in, one field out."""
+"""Predictor: read the files of a pair, register it with a method, return its field."""
 
 from collections.abc import Callable, Sequence
 
@@ -17,13 +17,11 @@ class Predictor:
     """Registers pairs of files with a method, and composes their prealignment with the field.
 
     Args:
-        method: Model and refinement.
-        reader: Returns the reader of pairs onto a working grid, such as ``Dataset.reader``.
-        allowed_inputs: Returns a pair with the files that a refinement by labels may read; other
-            methods read images and masks alone.
-
-    Attributes:
-        reader: Reads pairs onto the model's grid.
+        method: The model and the refinement.
+        reader: Function that returns the reader of pairs for a working grid, such as
+            ``Dataset.reader``.
+        allowed_inputs: Function that returns a pair with only the files that a refinement with a
+            label term may read; other methods read only images and masks.
     """
 
     def __init__(
@@ -39,18 +37,18 @@ class Predictor:
 
     @property
     def reader(self) -> PairReader:
-        """Reader of pairs onto the model's grid."""
+        """The reader of pairs on the model's working grid."""
         return self.readers[0]
 
     @property
     def device(self) -> torch.device:
-        """Where the method computes."""
+        """The device that the method runs on."""
         return self.method.device
 
     def warm_up(self) -> None:
-        """Do once, with images of noise, what is slower the first time.
+        """Run the method once on images of noise, so that the first pair is not slower.
 
-        On a CPU that is a network's forward pass; on a GPU, everything.
+        On a GPU the whole method is run; on a CPU only the forward pass of a network.
         """
         if self.device.type != "cpu":
             self.solve([to_device(noise_batch(reader), self.device) for reader in self.readers])
@@ -58,16 +56,16 @@ class Predictor:
             self.predict(noise_batch(self.reader))
 
     def register(self, pair: Pair) -> Field:
-        """Return the field of a pair, in voxels of the grid it is on, prealignment included.
+        """Return the field of a pair, prealignment included, in voxels of its own grid.
 
-        The grid is the model's working grid, or that of the refinement.
+        That is the grid of the refinement, or without one the model's working grid.
         """
         return self.solve(self.read(pair))
 
     def read(self, pair: Pair) -> list[Batch]:
-        """Return a pair as the model needs it, and as the refinement does if there is one.
+        """Return a pair on the grid of the model, then on that of the refinement if there is one.
 
-        Only images and masks are read, and labels that a refinement is allowed to read.
+        Images and masks are read, and the labels that ``allowed_inputs`` leaves.
         """
         loaded = LoadedVolumes()
         pair = self.allowed_inputs(pair)
@@ -82,14 +80,14 @@ class Predictor:
         return batches
 
     def solve(self, batches: Sequence[Batch]) -> Field:
-        """Return the field of what ``read`` returned, prealignment included."""
+        """Return the field of the batches that ``read`` returns, prealignment included."""
         disp = self.method.solve(batches)
         batch = batches[-1]
         matrix = resize_affine(batch["prealign"], batch["fixed"].shape[2:], disp.shape[2:])
         return affine_after_field(matrix, disp)
 
     def batch(self, pair: Pair) -> Batch:
-        """Return a pair on the model's grid, with all its files."""
+        """Return a pair on the model's grid, with its labels and points."""
         return to_device(self.reader.read(pair), self.device)
 
     def predict(self, batch: Batch) -> Prediction:
@@ -98,7 +96,7 @@ class Predictor:
 
 
 def noise_batch(reader: PairReader) -> Batch:
-    """Return a pair of noise on the grid of ``reader``, as models and refinements need it."""
+    """Return a pair of noise on the grid of ``reader``, with all inputs of a method."""
     noise = torch.Generator().manual_seed(0)
     fixed, moving = (torch.rand(1, 1, *reader.shape, generator=noise) for _ in range(2))
     ones = torch.ones(1, 1, *reader.shape)

@@ -1,4 +1,4 @@
-"""From a config or a checkpoint to a method, before any data is opened."""
+"""Method preparation: build a method from a config or a checkpoint, before any data are opened."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -21,12 +21,12 @@ OWN_KEYS = ("ckpt", "split", "out", "precision", "save", "device", "overwrite", 
 
 @dataclass(frozen=True)
 class PreparedMethod:
-    """A method, and what it was prepared from.
+    """A method, with the config or checkpoint that it was built from.
 
     Attributes:
-        method: Ready to run, on its device.
-        config: Nodes of the task, the model and the data: a checkpoint's, or those given.
-        trained: The checkpoint's model, if the method was trained.
+        method: The method, on its device.
+        config: The nodes of task, model and data: those of the checkpoint, else those given.
+        trained: The trained model, or ``None`` for a method without training.
     """
 
     method: Method
@@ -35,45 +35,45 @@ class PreparedMethod:
 
 
 def prepare_method(config: Mapping[str, Any], overrides: Sequence[str]) -> PreparedMethod:
-    """Build a method, its model from a checkpoint if one is given. No data is opened.
+    """Build a method, with its model from a checkpoint if ``ckpt`` is set. No data are opened.
 
     Args:
-        config: As ``configs/predict.yaml`` composes it, resolved.
-        overrides: Keys that the command line gave. With a checkpoint they alone are taken from
-            ``config``; the rest is as the checkpoint was trained.
+        config: The resolved config that ``configs/predict.yaml`` composes.
+        overrides: The keys given on the command line. With a checkpoint only their values are taken
+            from ``config``; all others are those of the training run.
 
     Raises:
-        InputError: For whatever is wrong with options or checkpoint.
+        InputError: If options or checkpoint are incorrect.
     """
     device = select_device(config["device"])
-    autocast(device, config["precision"])  # refuses an unknown one
+    autocast(device, config["precision"])  # raises if the precision is unknown
     trained = None
     if config["ckpt"] is not None:
-        named = Path(config["ckpt"])
+        checkpoint = Path(config["ckpt"])
         task = node_name(config["task"]) if config.get("task") else None
-        trained = load_trained_model(named, _apply_overrides(config, overrides), task)
-        _check_same_task(config, trained.config, named)
+        trained = load_trained_model(checkpoint, _apply_overrides(config, overrides), task)
+        _check_same_task(config, trained.config, checkpoint)
     base = dict(config) if trained is None else trained.config
-    model = _without_training(config) if trained is None else trained.model
+    model = _training_free_model(config) if trained is None else trained.model
     refinement = _refinement(config, base)
     method = Method(model.to(device), refinement, device, config["precision"])
     return PreparedMethod(method, base, trained)
 
 
 def training_free_method(task: str, device: torch.device) -> Method:
-    """Return the method that needs no training: ``model=convex``, refined as for a task.
+    """Return the method without training: ``model=convex`` with the refinement of a task.
 
     Raises:
-        InputError: If there are no settings for the task.
+        InputError: If there are no settings of the refinement for the task.
     """
     return Method(build(load_preset("model", "convex")), task_refinement(task), device)
 
 
 def task_refinement(task: str) -> Refinement:
-    """Return the refinement that ``refine=gauss_newton`` is for a task.
+    """Return the refinement ``refine=gauss_newton`` with the settings of a task.
 
     Raises:
-        InputError: If there are no settings for it.
+        InputError: If there are no settings for the task.
     """
     settings = load_preset("task_refine", f"{task}_gauss_newton")["refine"]
     refine: Refinement = build({**load_preset("refine", "gauss_newton"), **settings})
@@ -98,7 +98,11 @@ def _refinement(config: Mapping[str, Any], base: Mapping[str, Any]) -> Refinemen
 
 
 def _apply_overrides(config: Mapping[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
-    """Return the values of the data and task keys given, by dotted key; refuse what cannot act."""
+    """Return the values of the overridden keys ``data.*`` and ``task.*``, by dotted key.
+
+    Raises:
+        InputError: If a key is overridden that the checkpoint determines.
+    """
     values = {}
     for key in overrides:
         if key.startswith(("data.", "task.")):
@@ -113,38 +117,41 @@ def _apply_overrides(config: Mapping[str, Any], overrides: Sequence[str]) -> dic
                     what="cannot be changed together with ckpt=",
                     expected=f"data.*, task.*, refine.* or one of {', '.join(OWN_KEYS)}",
                     found=key,
-                    remedy="leave it out: the checkpoint knows its model and its losses",
+                    remedy="leave it out: the checkpoint determines the model and the losses",
                 )
             )
     return values
 
 
-def _check_same_task(config: Mapping[str, Any], trained: Mapping[str, Any], named: Path) -> None:
+def _check_same_task(
+    config: Mapping[str, Any], trained: Mapping[str, Any], checkpoint: Path
+) -> None:
     if config.get("task") is None:
         return
-    asked, known = node_name(config["task"]), node_name(trained["task"])
-    if asked != known:
+    requested, actual = node_name(config["task"]), node_name(trained["task"])
+    if requested != actual:
         raise InputError(
             Problem(
-                where=f"ckpt={named}",
+                where=f"ckpt={checkpoint}",
                 what="was trained for another task",
-                expected=f"task={asked}",
-                found=f"task={known}",
+                expected=f"task={requested}",
+                found=f"task={actual}",
                 remedy="leave task= out, or name a checkpoint of that task",
             )
         )
 
 
-def _without_training(config: Mapping[str, Any]) -> torch.nn.Module:
+def _training_free_model(config: Mapping[str, Any]) -> torch.nn.Module:
     if config.get("model") is None or config.get("task") is None:
-        given = {key: config.get(key) is not None for key in ("ckpt", "model", "task")}
+        is_set = {key: config.get(key) is not None for key in ("ckpt", "model", "task")}
         raise InputError(
             Problem(
                 where="predict.py",
-                what="does not know what to predict with",
+                what="has no method to predict with",
                 expected="ckpt=RUN, or model=... and task=...",
                 found=", ".join(
-                    f"{key} {'given' if yes else 'missing'}" for key, yes in given.items()
+                    f"{key} {'given' if is_given else 'missing'}"
+                    for key, is_given in is_set.items()
                 ),
                 remedy="predict.py ckpt=runs/lung_unet, or predict.py model=zero task=lung",
             )

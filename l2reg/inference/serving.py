@@ -1,6 +1,6 @@
-"""Register pairs one by one for the organisers' container, with the runtime of each.
+"""Pair server of the challenge container: register pairs one by one, and write their runtimes.
 
-A pair that cannot be registered gets the zero field and a line; the others are not affected.
+A pair that cannot be registered gets the zero field and a message; the others are not affected.
 """
 
 import csv
@@ -29,16 +29,16 @@ RUNTIME = "runtime.csv"
 
 @dataclass(frozen=True)
 class PairRuntime:
-    """The seconds that one pair took, from the first access of its files on.
+    """Runtime of one pair in seconds, from the first access of its files on.
 
     Attributes:
-        task: Folder of the task in a submission of 2021.
+        task: Folder name of the task in a submission of 2021.
         pair: Name of the pair.
-        reading: Files to working grids, on the device.
-        registering: The field.
-        writing: Its form of the challenge, and the file.
-        seconds: All of them.
-        fault: What was wrong, on one line; the field is zero then.
+        reading: Time to read the files onto the working grids, on the device.
+        registering: Time to compute the field.
+        writing: Time to convert the field to the form of the challenge and to write it.
+        seconds: Sum of the three.
+        fault: The fault, on one line, for which the zero field was written; else empty.
     """
 
     task: str
@@ -51,90 +51,98 @@ class PairRuntime:
 
 
 class PairServer:
-    """Writes the fields of pairs below a folder, and ``runtime.csv`` after every pair.
+    """Registers pairs, and writes each field and ``runtime.csv`` after every pair.
 
     Args:
-        out: Folder to write to; that it can be written to is found out now.
-        rules: Whose form the fields have.
+        out: Folder to write to.
+        rules: The rules that give the form of the fields.
+
+    Attributes:
+        runtimes: The runtimes of the pairs so far.
+        faults: The faults so far, each on one line.
 
     Raises:
-        InputError: If it cannot.
+        InputError: If ``out`` cannot be written to.
     """
 
     def __init__(self, out: Path, rules: Rules) -> None:
         self.out = out
         self.rules = rules
-        self.served: list[PairRuntime] = []
+        self.runtimes: list[PairRuntime] = []
         self.faults: list[str] = []
         self._write_runtimes()
-        for left in out.rglob(".part_*"):  # of a run that was killed
-            left.unlink()
+        for leftover in out.rglob(".part_*"):  # temporary files of a run that was killed
+            leftover.unlink()
         if not torch.cuda.is_available():
             tqdm.write("!!! no GPU is visible: everything is computed on the CPU, which is slow")
 
-    def serve(self, predictor: Predictor, release: Release, listed: Sequence[IdPair]) -> None:
+    def serve(self, predictor: Predictor, release: Release, pairs: Sequence[IdPair]) -> None:
         """Register the pairs of one task, one after the other.
 
         Raises:
             InputError: If a field cannot be written.
         """
-        for ids in listed:
+        for ids in pairs:
             self._serve_pair(predictor, release, ids)
             self._write_runtimes()
 
-    def fault(self, text: str) -> None:
-        """Say loudly what is wrong, and remember it."""
+    def report_fault(self, text: str) -> None:
+        """Print a fault, and add it to ``faults``."""
         self.faults.append(text)
         tqdm.write(f"!!! {text}")
 
     def _serve_pair(self, predictor: Predictor, release: Release, ids: IdPair) -> None:
         task = release.task
-        pair, what = _bare_pair(release, ids), ""
+        pair, fault = _pair_without_files(release, ids), ""
         started_at = read_at = registered_at = time.perf_counter()
         try:
             pair = release.pair(ids)
             check_grids(pair, task)
             batches = predictor.read(pair)
             read_at = time.perf_counter()
-            disp = _finite(predictor.solve(batches))
+            disp = _check_finite(predictor.solve(batches))
             registered_at = time.perf_counter()
-        except Exception as error:  # whatever it is, the other pairs must not suffer
-            what = " ".join(f"{type(error).__name__}: {error}".split())
-            self.fault(f"{task.folder} pair {pair.name} gets the zero field. {what}")
+        except Exception as error:  # of any kind: the other pairs must still be registered
+            fault = " ".join(f"{type(error).__name__}: {error}".split())
+            self.report_fault(f"{task.folder} pair {pair.name} gets the zero field. {fault}")
             disp = torch.zeros(1, 3, *task.shape)
             registered_at = time.perf_counter()
         export_field(disp, pair, task, self.out, self.rules)
         done_at = time.perf_counter()
-        served = PairRuntime(
+        runtime = PairRuntime(
             task=task.folder,
             pair=pair.name,
             reading=read_at - started_at,
             registering=registered_at - read_at,
             writing=done_at - registered_at,
             seconds=done_at - started_at,
-            fault=what,
+            fault=fault,
         )
-        self.served.append(served)
+        self.runtimes.append(runtime)
         tqdm.write(
-            f"{served.task} {served.pair}  {served.seconds:.2f} s (reading {served.reading:.2f}, "
-            f"registering {served.registering:.2f}, writing {served.writing:.2f})"
+            f"{runtime.task} {runtime.pair}  {runtime.seconds:.2f} s "
+            f"(reading {runtime.reading:.2f}, registering {runtime.registering:.2f}, "
+            f"writing {runtime.writing:.2f})"
         )
 
     def _write_runtimes(self) -> None:
         names = [field.name for field in fields(PairRuntime)]
         path = self.out / RUNTIME
-        with atomic_write(path) as draft, draft.open("w", newline="", encoding="utf-8") as file:
+        with (
+            atomic_write(path) as temporary,
+            temporary.open("w", newline="", encoding="utf-8") as file,
+        ):
             writer = csv.DictWriter(file, names)
             writer.writeheader()
-            for served in self.served:
-                row = asdict(served)
+            for runtime in self.runtimes:
+                row = asdict(runtime)
                 writer.writerow(row | {name: f"{row[name]:.4f}" for name in names[2:6]})
 
 
 def check_grids(pair: Pair, task: Task) -> None:
-    """Raise ``InputError`` unless all scans and masks have the task's shape; reads headers alone.
+    """Raise ``InputError`` unless all scans and masks have the task's shape; only reads headers.
 
-    Images that are read are resized to the working grid, whatever their shape.
+    Without this check a scan of another shape would be resized to the working grid unnoticed.
     """
     files = [pair.fixed.image, pair.moving.image, pair.fixed.mask, pair.moving.mask]
     for path in files:
@@ -143,7 +151,7 @@ def check_grids(pair: Pair, task: Task) -> None:
             raise InputError(
                 Problem(
                     where=str(path),
-                    what="has another shape",
+                    what="has another shape than its task",
                     expected=f"{task.shape} voxels",
                     found=found,
                     remedy=remedy,
@@ -151,14 +159,15 @@ def check_grids(pair: Pair, task: Task) -> None:
             )
 
 
-def _finite(disp: Field) -> Field:
+def _check_finite(disp: Field) -> Field:
+    """Return the field unchanged; raise if it has values that are not finite."""
     if not bool(torch.isfinite(disp).all()):  # also waits for the GPU
         raise FloatingPointError("the field has values that are not numbers")
     return disp
 
 
-def _bare_pair(release: Release, ids: IdPair) -> Pair:
-    """Return a pair that has names but no files."""
+def _pair_without_files(release: Release, ids: IdPair) -> Pair:
+    """Return a pair with the names of ``ids`` but without files."""
     fixed, moving = (
         Scan(
             id=number,

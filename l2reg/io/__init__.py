@@ -1,1 +1,1 @@
-"""Files in and out, whole or not at all: volumes, point files, output folders."""
+"""Files in and out, written atomically: volumes, point files, output folders."""

@@ -1,4 +1,4 @@
-"""Write files whole or not at all."""
+"""Atomic file writing, output folders and content digests."""
 
 import errno
 import hashlib
@@ -13,16 +13,15 @@ from l2reg.problems import InputError, Problem
 
 @contextmanager
 def atomic_write(path: Path) -> Iterator[Path]:
-    """Give a draft to write to, and rename it to ``path`` when the block ends well.
+    """Yield a temporary path to write to, and rename it to ``path`` if the block succeeds.
 
-    A crash, a full disk or an interrupt leaves the previous file as it was and no draft behind.
+    A crash, a full disk or an interrupt leaves the previous file unchanged and no temporary file.
 
     Raises:
         InputError: If there is no space left on the device, or the folder is not writable.
     """
-    temporary = path.with_name(
-        f".part_{path.name}"
-    )  # keeps the suffix, by which some choose the format
+    # The suffix stays, as some libraries choose the format by it
+    temporary = path.with_name(f".part_{path.name}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield temporary
@@ -31,15 +30,17 @@ def atomic_write(path: Path) -> Iterator[Path]:
         raise_if_disk_is_at_fault(error, path)
         raise
     finally:
-        with suppress(OSError):  # none is there where none could be written
+        with suppress(OSError):  # such as in a folder that does not exist
             temporary.unlink(missing_ok=True)
 
 
 def ensure_writable(path: Path) -> None:
-    """Make a folder that is to be written to much later, and write a file of no bytes to try it.
+    """Create a folder and check that files can be written to it, before a long computation.
+
+    The check writes an empty file and removes it.
 
     Raises:
-        InputError: As ``atomic_write``.
+        InputError: If there is no space left on the device, or the folder is not writable.
     """
     with atomic_write(path / ".writable") as temporary:
         temporary.touch()
@@ -47,16 +48,21 @@ def ensure_writable(path: Path) -> None:
 
 
 def raise_if_disk_is_at_fault(error: OSError, path: Path) -> None:
-    """Turn a full or write-protected disk into an ``InputError`` that names ``path``."""
+    """Raise an ``InputError`` that names ``path`` if the disk is full or write-protected.
+
+    Other errors are ignored.
+    """
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         what, expected = "cannot be written, the disk is full", "free space on the disk"
         existing = next(folder for folder in (path, *path.absolute().parents) if folder.exists())
         found = f"{shutil.disk_usage(existing).free / 2**20:.0f} MiB free below {existing}"
-        remedy = "make room there, or name another folder (run_dir=..., out=..., data.cache=...)"
+        remedy = (
+            "free some space there, or choose another folder (run_dir=..., out=..., data.cache=...)"
+        )
     elif error.errno in (errno.EACCES, errno.EROFS, errno.EPERM, errno.ENOTDIR, errno.EEXIST):
-        what, expected = "cannot be written", "a folder that may be written to"
+        what, expected = "cannot be written", "a folder with permission to write"
         found = error.strerror or type(error).__name__
-        remedy = "name another folder (run_dir=..., out=..., data.cache=...)"
+        remedy = "choose another folder (run_dir=..., out=..., data.cache=...)"
     else:
         return
     raise InputError(
@@ -65,29 +71,30 @@ def raise_if_disk_is_at_fault(error: OSError, path: Path) -> None:
 
 
 def prepare_output_folder(path: Path, *, marker: str, overwrite: bool) -> None:
-    """Make sure that ``path`` is a new folder, or one to be written anew.
+    """Make sure that ``path`` is free for a new output folder: absent or empty.
 
     Args:
-        path: The folder; it is not created.
-        marker: A file that every folder of this kind has. A folder without it was made by somebody
-            else and is never deleted.
-        overwrite: Whether to delete what such a folder holds.
+        path: Output folder; it is not created.
+        marker: Name of a file that every output folder of this kind contains. A folder without it
+            has another origin and is never deleted.
+        overwrite: Whether to delete an existing folder with the marker.
 
     Raises:
-        InputError: If it exists and must not be deleted.
+        InputError: If the folder exists, is not empty and must not be deleted.
     """
     if not path.exists() or (path.is_dir() and not any(path.iterdir())):
         return
-    ours = (path / marker).is_file()
-    if not (overwrite and ours):
-        remedy = "name another folder"
+    has_marker = (path / marker).is_file()
+    if not (overwrite and has_marker):
+        remedy = "choose another folder"
+        contents = "a folder with" if has_marker else "a file or folder without"
         raise InputError(
             Problem(
                 where=str(path),
                 what="exists",
                 expected="a new folder",
-                found=f"a folder with a {marker}" if ours else f"something without a {marker}",
-                remedy=f"{remedy}, or overwrite=true to delete this one" if ours else remedy,
+                found=f"{contents} a {marker}",
+                remedy=f"{remedy}, or overwrite=true to delete this one" if has_marker else remedy,
             )
         )
     shutil.rmtree(path)

@@ -1,4 +1,4 @@
-"""Point files: corresponding points of two scans, as tables of voxel positions."""
+"""Point files: keypoints and landmarks, corresponding points of two scans in voxels."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,7 +15,7 @@ def read_points(
     """Return corresponding points of the fixed and of the moving scan, in voxels.
 
     Args:
-        paths: One file of six columns, or two files of three.
+        paths: One file of six columns, or two files of three columns; without header.
         reverse: Whether the first three columns belong to the moving scan.
 
     Raises:
@@ -28,7 +28,7 @@ def read_points(
             Problem(
                 where=str(paths[-1]),
                 what="does not correspond to the points of the other scan",
-                expected="as many rows in both files",
+                expected="the same number of rows in both files",
                 found=f"rows: {rows}",
                 remedy="download both files again; row n of one belongs to row n of the other",
             )

@@ -1,4 +1,4 @@
-"""NIfTI volumes: read and checked, and written whole or not at all."""
+"""NIfTI volumes: scans, label maps and masks are read with checks and written atomically."""
 
 import gzip
 import zlib
@@ -37,11 +37,11 @@ class VolumeHeader:
 
 @dataclass(frozen=True)
 class Volume:
-    """A scan and where it lies.
+    """Scan with its position in the world.
 
     Attributes:
-        array: Intensities, the header's factor and offset applied.
-        affine: Voxels to RAS millimetres.
+        array: Intensities, with the header's scale factor and offset applied.
+        affine: Map from voxels to RAS mm.
     """
 
     array: Float32[np.ndarray, "i j k"]
@@ -49,7 +49,7 @@ class Volume:
 
     @property
     def spacing_mm(self) -> Spacing:
-        """Voxel size along i, j, k: the lengths of the affine's columns."""
+        """Voxel size in mm along i, j, k: the lengths of the affine's columns."""
         i, j, k = np.linalg.norm(self.affine[:3, :3], axis=0).tolist()
         return (i, j, k)
 
@@ -67,17 +67,18 @@ def read_volume(path: Path) -> Volume:
 
 
 def read_header(path: Path) -> VolumeHeader:
-    """Return the grid of a volume; reads the header alone.
+    """Return shape and voxel size of a volume; only the header is read.
+
+    Trailing axes of length one are dropped.
 
     Raises:
-        InputError: If the file is missing, unreadable or not three-dimensional; trailing axes of
-            length one do not count.
+        InputError: If the file is missing, unreadable or not three-dimensional.
     """
     return _header(_open(path), path)
 
 
 def read_affine(path: Path) -> Float[np.ndarray, "4 4"]:
-    """Return the header's map from voxels to RAS millimetres.
+    """Return the affine of a header: the map from voxels to RAS mm.
 
     Raises:
         InputError: If the file is missing or unreadable, or the map cannot be inverted.
@@ -88,13 +89,13 @@ def read_affine(path: Path) -> Float[np.ndarray, "4 4"]:
 def _affine(image: SpatialImage, path: Path) -> Float[np.ndarray, "4 4"]:
     affine: np.ndarray = np.asarray(image.affine, dtype=np.float64)
     sizes = np.linalg.norm(affine[:3, :3], axis=0)
-    # The volume of a voxel of these side lengths, relative to that of a box: 0 where axes coincide
+    # The determinant over this product is 1 for orthogonal axes and 0 where axes coincide
     if not np.isfinite(affine).all() or abs(np.linalg.det(affine[:3, :3])) <= 1e-6 * sizes.prod():
         rows = "; ".join(" ".join(f"{value:.4g}" for value in row) for row in affine[:3])
         raise InputError(
             Problem(
                 where=str(path),
-                what="has a header that does not say where its voxels lie",
+                what="has an invalid affine in its header",
                 expected="an affine whose three axes are independent and longer than 0 mm",
                 found=f"the rows {rows}",
                 remedy="write the sform or qform again, or convert the scan from DICOM again",
@@ -104,10 +105,11 @@ def _affine(image: SpatialImage, path: Path) -> Float[np.ndarray, "4 4"]:
 
 
 def read_image(path: Path) -> Float32[np.ndarray, "i j k"]:
-    """Return intensities, the header's factor and offset applied.
+    """Return the intensities of a scan, with the header's scale factor and offset applied.
 
     Raises:
-        InputError: Also if a voxel is not finite.
+        InputError: If the file is missing or unreadable, is not three-dimensional, or has voxels
+            that are not finite real numbers.
     """
     return _finite(_array(_open(path), path), path)
 
@@ -133,17 +135,18 @@ def read_labels(path: Path) -> Shaped[np.ndarray, "i j k"]:
     """Return a label map as int16.
 
     Raises:
-        InputError: Also if a value is not an integer.
+        InputError: If the file is missing or unreadable, is not three-dimensional, or has values
+            that are not integers of 16 bits.
     """
     values = _array(_open(path), path)
-    odd = values[values != np.floor(values)]  # NaN is one of them
-    if odd.size:
+    fractional = values[values != np.floor(values)]  # NaN is among them
+    if fractional.size:
         raise InputError(
             Problem(
                 where=str(path),
                 what="is not a label map",
                 expected="integers",
-                found=f"{odd.size} voxels with other values, such as {odd[0]:.4g}",
+                found=f"{fractional.size} voxels are not integers, such as {fractional[0]:.4g}",
                 remedy="resample labels with nearest-neighbour interpolation",
             )
         )
@@ -164,7 +167,7 @@ def read_mask(path: Path) -> Shaped[np.ndarray, "i j k"]:
     """Return a mask as booleans: True where the file is not zero.
 
     Raises:
-        InputError: Also if no voxel is inside.
+        InputError: If the file is no label map (see ``read_labels``), or no voxel is inside.
     """
     mask: np.ndarray = read_labels(path) != 0
     if not mask.any():
@@ -174,7 +177,7 @@ def read_mask(path: Path) -> Shaped[np.ndarray, "i j k"]:
                 what="is an empty mask",
                 expected="voxels other than 0 inside the region of interest",
                 found="0 everywhere",
-                remedy="make the mask again, or move the file away to work without one",
+                remedy="create the mask again, or remove the file to work without a mask",
             )
         )
     return mask
@@ -187,14 +190,14 @@ def write_volume(
     *,
     vectors: bool = False,
 ) -> None:
-    """Write a NIfTI volume, whole or not at all.
+    """Write a NIfTI volume atomically.
 
     Args:
         path: File to write, ``.nii.gz``.
-        array: Voxels, stored in their own type.
-        affine: Voxels to RAS millimetres.
-        vectors: Whether the last of five axes holds the components of a vector in mm, as ITK marks
-            displacement fields.
+        array: Voxel values, stored in their own data type.
+        affine: Map from voxels to RAS mm.
+        vectors: Whether the last of five axes holds the components of a vector in mm. The header
+            then has the intent code by which ITK recognises displacement fields.
 
     Raises:
         InputError: If the disk is full or the folder is not writable.
@@ -215,7 +218,7 @@ def _open(path: Path) -> SpatialImage:
                 what="is missing",
                 expected="a NIfTI volume (.nii.gz)",
                 found="no such file",
-                remedy="download or unpack it again; `l2reg check` lists all that is missing",
+                remedy="download or unpack it again; `l2reg check` lists all missing files",
             )
         )
     try:
@@ -245,7 +248,7 @@ def _header(image: SpatialImage, path: Path) -> VolumeHeader:
 
 
 def _shape(image: SpatialImage) -> tuple[int, ...]:
-    """Return the shape without axes of length one after the third: some tools write them."""
+    """Return the shape without axes of length one after the third, which some tools write."""
     shape: tuple[int, ...] = image.shape
     while len(shape) > 3 and shape[-1] == 1:
         shape = shape[:-1]
@@ -253,25 +256,25 @@ def _shape(image: SpatialImage) -> tuple[int, ...]:
 
 
 def _array(image: SpatialImage, path: Path) -> np.ndarray:
-    """Return the voxels as they are scaled by the header, trailing axes of length one left out."""
-    grid = _header(image, path)
-    stored = image.get_data_dtype()
-    if stored.kind not in "biuf":
+    """Return the voxels, scaled as the header says, without trailing axes of length one."""
+    header = _header(image, path)
+    dtype = image.get_data_dtype()
+    if dtype.kind not in "biuf":
         kinds = {"V": "several channels (RGB)", "c": "complex numbers"}
         raise InputError(
             Problem(
                 where=str(path),
                 what="does not have one real number in each voxel",
                 expected="integers or floats",
-                found=kinds.get(stored.kind, str(stored)),
-                remedy="store one channel, or the magnitude, as a volume of its own",
+                found=kinds.get(dtype.kind, str(dtype)),
+                remedy="store one channel, or the magnitude, as a separate volume",
             )
         )
     try:
         voxels: np.ndarray = np.asanyarray(image.dataobj)
     except _UNREADABLE as error:
         raise _unreadable(path, error) from error
-    return voxels.reshape(grid.shape)
+    return voxels.reshape(header.shape)
 
 
 def _unreadable(path: Path, error: Exception) -> InputError:
@@ -281,7 +284,7 @@ def _unreadable(path: Path, error: Exception) -> InputError:
             where=str(path),
             what="cannot be read",
             expected="a complete NIfTI volume",
-            found=f"{size} bytes, and then: {str(error) or type(error).__name__}",
+            found=f"{size} bytes; reading them fails: {str(error) or type(error).__name__}",
             remedy="it is truncated or not a NIfTI file: download or unpack it again",
         )
     )

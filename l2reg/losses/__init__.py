@@ -1,1 +1,1 @@
-"""What a good field minimises: one term a file, 0 at its best, one value per pair."""
+"""Loss terms of training, one per file: each has one value per pair, which is 0 at best."""

@@ -1,4 +1,4 @@
-"""Overlap of warped and fixed segmentations."""
+"""Soft Dice loss: overlap of the warped moving and the fixed segmentation."""
 
 import torch
 from torch import nn
@@ -16,8 +16,9 @@ def soft_dice_loss(warped: OneHot, fixed: OneHot, *, volume_exponent: float) -> 
     Args:
         warped: Moving labels on the fixed grid, in [0, 1].
         fixed: Fixed labels, 0 or 1.
-        volume_exponent: A label of v fixed voxels has the weight ``v ** -volume_exponent``: at 0
-            all labels count alike, at 1 a label of half the size counts twice as much.
+        volume_exponent: Exponent of the labels' volumes: a label of v fixed voxels has the weight
+            ``v ** -volume_exponent``. At 0 all labels count alike, at 1 a label of half the size
+            counts twice as much.
     """
     axes = (2, 3, 4)
     overlap = 2 * (warped * fixed).sum(dim=axes)
@@ -32,18 +33,19 @@ def warped_dice_loss(
 ) -> PerPair:
     """Return ``soft_dice_loss`` over the labels that both scans of a pair have.
 
-    Labels are warped as linear one-hot volumes: nearest lookups have no gradient, and label
-    numbers must not be averaged. 0 for a pair without a common label.
+    Labels are warped as one-hot volumes with linear interpolation: nearest-neighbour interpolation
+    has no gradient, and label values must not be averaged. The loss is 0 for a pair without a
+    common label.
     """
     losses = []
     for pair in range(len(fixed)):
-        here, there = fixed[pair : pair + 1], moving[pair : pair + 1]
-        common = sorted((_values(here) & _values(there)) - {0})
+        fixed_labels, moving_labels = fixed[pair : pair + 1], moving[pair : pair + 1]
+        common = sorted((_values(fixed_labels) & _values(moving_labels)) - {0})
         if common:
             values = torch.tensor(common, device=fixed.device).view(1, -1, 1, 1, 1)
-            one_hot = (there == values).float()
+            one_hot = (moving_labels == values).float()
             warped = warp(one_hot, disp[pair : pair + 1])
-            target = (here == values).float()
+            target = (fixed_labels == values).float()
             losses.append(soft_dice_loss(warped, target, volume_exponent=volume_exponent)[0])
         else:
             losses.append(disp[pair].sum() * 0)
@@ -55,7 +57,7 @@ def _values(labels: LabelMap) -> set[int]:
 
 
 class Dice(nn.Module):
-    """``warped_dice_loss`` times the weight of a pair's labels, which is 0 where either has none.
+    """``warped_dice_loss`` times the pair's label weight, which is 0 if a scan has no labels.
 
     Args:
         volume_exponent: See ``soft_dice_loss``; 0 or more.
@@ -64,11 +66,11 @@ class Dice(nn.Module):
     def __init__(self, volume_exponent: float) -> None:
         super().__init__()
         if volume_exponent < 0:
-            raise ValueError(f"balance must be 0 or more, got {volume_exponent}")
+            raise ValueError(f"volume_exponent must be 0 or more, got {volume_exponent}")
         self.volume_exponent = volume_exponent
 
     def forward(self, aligned: Aligned) -> PerPair:
-        """Compare segmentations."""
+        """Compare the warped moving segmentations with the fixed ones."""
         batch = aligned.batch
         loss = warped_dice_loss(
             batch["fixed_labels"],

@@ -1,4 +1,4 @@
-"""First-order smoothness of a field."""
+"""Diffusion energy: first-order smoothness of a displacement field."""
 
 import torch
 from jaxtyping import Float
@@ -15,8 +15,8 @@ def diffusion_energy(disp: Field, spacing_mm: Float[Tensor, "b 3"]) -> PerPair:
     nothing; a stretch to twice the length along one axis costs 1/9.
 
     Args:
-        disp: Field in voxels.
-        spacing_mm: Voxel size of its grid, so that no axis is favoured.
+        disp: Displacement or velocity field, in voxels.
+        spacing_mm: Voxel size of the field's grid, so that all axes count alike.
     """
     mm = disp * spacing_mm[:, :, None, None, None]
     per_axis = [
@@ -31,7 +31,7 @@ class Diffusion(nn.Module):
     """``diffusion_energy`` of the velocity if the network has one, else of the displacement."""
 
     def forward(self, aligned: Aligned) -> PerPair:
-        """Penalise bumps in the field."""
+        """Penalise differences between neighbouring displacements or velocities."""
         prediction = aligned.prediction
         field = prediction.disp if prediction.velocity is None else prediction.velocity
         return diffusion_energy(field, aligned.batch["spacing_mm"])

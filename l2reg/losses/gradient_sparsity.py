@@ -1,4 +1,4 @@
-"""Regularity of Estienne et al.: how far the predicted spatial gradients are from no motion."""
+"""Gradient sparsity: distance of predicted spatial gradients from no motion (Estienne et al.)."""
 
 from torch import nn
 
@@ -8,15 +8,15 @@ from l2reg.shapes import Field, PerPair
 
 
 def gradient_sparsity(gradient: Field) -> PerPair:
-    """Return the mean distance of ``gradient`` from 0.5, which is no motion: 0 to 0.5."""
+    """Return the mean distance, in [0, 0.5], of ``gradient`` from 0.5, which is no motion."""
     return (gradient - 0.5).abs().mean(dim=(1, 2, 3, 4))
 
 
 class GradientSparsity(nn.Module):
-    """``gradient_sparsity`` of what a network with ``head=gradient`` predicts."""
+    """``gradient_sparsity`` of the prediction of a network with ``head=gradient``."""
 
     def forward(self, aligned: Aligned) -> PerPair:
-        """Penalise any stretch or squeeze along an axis.
+        """Penalise stretching and compression along each axis.
 
         Raises:
             InputError: If the network predicts no gradient.
@@ -28,8 +28,8 @@ class GradientSparsity(nn.Module):
                     where="loss term GradientSparsity",
                     what="needs a network that predicts spatial gradients",
                     expected="model.head=gradient",
-                    found="a network without them",
-                    remedy="set model.head=gradient, or take another smoothness term",
+                    found="a network that predicts none",
+                    remedy="set model.head=gradient, or choose another smoothness term",
                 )
             )
         return gradient_sparsity(gradient)

@@ -1,4 +1,4 @@
-"""A field and the field of the opposite direction undo each other (Christensen & Johnson 2001)."""
+"""Inverse consistency: the fields of both directions are inverses (Christensen & Johnson 2001)."""
 
 from torch import nn
 
@@ -7,29 +7,30 @@ from l2reg.losses.objective import Aligned, masked_mean
 from l2reg.shapes import Field, Mask, PerPair
 
 
-def inverse_consistency_error(there: Field, back: Field, mask: Mask) -> PerPair:
-    """Return the mean squared distance, in voxels, by which a point misses its start.
+def inverse_consistency_error(forward: Field, backward: Field, mask: Mask) -> PerPair:
+    """Return the mean squared distance of voxels from their image under both fields, in voxels^2.
 
     Args:
-        there: Field from fixed to moving scan.
-        back: Field from moving to fixed scan, on the same grid.
-        mask: 1 for the fixed voxels that count; where ``there`` leaves the grid, nothing is known.
+        forward: Field from fixed to moving scan, in voxels.
+        backward: Field from moving to fixed scan, in voxels of the same grid.
+        mask: 1 for the fixed voxels that count, else 0; those that ``forward`` moves out of the
+            grid must be 0, as ``backward`` is unknown there.
 
     Returns:
         0 where each field is the other's inverse.
     """
-    missed = compose(back, there).square().sum(dim=1, keepdim=True)
-    return masked_mean(missed, mask)
+    squared_error = compose(backward, forward).square().sum(dim=1, keepdim=True)
+    return masked_mean(squared_error, mask)
 
 
 class InverseConsistency(nn.Module):
-    """``inverse_consistency_error`` of pairs that are in the batch in both directions, else 0.
+    """``inverse_consistency_error`` of a batch that has each pair in both directions, else 0.
 
-    Used with ``trainer.symmetric``, which puts them there.
+    It needs ``trainer.symmetric``, which makes such batches.
     """
 
     def forward(self, aligned: Aligned) -> PerPair:
-        """Compare each field with that of its opposite."""
+        """Compare the field of each pair with that of the opposite direction."""
         disp = aligned.prediction.disp
         if "opposite" not in aligned.batch:
             return disp.sum(dim=(1, 2, 3, 4)) * 0

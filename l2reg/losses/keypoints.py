@@ -1,4 +1,4 @@
-"""Distance of corresponding points: the target registration error as a loss."""
+"""Keypoint loss: the target registration error, the distance of corresponding points."""
 
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -17,16 +17,17 @@ def point_distance(
 ) -> PerPair:
     """Return the mean squared distance of moved and true points, in square centimetres.
 
+    In this unit errors of about 10 mm have squares of order 1, like the values of other terms.
+
     Args:
         disp: Field in voxels.
-        fixed_points: Voxels of the fixed grid.
-        moving_points: Where they are in the moving grid.
+        fixed_points: Positions in the fixed scan, in voxels.
+        moving_points: True positions of the same points in the moving scan, in voxels.
         spacing_mm: Voxel size of the grid.
-        weights: 1 for a point that counts, 0 for one that is not there.
+        weights: 1 for a point, 0 for a row that only fills up the tensor.
 
     Returns:
-        0 for a pair without points. Square centimetres, because squares of some 10 mm are of order
-        1 then, as the other terms are.
+        One value per pair; 0 for a pair without points.
     """
     if fixed_points.shape[1] == 0:
         return disp.sum(dim=(1, 2, 3, 4)) * 0
@@ -36,10 +37,10 @@ def point_distance(
 
 
 class Keypoints(nn.Module):
-    """``point_distance`` of the pairs that have keypoints, 0 for the others."""
+    """``point_distance`` of the pairs that have keypoints; 0 for the others."""
 
     def forward(self, aligned: Aligned) -> PerPair:
-        """Compare points."""
+        """Compare the moved fixed keypoints with the moving ones."""
         batch = aligned.batch
         return point_distance(
             aligned.prediction.disp,

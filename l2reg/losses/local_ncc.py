@@ -9,17 +9,17 @@ from l2reg.shapes import Image, PerPair
 
 
 def local_ncc(fixed: Image, warped: Image, *, window: int, flat: float = 1e-4) -> Image:
-    """Return the squared correlation of both images inside a cube around every voxel.
+    """Return the squared correlation of both images in a cube around every voxel.
 
     Args:
-        fixed: Target image, intensities of order 1.
+        fixed: Fixed image, with intensities of order 1.
         warped: Moving image on the fixed grid.
-        window: Odd edge length of the cube, in voxels.
+        window: Edge length of the cube, an odd number of voxels.
         flat: Variance below which a cube counts as flat.
 
     Returns:
-        1 where the images agree up to a local gain and offset, and where either is flat and
-        nothing can be said; 0 where they are unrelated.
+        1 where the images agree up to a local gain and offset, and where either image is flat, as
+        the correlation is undefined there; 0 where they are unrelated.
     """
     fixed, warped = (image.float() - image.float().mean() for image in (fixed, warped))
     stacked = [fixed, warped, fixed * fixed, warped * warped, fixed * warped]
@@ -35,7 +35,7 @@ class LocalNCC(nn.Module):
     """``1 - local_ncc``: 0 for a perfect match, 1 for unrelated images.
 
     Args:
-        window: Odd edge length of the cube, in voxels of the working grid.
+        window: Edge length of the cube, an odd number of voxels of the working grid.
     """
 
     def __init__(self, window: int) -> None:
@@ -45,6 +45,6 @@ class LocalNCC(nn.Module):
         self.window = window
 
     def forward(self, aligned: Aligned) -> PerPair:
-        """Compare the warped with the fixed image; blind to local gain and offset."""
+        """Compare warped and fixed image; local gain and offset have no influence."""
         similarity = local_ncc(aligned.batch["fixed"], aligned.warped, window=self.window)
         return masked_mean(1 - similarity, aligned.mask)

@@ -1,4 +1,4 @@
-"""Self-similarity context: compare scans of different modalities (Heinrich et al. 2013)."""
+"""MIND loss: self-similarity context of scans of different modalities (Heinrich et al. 2013)."""
 
 import torch
 from torch import nn
@@ -9,11 +9,11 @@ from l2reg.shapes import PerPair
 
 
 class MIND(nn.Module):
-    """Mean squared difference of the descriptors of the warped and the fixed image.
+    """Mean squared difference of the descriptors (``mind_ssc``) of warped and fixed image.
 
     Args:
-        radius: Of the patches, in voxels of the working grid.
-        dilation: Their distance, likewise.
+        radius: Radius of the patches, in voxels of the working grid.
+        dilation: Distance of the patches from the voxel, in voxels of the working grid.
     """
 
     def __init__(self, radius: int, dilation: int) -> None:
@@ -24,7 +24,7 @@ class MIND(nn.Module):
         self.dilation = dilation
 
     def forward(self, aligned: Aligned) -> PerPair:
-        """Compare structure; blind to what the intensities mean."""
+        """Compare local structure, which hardly depends on the scans' modalities."""
         settings = {"radius": self.radius, "dilation": self.dilation}
         with torch.no_grad():
             fixed = mind_ssc(aligned.batch["fixed"], **settings)

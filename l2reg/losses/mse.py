@@ -1,4 +1,4 @@
-"""Mean squared difference of intensities."""
+"""MSE: mean squared difference of intensities."""
 
 from torch import nn
 
@@ -15,5 +15,5 @@ class MSE(nn.Module):
     """``mean_squared_error`` of the warped and the fixed image."""
 
     def forward(self, aligned: Aligned) -> PerPair:
-        """Compare intensities; for scans of one modality and one scaling."""
+        """Compare intensities; both scans must have the same modality and intensity scale."""
         return mean_squared_error(aligned.batch["fixed"], aligned.warped, aligned.mask)

@@ -1,4 +1,4 @@
-"""The sum that training minimises, kept as its named parts."""
+"""Training objective: weighted loss terms, returned by name."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -15,14 +15,14 @@ from l2reg.shapes import Field, Image, Mask, PerPair, Scalar
 
 @dataclass(frozen=True)
 class Aligned:
-    """One batch after registration: everything a loss term may look at.
+    """One batch after registration: the input of a loss term.
 
     Attributes:
-        prediction: The field and what it was made from.
+        prediction: The predicted field and the quantities that it was computed from.
         warped: Moving image on the fixed grid.
-        mask: Where images can be compared: inside the fixed mask, and looked up inside the moving
-            volume. No gradient.
-        batch: See ``data.reader.PairReader.read``.
+        mask: 1 where the images can be compared: inside the fixed mask and sampled inside the
+            moving volume, see ``overlap_mask``. It has no gradient.
+        batch: The batch on the grid of the field, see ``data.reader.PairReader.read``.
     """
 
     prediction: Prediction
@@ -34,16 +34,17 @@ class Aligned:
 class Objective(nn.Module):
     """Weighted loss terms, by name.
 
-    The terms are returned one by one: the trainer adds them up, the logger labels them, and
-    no weight is ever applied twice. A term of weight 0 is not computed.
+    The terms are returned one by one: the trainer sums them and the logger records each. Weights
+    are applied in this class alone. A term of weight 0 is not computed.
 
     Args:
         terms: Modules that map ``Aligned`` to one value per pair. A pair that lacks what a term
-            needs has the value 0, and counts in the mean: N ranks of B pairs equal one of N*B.
-        weights: One factor per term, 0 or more.
-        level_weights: Deep supervision: factors of the same terms for the fields of coarser levels,
-            finest first, for networks that return them. The sum is the term ``levels``. A term
-            whose attribute ``deep_supervision`` is false is left out there.
+            needs has the value 0 and counts in the mean, so that N ranks of B pairs are equal to
+            one rank of N*B pairs.
+        weights: Weight of each term, 0 or more.
+        level_weights: Weights of deep supervision: factors of all terms for the fields of coarser
+            levels, finest first, if the network returns any. Their sum is the term ``levels``. A
+            term whose attribute ``deep_supervision`` is false is left out there.
     """
 
     def __init__(
@@ -66,18 +67,19 @@ class Objective(nn.Module):
         self.level_weights = list(level_weights)
 
     def forward(self, prediction: Prediction, batch: Batch) -> dict[str, Scalar]:
-        """Return each term's weighted mean over the pairs; float32 whatever autocast does."""
+        """Return the weighted mean of each term over the pairs, in float32 even under autocast."""
         with torch.autocast(batch["fixed"].device.type, enabled=False):
-            terms = self._weighted(dict(self.terms.items()), prediction, batch)
+            terms = self._weighted_terms(dict(self.terms.items()), prediction, batch)
             deep = [
                 weight * term
                 for weight, level in zip(self.level_weights, prediction.levels, strict=False)
                 if weight > 0
-                for term in self._at_level(level, batch).values()
+                for term in self._terms_of_level(level, batch).values()
             ]
             return {**terms, "levels": torch.stack(deep).sum()} if deep else terms
 
-    def _at_level(self, level: Prediction, batch: Batch) -> dict[str, Scalar]:
+    def _terms_of_level(self, level: Prediction, batch: Batch) -> dict[str, Scalar]:
+        """Return the weighted terms of a coarser level's field, on the grid of that level."""
         i, j, k = level.disp.shape[2:]
         terms = {
             n: term for n, term in self.terms.items() if getattr(term, "deep_supervision", True)
@@ -85,13 +87,14 @@ class Objective(nn.Module):
         spacing_mm = batch["spacing_mm"]
         ratio = spacing_mm.new_tensor(voxel_ratio(batch["fixed"].shape[2:], (i, j, k)))
         coarse = resize_batch(batch, (i, j, k), masks="nearest")
-        # The same voxel size to the last digit as in earlier runs, which resume bit for bit
+        # A quotient, as in earlier runs: equal to the last digit, so that they resume bit for bit
         coarse = {**coarse, "spacing_mm": spacing_mm / ratio}
-        return self._weighted(terms, level, coarse)
+        return self._weighted_terms(terms, level, coarse)
 
-    def _weighted(
+    def _weighted_terms(
         self, terms: Mapping[str, nn.Module], prediction: Prediction, batch: Batch
     ) -> dict[str, Scalar]:
+        """Return the weighted mean over the pairs of each term."""
         aligned = Aligned(
             prediction=prediction,
             warped=warp(batch["moving"], prediction.disp),
@@ -105,22 +108,23 @@ class Objective(nn.Module):
 
 
 def overlap_mask(disp: Field, batch: Batch) -> Mask:
-    """Return 1 inside the fixed mask where ``disp`` looks up inside the moving volume, else 0.
+    """Return the part of the fixed mask where ``disp`` points into the moving volume.
 
-    The whole fixed mask where it looks up nothing inside: leaving must not pay.
+    For a pair whose field points outside everywhere it is the whole fixed mask, so that the loss
+    does not vanish for such a field.
     """
     coords = disp.detach() + voxel_coords(disp)
     last = coords.new_tensor(batch["moving"].shape[2:]).view(3, 1, 1, 1) - 1
     inside = ((coords >= 0) & (coords <= last)).all(dim=1, keepdim=True)
-    seen = batch["fixed_mask"] * inside
-    lost = seen.flatten(1).sum(dim=1).view(-1, 1, 1, 1, 1) == 0
-    return torch.where(lost, batch["fixed_mask"], seen)
+    overlap = batch["fixed_mask"] * inside
+    is_empty = overlap.flatten(1).sum(dim=1).view(-1, 1, 1, 1, 1) == 0
+    return torch.where(is_empty, batch["fixed_mask"], overlap)
 
 
 def masked_mean(values: Image, mask: Mask) -> PerPair:
-    """Return the mean of ``values`` over channels and over the voxels of ``mask``, per pair.
+    """Return the mean of ``values`` over channels and the voxels of ``mask``, for each pair.
 
-    0 where the mask is empty.
+    The mean over an empty mask is 0.
     """
     total = (values * mask).sum(dim=(1, 2, 3, 4))
     return total / (mask.sum(dim=(1, 2, 3, 4)) * values.shape[1]).clamp(min=1)

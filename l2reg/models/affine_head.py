@@ -1,4 +1,4 @@
-"""An affine map from two feature maps."""
+"""Affine head: an affine map predicted from the feature maps of two images."""
 
 import torch
 from torch import nn
@@ -9,13 +9,14 @@ from l2reg.shapes import Affine, Field, Image
 
 
 class AffineHead(nn.Module):
-    """A linear layer on the first and second moments of every feature map, zero at first.
+    """Linear layer from the first and second moments of all feature maps to an affine map.
 
-    A mean over the volume says what is there, but not where; moments do: a shift moves the first
-    ones, a zoom the second ones.
+    A mean over the volume shows which structures it contains, but not where they are. Moments
+    depend on positions: a translation changes the first ones, a scaling the second ones. The
+    weights are zero at first, so that a new head returns the identity.
 
     Args:
-        channels: Feature maps of both images together.
+        channels: Number of feature maps of both images together.
     """
 
     def __init__(self, channels: int) -> None:
@@ -25,7 +26,7 @@ class AffineHead(nn.Module):
         nn.init.zeros_(self.linear.bias)
 
     def forward(self, fixed: Image, warped: Image) -> Field:
-        """Return the field of the map that brings ``warped`` onto ``fixed``."""
+        """Return the field, in voxels, of the affine map that aligns ``warped`` with ``fixed``."""
         i, j, k = fixed.shape[2:]
         with torch.autocast(fixed.device.type, enabled=False):
             moments = self._moments(torch.cat([fixed, warped], dim=1).float())
@@ -33,6 +34,7 @@ class AffineHead(nn.Module):
 
     @staticmethod
     def _moments(maps: Image) -> torch.Tensor:
+        """Return each map's means weighted by p and by p squared, p in [-1, 1] along each axis."""
         last = maps.new_tensor(maps.shape[2:]).view(3, 1, 1, 1) - 1
         position = 2 * voxel_coords(maps) / last - 1
         powers = torch.cat([position, position.square()], dim=1)
@@ -41,10 +43,10 @@ class AffineHead(nn.Module):
 
 
 def about_centre(change: Affine, like: Image) -> Affine:
-    """Return the map that adds ``change`` to the identity, the origin at the volume's centre.
+    """Return the map that adds ``change`` to the identity, its origin at the volume's centre.
 
     Args:
-        change: Difference from the identity: linear part, and shift in voxels.
+        change: Difference from the identity: the linear part, and the translation in voxels.
         like: Volume on the grid whose voxels are mapped.
     """
     linear, shift = change[:, :, :3], change[:, :, 3:]

@@ -1,4 +1,4 @@
-"""Any network that maps a two-channel volume to feature maps, made a registration network."""
+"""Backbone: a registration network from any network that maps two channels to feature maps."""
 
 import torch
 from torch import nn
@@ -11,14 +11,15 @@ from l2reg.shapes import WorkingGrid, as_working_grid
 
 
 class Backbone(nn.Module):
-    """Stacks the pair, lets ``network`` look at it, and makes a field of what it returns.
+    """Applies ``network`` to the stacked pair, and a field head to its feature maps.
 
     Args:
-        network: Takes ``(b, 2, i, j, k)`` and returns ``(b, channels, i, j, k)``, or a list or
-            tuple that begins with that.
-        channels: Feature maps that it returns.
-        stride: Its input sizes must be multiples of this; images are padded, fields are cropped.
-        head: ``displacement``, ``velocity`` or ``gradient``.
+        network: Network that maps ``(b, 2, i, j, k)`` to ``(b, channels, i, j, k)``, or to a list
+            or tuple whose first entry has that shape.
+        channels: Number of feature maps that the network returns.
+        stride: Number whose multiples the network accepts as input sizes; images are padded to the
+            next multiple, fields are cropped.
+        head: Kind of the field head: ``displacement``, ``velocity`` or ``gradient``.
         grid: Working grid.
     """
 
@@ -37,7 +38,7 @@ class Backbone(nn.Module):
         self.head = FieldHead(head, channels)
 
     def forward(self, batch: Batch) -> Prediction:
-        """Return the field that brings ``batch["moving"]`` onto ``batch["fixed"]``."""
+        """Return the field that aligns ``batch["moving"]`` with ``batch["fixed"]``."""
         pair = torch.cat([batch["fixed"], batch["moving"]], dim=1)
         maps = self.network(pad_to_multiple(pair, self.stride))
         maps = maps if isinstance(maps, torch.Tensor) else maps[0]

@@ -1,4 +1,4 @@
-"""Parts that several networks share."""
+"""Building blocks of several networks: padding, cropping, halved grids and convolutions."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -12,9 +12,9 @@ from l2reg.shapes import Image, Shape3
 
 
 def pad_to_multiple(image: Image, multiple: int) -> Float[Tensor, "b c padded_i padded_j padded_k"]:
-    """Return ``image`` grown at the far end of each axis until ``multiple`` divides its size.
+    """Return ``image`` padded at the end of each axis to the next multiple of ``multiple``.
 
-    The new voxels repeat the edge, so that no border appears that is not in the anatomy.
+    The new voxels repeat the edge voxels, so that the image has no edge that is not anatomy.
     """
     padding: list[int] = []
     for size in reversed(image.shape[2:]):  # F.pad counts axes from the last
@@ -23,13 +23,13 @@ def pad_to_multiple(image: Image, multiple: int) -> Float[Tensor, "b c padded_i 
 
 
 def crop(volume: Tensor, shape: Sequence[int]) -> Tensor:
-    """Return the near corner of ``volume`` of size ``shape``: undoes ``pad_to_multiple``."""
+    """Return the first ``shape`` voxels of ``volume``: undoes ``pad_to_multiple``."""
     i, j, k = shape
     return volume[..., :i, :j, :k]
 
 
 def crop_prediction(prediction: Prediction, shape: Sequence[int]) -> Prediction:
-    """Return ``prediction`` on the near corner of its grid; its coarser levels stay as they are."""
+    """Return ``prediction`` cropped to its first ``shape`` voxels; coarser levels stay whole."""
     velocity, gradient = prediction.velocity, prediction.gradient
     return replace(
         prediction,
@@ -40,19 +40,19 @@ def crop_prediction(prediction: Prediction, shape: Sequence[int]) -> Prediction:
 
 
 def halve_shape(shape: Sequence[int], times: int) -> Shape3:
-    """Return the shape of a grid whose voxels are ``2 ** times`` as long; never below 2 voxels."""
+    """Return ``shape`` halved ``times`` times, rounded up, with at least 2 voxels per axis."""
     i, j, k = (max(2, -(-size // 2**times)) for size in shape)
     return (i, j, k)
 
 
 class ConvBlock(nn.Sequential):
-    """3x3x3 convolution and LeakyReLU 0.2, as in VoxelMorph.
+    """3x3x3 convolution followed by a LeakyReLU of slope 0.2, as in VoxelMorph.
 
     Args:
-        channels_in: Feature maps that enter.
-        channels_out: Feature maps that leave.
-        stride: 2 halves the grid.
-        dilation: Voxels between the taps; the grid stays.
+        channels_in: Number of input channels.
+        channels_out: Number of output channels.
+        stride: Distance of the output voxels, in input voxels; 2 halves the grid.
+        dilation: Distance of the kernel's taps, in voxels; it does not change the grid.
     """
 
     def __init__(

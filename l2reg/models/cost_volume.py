@@ -1,4 +1,4 @@
-"""Local correlation of two feature maps, without the memory that autograd would take for it."""
+"""Cost volume: local correlation of two feature maps, in less memory than autograd needs."""
 
 from itertools import product
 from typing import Any, cast
@@ -16,18 +16,20 @@ Bands = Float[Tensor, "b i j k window"]
 
 
 def cost_volume(fixed: Image, moving: Image, radius: int) -> Float[Tensor, "b o i j k"]:
-    """Return how well every voxel matches the moving voxels around it.
+    """Return the correlation of every fixed voxel with the moving voxels around it.
 
-    Channel ``o`` is the mean over channels of ``fixed(p) * moving(p + offset)``, for all offsets of
-    up to ``radius`` voxels along each axis, the last axis fastest; 0 where that is outside.
+    Channel ``o`` is the mean over channels of ``fixed(p) * moving(p + offset)``. Offsets reach
+    ``radius`` voxels along each axis, the last axis fastest. The correlation is 0 where
+    ``p + offset`` lies outside the volume.
 
     Args:
-        fixed: Feature map.
-        moving: Feature map on the same grid.
-        radius: Largest offset along an axis, in voxels: ``(2 * radius + 1) ** 3`` channels result.
+        fixed: Feature map of the fixed image.
+        moving: Feature map of the moving image, on the same grid.
+        radius: Largest offset along each axis, in voxels.
 
     Returns:
-        float32 whatever autocast does, float64 if the features are.
+        ``(2 * radius + 1) ** 3`` channels in float32, even under autocast, or in float64 if the
+        features are.
     """
     if fixed.dtype != torch.float64:
         fixed, moving = fixed.float(), moving.float()
@@ -35,11 +37,11 @@ def cost_volume(fixed: Image, moving: Image, radius: int) -> Float[Tensor, "b o 
 
 
 class _CostVolume(torch.autograd.Function):
-    """One matrix product a row of voxels and pair of offsets along i and j.
+    """Local correlation as one matrix product per row of voxels and pair of offsets along i and j.
 
-    It multiplies every voxel of a fixed row with every voxel of a moving row; the band around the
-    diagonal is what is wanted. Products of ``channels x offsets`` never exist, and what the
-    backward pass needs is the two inputs.
+    Each product multiplies every voxel of a fixed row with every voxel of a moving row; the band
+    around its diagonal holds the wanted entries. No tensor of ``channels x offsets`` values is
+    ever made, and the backward pass needs the two inputs alone.
     """
 
     @staticmethod
@@ -52,8 +54,8 @@ class _CostVolume(torch.autograd.Function):
         costs = fixed.new_empty(pairs, width, width, width, i, j, k)
         with torch.autocast(fixed.device.type, enabled=False):
             for di, dj in product(range(width), repeat=2):
-                there = moving_rows[:, di : di + i, dj : dj + j]
-                costs[:, di, dj] = _diagonals(fixed_rows @ there.mT, width).movedim(-1, 1)
+                shifted = moving_rows[:, di : di + i, dj : dj + j]
+                costs[:, di, dj] = _diagonals(fixed_rows @ shifted.mT, width).movedim(-1, 1)
         return costs.view(pairs, width**3, i, j, k)
 
     @staticmethod
@@ -79,6 +81,7 @@ class _CostVolume(torch.autograd.Function):
 
 
 def _rows(features: Image) -> Rows:
+    """Return ``features`` with the channels last, so that a row of voxels along k is a matrix."""
     return features.movedim(1, -1).contiguous()
 
 

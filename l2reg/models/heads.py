@@ -1,4 +1,4 @@
-"""From feature maps to a field: the last layer of every network."""
+"""Field heads: the last layer of a network, from feature maps to a displacement field."""
 
 import torch
 from torch import nn
@@ -8,16 +8,18 @@ from l2reg.geometry.resize import resample, resize_field
 from l2reg.models.prediction import Prediction
 from l2reg.shapes import Field, Image, Shape3
 
-KINDS = ("displacement", "velocity", "gradient")
-SQUARINGS = 7
+KINDS = ("displacement", "velocity", "gradient")  # of heads, see as_prediction
+SQUARINGS = 7  # of velocities, see geometry.compose.integrate for the error
 
 
 class FieldHead(nn.Module):
-    """A convolution to three components, zero at first: a new network starts at the identity.
+    """Convolution to three components per voxel, from which a field is made.
+
+    Its weights are zero at first, so that a new network predicts the identity.
 
     Args:
-        kind: See ``as_prediction``.
-        channels: Feature maps that enter.
+        kind: Kind of the components, see ``as_prediction``.
+        channels: Number of input channels.
     """
 
     def __init__(self, kind: str, channels: int) -> None:
@@ -28,22 +30,23 @@ class FieldHead(nn.Module):
         nn.init.zeros_(self.conv.bias)  # type: ignore[arg-type]
 
     def forward(self, features: Image, shape: Shape3) -> Prediction:
-        """Return the field on a grid of ``shape``; ``features`` may live on a coarser one.
+        """Return the field on a grid of ``shape``; ``features`` may lie on a coarser grid.
 
-        Runs in float32 whatever autocast does: fields need the digits.
+        It is computed in float32 even under autocast, as displacements need that precision.
         """
         with torch.autocast(features.device.type, enabled=False):
             return resize_prediction(as_prediction(self.conv(features.float()), self.kind), shape)
 
 
 def as_prediction(components: Field, kind: str) -> Prediction:
-    """Turn three unbounded components per voxel into a field; zero becomes the identity.
+    """Convert three unbounded components per voxel to a field; zeros give the identity.
 
     Args:
-        components: What a network says.
-        kind: ``displacement`` takes them as they are; ``velocity`` as a stationary velocity and
-            integrates it, so that the deformation has an inverse (Dalca et al. 2019); ``gradient``
-            as the logits of ``integrate_gradient``'s argument (Estienne et al. 2020).
+        components: Output of a network.
+        kind: Meaning of the components. ``displacement``: the field itself, in voxels.
+            ``velocity``: a stationary velocity in voxels, which is integrated so that the
+            deformation has an inverse (Dalca et al. 2019). ``gradient``: logits of the argument of
+            ``integrate_gradient`` (Estienne et al. 2020).
     """
     if kind == "velocity":
         return Prediction(integrate(components, squarings=SQUARINGS), velocity=components)
@@ -56,16 +59,16 @@ def as_prediction(components: Field, kind: str) -> Prediction:
 def integrate_gradient(gradient: Field) -> Field:
     """Return the field whose component c grows by ``2 * gradient[c] - 1`` per voxel of axis c.
 
-    0.5 everywhere is the identity. Values in (0, 1) make every step along an axis go forward, by
-    less than two voxels: nothing folds along an axis, though shears still may. The sum starts at
-    the near corner, so a shift has to be built up from there.
+    0.5 everywhere is the identity. Values in (0, 1) keep neighbours along an axis in order and less
+    than two voxels apart: nothing folds along an axis, but shears still can fold. Sums start at the
+    first voxel of each axis, so that a translation has to build up from there.
     """
     steps = 2 * gradient - 1
     return torch.stack([steps[:, c].cumsum(dim=1 + c) for c in range(3)], dim=1)
 
 
 def resize_prediction(prediction: Prediction, shape: Shape3) -> Prediction:
-    """Return ``prediction`` on a grid of ``shape``."""
+    """Return the field of ``prediction``, and its velocity or gradient, on a grid of ``shape``."""
     velocity, gradient = prediction.velocity, prediction.gradient
     return Prediction(
         resize_field(prediction.disp, shape),
@@ -75,7 +78,7 @@ def resize_prediction(prediction: Prediction, shape: Shape3) -> Prediction:
 
 
 def check_kind(kind: str) -> str:
-    """Return ``kind`` if it is one, else raise ``ValueError``."""
+    """Return ``kind`` if it is one of ``KINDS``, else raise ``ValueError``."""
     if kind not in KINDS:
         raise ValueError(f"head must be one of {', '.join(KINDS)}, got {kind!r}")
     return kind

@@ -1,9 +1,9 @@
-"""Laplacian pyramid registration, optionally with smoothness as an input.
+"""LapIRN: Laplacian pyramid registration, optionally with the smoothness as an input.
 
 LapIRN (Mok and Chung, "Large Deformation Diffeomorphic Image Registration with Laplacian Pyramid
 Networks", 2020) and its conditional variant ("Conditional Deformable Image Registration with
-Convolutional Neural Network", 2021). Other than there, a level warps the moving image of its own
-resolution, and the grids of all levels have the same corners.
+Convolutional Neural Network", 2021). Two things differ from the papers: a level warps the moving
+image of its own resolution, and the grids of all levels have the same corners.
 """
 
 from collections.abc import Sequence
@@ -25,20 +25,25 @@ from l2reg.shapes import Field, PerPair, WorkingGrid, as_working_grid
 
 
 class LapIRN(nn.Module):
-    """Equal small networks, one a level: each sees what the coarser ones left to be done.
+    """Laplacian pyramid network: one small network per level, which adds to the coarser field.
+
+    The networks of all levels are equal. Each takes the moving image warped by the coarser field,
+    so that it estimates the remaining motion.
 
     Args:
-        width: Feature maps of every layer.
-        blocks: Residual blocks per level.
-        hidden: Units of the layers that turn the smoothness into scales and shifts.
-        reach: How far one level moves a voxel at most, as a fraction of half the volume.
-        smoothness: ``None``, or the factor of the smoothness weight that fields are made for at
-            test time. In training it is drawn for each pair.
-        max_smoothness: Largest such factor that is trained for.
-        stages: Share of all steps by which each level is done, coarsest first; one entry a level.
-            Finer ones are not used before.
-        freeze: Share of all steps for which the coarser levels rest when a new one begins.
-        head: ``displacement``, ``velocity`` or ``gradient``: what the levels' outputs add up to.
+        width: Number of feature maps of every layer.
+        blocks: Number of residual blocks per level.
+        hidden: Number of units of the layers that convert the smoothness to scales and shifts.
+        max_displacement: Largest component that one level adds, as a fraction of half the volume.
+        smoothness: Factor of the smoothness weight that fields are predicted for at test time;
+            ``None`` for a network without this input. In training it is drawn for each pair.
+        max_smoothness: Largest factor of the smoothness weight that is drawn in training.
+        stages: Fractions of all training steps after which the next finer level is added, coarsest
+            first; one increasing entry per level, the last of which is 1.0.
+        freeze: Fraction of all training steps for which the coarser levels are frozen after a finer
+            one is added.
+        head: Quantity that the levels' outputs add up to: ``displacement``, ``velocity`` or
+            ``gradient``.
         grid: Working grid.
     """
 
@@ -75,10 +80,10 @@ class LapIRN(nn.Module):
             )
             for level in range(len(stages))
         )
-        self.in_use = len(stages)
+        self.in_use = len(stages)  # number of levels, from the coarsest, that training uses
 
     def set_progress(self, progress: float) -> None:
-        """Choose the levels that are trained when this share of all steps is done."""
+        """Choose the levels that are used and trained after this fraction of all steps."""
         newest = sum(end <= progress for end in self.stages)
         begun = self.stages[newest - 1] if newest else 0.0
         for level in self.levels[:newest]:
@@ -86,9 +91,9 @@ class LapIRN(nn.Module):
         self.in_use = newest + 1
 
     def forward(self, batch: Batch) -> Prediction:
-        """Return the field that brings ``batch["moving"]`` onto ``batch["fixed"]``.
+        """Return the field that aligns ``batch["moving"]`` with ``batch["fixed"]``.
 
-        All levels are used at test time: one that was not trained yet adds nothing.
+        All levels are used at test time: a level that has not been trained yet adds zeros.
         """
         i, j, k = batch["fixed"].shape[2:]
         pair = torch.cat([batch["fixed"], batch["moving"]]).float()
@@ -114,13 +119,17 @@ class LapIRN(nn.Module):
         return replace(crop_prediction(prediction, (i, j, k)), smoothness=factor)
 
     def _prediction(self, components: Field) -> Prediction:
-        """Convert from fractions of half the volume to voxels; spatial gradients have no unit."""
+        """Convert summed outputs, in fractions of half the volume, to a prediction in voxels.
+
+        Spatial gradients have no unit and are not scaled.
+        """
         if self.head == "gradient":
             return as_prediction(components, self.head)
         half = (components.new_tensor(components.shape[2:]).view(3, 1, 1, 1) - 1) / 2
         return as_prediction(components * half, self.head)
 
     def _smoothness(self, fixed: Tensor) -> PerPair | None:
+        """Return the smoothness factor of each pair: drawn in training, fixed at test time."""
         if self.smoothness is None:
             return None
         if self.training:

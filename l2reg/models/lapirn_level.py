@@ -1,4 +1,4 @@
-"""One level of LapIRN."""
+"""Network of one level of LapIRN, and the modulation that conditions it on the smoothness."""
 
 import torch
 import torch.nn.functional as F
@@ -12,14 +12,17 @@ CoarserEmbedding = Float[Tensor, "b width half_i half_j half_k"]
 
 
 class LapIRNLevel(nn.Module):
-    """Residual blocks on half the level's grid; no layer has a bias, and the last starts at zero.
+    """Encoder, residual blocks on half the level's grid, and decoder to three components.
+
+    No convolution has a bias, and the weights of the last one are zero at first.
 
     Args:
         channels: Number of input channels: 2 at the coarsest level (moving and fixed image), 5 at
             finer ones (and the field so far).
-        width: Feature maps.
-        blocks: Residual blocks.
-        hidden: Units of the layers that condition the blocks; ``None`` for unconditional blocks.
+        width: Number of feature maps of every layer.
+        blocks: Number of residual blocks.
+        hidden: Number of units of the layers that condition the blocks; ``None`` for unconditional
+            blocks.
     """
 
     def __init__(self, channels: int, width: int, blocks: int, hidden: int | None) -> None:
@@ -41,9 +44,9 @@ class LapIRNLevel(nn.Module):
         """Return three components per voxel, and the embedding for the next finer level.
 
         Args:
-            inputs: Moving and fixed image and, but at the coarsest level, the field so far.
-            embedding: That of the coarser level, on half this grid.
-            condition: One number per pair, in [0, 1].
+            inputs: Moving image, fixed image and, at all but the coarsest level, the field so far.
+            embedding: Embedding of the coarser level, on half this grid; ``None`` at the coarsest.
+            condition: Smoothness of each pair as a fraction of the largest one, in [0, 1].
         """
         skip = self.encode(inputs)
         maps = self.shrink(skip)
@@ -56,12 +59,12 @@ class LapIRNLevel(nn.Module):
 
 
 class ResidualBlock(nn.Module):
-    """Two pre-activated convolutions, added to what enters.
+    """Residual block: two convolutions, each after its activation, added to the input.
 
     Args:
-        width: Feature maps.
-        hidden: ``None``, or units of the layers that turn the condition into scale and shift of a
-            normalisation before each convolution.
+        width: Number of feature maps.
+        hidden: Number of units of the layers that convert the condition to scale and shift of an
+            instance normalisation before each convolution; ``None`` for no normalisation.
     """
 
     def __init__(self, width: int, hidden: int | None) -> None:
@@ -70,7 +73,7 @@ class ResidualBlock(nn.Module):
         self.modulations = None if hidden is None else Modulations(width, hidden, n=2)
 
     def forward(self, maps: Image, condition: PerPair | None) -> Image:
-        """Return maps of the same size."""
+        """Return feature maps of the same size; ``condition`` is in [0, 1]."""
         result = maps
         modulations: list[Tensor] = []
         if self.modulations is not None:
@@ -84,12 +87,12 @@ class ResidualBlock(nn.Module):
 
 
 class Modulations(nn.Module):
-    """Scales and shifts of feature maps, from one number per pair.
+    """Fully connected network from one number per pair to scales and shifts of feature maps.
 
     Args:
-        width: Feature maps.
-        hidden: Units of each hidden layer.
-        n: Places that are modulated.
+        width: Number of feature maps.
+        hidden: Number of units of each hidden layer.
+        n: Number of layers that are modulated.
     """
 
     def __init__(self, width: int, hidden: int, n: int) -> None:
@@ -101,7 +104,7 @@ class Modulations(nn.Module):
         self.own = nn.ModuleList(nn.Linear(hidden, 2 * width) for _ in range(n))
 
     def forward(self, condition: PerPair) -> list[Tensor]:
-        """Return scale and shift of every feature map for each place, ``(b, 2 width, 1, 1, 1)``."""
+        """Return scales and shifts for each modulated layer, each ``(b, 2 width, 1, 1, 1)``."""
         hidden = self.shared(condition[:, None])
         return [linear(hidden)[:, :, None, None, None] for linear in self.own]
 

@@ -1,7 +1,7 @@
-"""What every model returns.
+"""Prediction: what every model returns; and the protocol of networks that are trained in stages.
 
-A model is an ``nn.Module`` that maps a batch on its working grid (see
-``data.reader.PairReader.read``) to a ``Prediction``. Its attribute ``grid`` names that grid.
+A model is an ``nn.Module`` that maps a ``Batch`` on its working grid (made by
+``data.reader.PairReader.read``) to a ``Prediction``. Its attribute ``grid`` is that grid.
 """
 
 from dataclasses import dataclass
@@ -14,17 +14,18 @@ from l2reg.shapes import Field, OneHot, PerPair, WorkingGrid
 
 @dataclass(frozen=True)
 class Prediction:
-    """A field and, where the network has them, the quantities it was made from.
+    """A displacement field and, if the network has them, the quantities it was computed from.
 
     Attributes:
         disp: Displacement in voxels of the working grid, on the working grid.
-        velocity: Stationary velocity whose flow ``disp`` is, in the same voxels on the same grid.
-        gradient: What ``models.heads.integrate_gradient`` made ``disp`` from: 0.5 is no motion.
-        levels: In training, what coarser levels of the network arrived at, finest first: each on a
+        velocity: Stationary velocity whose flow is ``disp``, in the same voxels on the same grid.
+        gradient: Spatial gradient that ``models.heads.integrate_gradient`` sums up to ``disp``, in
+            (0, 1); 0.5 is no motion.
+        levels: Predictions of the network's coarser levels in training, finest first: each on a
             grid with the working grid's corners, in voxels of that grid.
-        segmentations: In training, logits of the fixed and of the moving scan's labels, background
-            first, each on the working grid.
-        smoothness: Per pair, the factor of the objective's smoothness that the network was told.
+        segmentations: Logits of the labels of the fixed and of the moving scan in training, the
+            background first, each on the working grid.
+        smoothness: Factor of the objective's smoothness weight that each pair was predicted for.
     """
 
     disp: Field
@@ -36,7 +37,7 @@ class Prediction:
 
 
 def grid_of(model: nn.Module) -> WorkingGrid:
-    """Return the working grid that a model was built for, its attribute ``grid``."""
+    """Return the working grid of a model: its attribute ``grid``."""
     return cast(WorkingGrid, model.grid)
 
 
@@ -44,9 +45,15 @@ def grid_of(model: nn.Module) -> WorkingGrid:
 class StagedTraining(Protocol):
     """A network whose parts are trained one after the other.
 
-    What it trains must follow from ``progress`` alone, so that a resumed run goes on as it was.
+    The set of trained parts depends on ``progress`` alone, so that a resumed run continues exactly.
     """
 
     def set_progress(self, progress: float) -> None:
-        """Set the fraction of all training steps that is done, in [0, 1); called before each."""
+        """Choose the parts that the next training step trains.
+
+        The trainer calls it before every step.
+
+        Args:
+            progress: Fraction of all training steps that are done, in [0, 1).
+        """
         ...

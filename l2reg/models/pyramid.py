@@ -1,10 +1,11 @@
-"""Registration by a feature pyramid and local correlation, coarse to fine.
+"""Registration pyramid: residual fields from local correlation of features, coarse to fine.
 
 After Gunnarsson, Sjölund and Schön ("Learning a Deformable Registration Pyramid", 2020) and
-PWC-Net (Sun et al. 2018). Other than there, every level adds a *residual* deformation, by
-composition; an affine map acts on positions, not on displacements; features are normalised before
-they are compared (Jonschkowski et al. 2020), and nothing is normalised over a batch; the grids of
-all levels have the same corners, so that one voxel of a level is two of the next finer one exactly.
+PWC-Net (Sun et al. 2018). Four things differ from these papers. Every level adds a *residual*
+deformation, by composition. An affine map acts on positions, not on displacements. Features are
+normalised before they are compared (Jonschkowski et al. 2020), and nothing is normalised over a
+batch. The grids of all levels have the same corners, so that one voxel of a level is exactly two
+voxels of the next finer one.
 """
 
 from collections.abc import Callable, Sequence
@@ -33,16 +34,18 @@ class Pyramid(nn.Module):
     Level 0 is the working grid, and every further level has voxels of twice the length.
 
     Args:
-        features: Feature maps of levels 1, 2, ...; that of level 0 is the image itself.
-        radius: Of the cost volume per level, in voxels of that level. One entry for each of
-            ``features``, or one more in front: then level 0 has a field of its own, which is
+        features: Number of feature maps of levels 1, 2, ...; that of level 0 is the image itself.
+        radius: Radius of the cost volume of each level, in voxels of that level, finest first.
+            One entry for each of ``features``, or one more in front for level 0, whose field is
             otherwise interpolated.
-        estimator: Feature maps of each level's convolutions.
-        dense: Whether each of those sees all maps before it.
-        context: Feature maps and dilation of each convolution of the network that refines the field
-            of level 1 once more; empty leaves it out.
-        affine: Whether each level begins with an affine map.
-        head: ``displacement``, ``velocity`` or ``gradient``: what residual fields are made from.
+        estimator: Number of feature maps of each convolution of a level's field estimator.
+        inherited: Number of feature maps that a level passes to the next finer one.
+        dense: Whether each convolution of an estimator takes the outputs of all earlier ones.
+        context: Number of feature maps and dilation of each convolution of the context network,
+            which refines the field of level 1 once more; an empty list leaves it out.
+        affine: Whether each level first estimates an affine map.
+        head: Quantity that residual fields are made from: ``displacement``, ``velocity`` or
+            ``gradient``.
         grid: Working grid.
     """
 
@@ -74,7 +77,7 @@ class Pyramid(nn.Module):
             layers = PyramidLevel(
                 [1, *features][level],
                 inherited=0 if level == coarsest else inherited,
-                passed_on=None if level == finest else inherited,
+                output_maps=None if level == finest else inherited,
                 radius=radius[level - finest],
                 estimator=partial(FieldEstimator, widths=estimator, dense=dense),
                 context=context if level == 1 else [],
@@ -84,7 +87,7 @@ class Pyramid(nn.Module):
             self.levels.append(layers)
 
     def forward(self, batch: Batch) -> Prediction:
-        """Return the field that brings ``batch["moving"]`` onto ``batch["fixed"]``."""
+        """Return the field that aligns ``batch["moving"]`` with ``batch["fixed"]``."""
         i, j, k = batch["fixed"].shape[2:]
         pair = torch.cat([batch["fixed"], batch["moving"]]).float()
         pyramid = self.encoder(resample(pair, halvable_shape((i, j, k), self.encoder.halvings)))
@@ -101,10 +104,10 @@ class Pyramid(nn.Module):
 
 
 def halvable_shape(shape: Shape3, halvings: int) -> Shape3:
-    """Return the smallest grid, not below ``shape``, that can be halved and keep its corners.
+    """Return the smallest grid, at least ``shape``, whose halved grids have the same corners.
 
-    Its sizes are one more than a multiple of ``2 ** halvings``: a convolution of stride 2 takes
-    every second voxel, from the first to the last.
+    Its sizes are one more than a multiple of ``2 ** halvings``, so that a convolution of stride 2
+    is centred on every second voxel from the first to the last.
     """
     step = 2**halvings
     i, j, k = (1 + step * max(1, -(-(size - 1) // step)) for size in shape)
@@ -112,12 +115,12 @@ def halvable_shape(shape: Shape3, halvings: int) -> Shape3:
 
 
 class Encoder(nn.Module):
-    """Feature maps of one image at every level, the finest first; each has mean 0 and variance 1.
+    """Feature pyramid of one image: maps of mean 0 and variance 1 at every level.
 
-    Three convolutions a level, the first of stride 2.
+    Every level from 1 on has three convolutions, the first of stride 2.
 
     Args:
-        features: Feature maps of levels 1, 2, ...
+        features: Number of feature maps of levels 1, 2, ...
     """
 
     def __init__(self, features: Sequence[int]) -> None:
@@ -133,7 +136,7 @@ class Encoder(nn.Module):
         )
 
     def forward(self, image: Image) -> list[Tensor]:
-        """Return the maps of levels 0, 1, ..., each ``(b, c, i, j, k)``."""
+        """Return the maps of levels 0, 1, ..., finest first, each ``(b, c, i, j, k)``."""
         maps = [F.instance_norm(image)]
         for step in self.steps:
             maps.append(step(maps[-1]))
@@ -141,7 +144,7 @@ class Encoder(nn.Module):
 
 
 class NormalisedBlock(nn.Sequential):
-    """A convolution whose activations are normalised over the volume."""
+    """A convolution with activation, followed by instance normalisation."""
 
     def __init__(self, channels_in: int, channels_out: int, stride: int = 1) -> None:
         super().__init__(
@@ -150,15 +153,17 @@ class NormalisedBlock(nn.Sequential):
 
 
 class PyramidLevel(nn.Module):
-    """Finds the motion that is left at one level.
+    """One level of the pyramid: estimates the motion that remains after the coarser levels.
 
     Args:
-        channels: Feature maps of each image.
-        inherited: Feature maps that come from the coarser level.
-        radius: Of the cost volume.
-        estimator: Makes the convolutions for as many feature maps as enter them.
-        context, affine, head: See ``Pyramid``.
-        last: Whether there is no finer level.
+        channels: Number of feature maps of each image.
+        inherited: Number of feature maps from the coarser level; 0 at the coarsest level.
+        output_maps: Number of feature maps for the next finer level; ``None`` at the finest level.
+        radius: Radius of the cost volume, in voxels of the level.
+        estimator: Function that makes the field estimator for a number of input channels.
+        context: See ``Pyramid``; an empty list for no context network.
+        affine: See ``Pyramid``.
+        head: See ``Pyramid``.
     """
 
     def __init__(
@@ -166,7 +171,7 @@ class PyramidLevel(nn.Module):
         channels: int,
         *,
         inherited: int,
-        passed_on: int | None,
+        output_maps: int | None,
         radius: int,
         estimator: "Callable[[int], FieldEstimator]",
         context: Sequence[Sequence[int]],
@@ -176,16 +181,16 @@ class PyramidLevel(nn.Module):
         super().__init__()
         self.radius = radius
         self.affine = AffineHead(2 * channels) if affine else None
-        entering = (2 * radius + 1) ** 3 + channels + 3 + inherited
-        self.estimator = estimator(entering)
+        input_channels = (2 * radius + 1) ** 3 + channels + 3 + inherited
+        self.estimator = estimator(input_channels)
         self.head = FieldHead(head, self.estimator.channels)
         self.context = (
             ContextNetwork(self.estimator.channels + 3, context, head) if context else None
         )
         self.hand_down: nn.Module = nn.Identity()
-        if passed_on is not None:
+        if output_maps is not None:
             channels_in = self.estimator.channels
-            self.hand_down = nn.Conv3d(channels_in, passed_on, kernel_size=3, padding=1)
+            self.hand_down = nn.Conv3d(channels_in, output_maps, kernel_size=3, padding=1)
 
     def forward(
         self,
@@ -194,7 +199,14 @@ class PyramidLevel(nn.Module):
         disp: Float[Tensor, "b 3 coarse_i coarse_j coarse_k"],
         inherited: Sequence[Float[Tensor, "b h coarse_i coarse_j coarse_k"]],
     ) -> tuple[Field, Maps]:
-        """Refine a coarser grid's ``disp``, and return it with the maps for the next finer one."""
+        """Return the refined field on this level's grid, and the maps for the next finer level.
+
+        Args:
+            fixed: Feature maps of the fixed image.
+            moving: Feature maps of the moving image.
+            disp: Field of the coarser level, in voxels of that level.
+            inherited: Feature maps of the coarser level; empty at the coarsest level.
+        """
         i, j, k = fixed.shape[2:]
         shape = (i, j, k)
         disp = resize_field(disp, shape)
@@ -211,12 +223,15 @@ class PyramidLevel(nn.Module):
 
 
 class FieldEstimator(nn.Module):
-    """Convolutions one after the other, the last of which knows the motion.
+    """A sequence of convolutions whose last feature maps encode the residual motion.
 
     Args:
-        channels: Feature maps that enter.
-        widths: Feature maps of each convolution.
-        dense: Whether each sees all that the one before it saw, besides what that one found.
+        channels: Number of input channels.
+        widths: Number of feature maps of each convolution.
+        dense: Whether each convolution takes its predecessor's inputs besides the outputs.
+
+    Attributes:
+        channels: Number of output channels.
     """
 
     def __init__(self, channels: int, widths: Sequence[int], *, dense: bool) -> None:
@@ -229,20 +244,20 @@ class FieldEstimator(nn.Module):
         self.channels = channels
 
     def forward(self, maps: Image) -> Maps:
-        """Return what the last convolution found, and all that it saw if they are dense."""
+        """Return the last convolution's maps, concatenated with its inputs if ``dense``."""
         for block in self.blocks:
-            found = block(maps)
-            maps = torch.cat([found, maps], dim=1) if self.dense else found
+            outputs = block(maps)
+            maps = torch.cat([outputs, maps], dim=1) if self.dense else outputs
         return maps
 
 
 class ContextNetwork(nn.Module):
-    """Dilated convolutions that see far, and the residual field that they find.
+    """Context network: dilated convolutions of a large receptive field, and a residual field.
 
     Args:
-        channels: Feature maps that enter, the field so far among them.
-        layers: Feature maps and dilation of each convolution.
-        head: What the residual is made from.
+        channels: Number of input channels, including the field so far.
+        layers: Number of feature maps and dilation of each convolution.
+        head: Kind of the field head, see ``Pyramid``.
     """
 
     def __init__(self, channels: int, layers: Sequence[Sequence[int]], head: str) -> None:
@@ -254,7 +269,7 @@ class ContextNetwork(nn.Module):
         self.head = FieldHead(head, channels)
 
     def forward(self, maps: Image) -> Field:
-        """Return the residual field."""
+        """Return the residual field, in voxels."""
         i, j, k = maps.shape[2:]
         disp: Field = self.head(self.blocks(maps), (i, j, k)).disp
         return disp

@@ -1,4 +1,4 @@
-"""A U-Net whose encoder sees each image alone (Estienne et al. 2020, 2021).
+"""Siamese U-Net: one encoder for each image of a pair by itself (Estienne et al. 2020, 2021).
 
 "Deep learning-based concurrent brain registration and tumor segmentation", Frontiers 2020, and
 "Deep learning based registration using spatial gradients and noisy segmentation labels", 2021.
@@ -21,18 +21,23 @@ MERGES = ("subtract", "concat", "sum")
 
 
 class SiameseUNet(nn.Module):
-    """One encoder for both images; the decoder sees their merged feature maps at every level.
+    """U-Net with an encoder of shared weights, and a decoder of the images' merged feature maps.
 
-    In training every coarser level of the decoder has a field of its own, from its input.
+    In training a field is also predicted from the input of every decoder level, for deep
+    supervision.
 
     Args:
-        encoder: Feature maps per level, finest first; every further level halves the grid.
-        convolutions: How many of them each level but the first has, in encoder and decoder.
-        merge: ``subtract`` (moving minus fixed), ``concat`` or ``sum``.
-        slope: Of the activations below 0: 0 is ReLU.
-        residual: Whether a decoder level adds its output to the up-sampled input.
-        joint: Labels that a second decoder segments in each scan, in training; ``None`` for none.
-        head: ``displacement``, ``velocity`` or ``gradient``.
+        encoder: Number of feature maps per level, finest first; every further level halves the
+            grid.
+        convs_per_level: Number of convolutions of each level but the finest, in encoder and
+            decoder, finest first.
+        merge: How the images' feature maps are merged at every level: ``subtract`` (moving minus
+            fixed), ``concat`` or ``sum``.
+        negative_slope: Slope of the activations below 0; 0 for ReLU.
+        residual: Whether a decoder level adds its output to its up-sampled input.
+        segmentation_labels: Number of labels that a second decoder segments in each scan in
+            training; ``None`` for no second decoder.
+        head: Kind of the field head: ``displacement``, ``velocity`` or ``gradient``.
         grid: Working grid.
     """
 
@@ -50,9 +55,9 @@ class SiameseUNet(nn.Module):
         super().__init__()
         if len(convs_per_level) != len(encoder) - 1:
             raise ValueError(
-                "convolutions must have one entry for each level of encoder but the first\n"
-                f"  encoder       {list(encoder)}\n"
-                f"  convolutions  {list(convs_per_level)}"
+                "convs_per_level must have one entry for each level of encoder but the first\n"
+                f"  encoder          {list(encoder)}\n"
+                f"  convs_per_level  {list(convs_per_level)}"
             )
         if merge not in MERGES:
             raise ValueError(f"merge must be one of {', '.join(MERGES)}, got {merge!r}")
@@ -86,15 +91,15 @@ class SiameseUNet(nn.Module):
             )
 
     def forward(self, batch: Batch) -> Prediction:
-        """Return the field that brings ``batch["moving"]`` onto ``batch["fixed"]``."""
+        """Return the field that aligns ``batch["moving"]`` with ``batch["fixed"]``."""
         i, j, k = batch["fixed"].shape[2:]
         images = torch.cat([batch["fixed"], batch["moving"]])
         maps = [self.enter(pad_to_multiple(images, self.stride))]
         for block in self.down:
             maps.append(block(maps[-1]))
-        merged = [self._merged(*level.chunk(2)) for level in maps]
+        merged = [self._merge(*level.chunk(2)) for level in maps]
         features = merged.pop()
-        inputs = []  # of the decoder's levels, coarsest first
+        inputs = []  # one per decoder level, coarsest first
         for block in self.up:
             inputs.append(features)
             features = block(features, merged.pop())
@@ -113,14 +118,14 @@ class SiameseUNet(nn.Module):
         fixed, moving = crop(self.segmenter(maps), (i, j, k)).chunk(2)
         return replace(prediction, levels=tuple(levels), segmentations=(fixed, moving))
 
-    def _merged(self, fixed: Image, moving: Image) -> Maps:
+    def _merge(self, fixed: Image, moving: Image) -> Maps:
         if self.merge == "concat":
             return torch.cat([moving, fixed], dim=1)
         return moving - fixed if self.merge == "subtract" else moving + fixed
 
 
 class InputBlock(nn.Module):
-    """Two convolutions without normalisation, their outputs added up."""
+    """Two successive convolutions without normalisation, whose outputs are summed."""
 
     def __init__(self, channels: int, negative_slope: float) -> None:
         super().__init__()
@@ -139,25 +144,27 @@ class InputBlock(nn.Module):
 
 
 class Down(nn.Sequential):
-    """A convolution that halves the grid, and ``n`` more on the coarser one."""
+    """Encoder level: a convolution that halves the grid, and ``n`` more on the coarser grid."""
 
     def __init__(self, channels_in: int, channels_out: int, n: int, negative_slope: float) -> None:
         super().__init__(
-            *_normalised(nn.Conv3d(channels_in, channels_out, 2, stride=2), negative_slope),
+            *_with_normalisation(nn.Conv3d(channels_in, channels_out, 2, stride=2), negative_slope),
             *_convolutions(channels_out, channels_out, n, negative_slope),
         )
 
 
 class Up(nn.Module):
-    """A transposed convolution that doubles the grid, and ``n`` convolutions with the skip's maps.
+    """Decoder level: a transposed convolution that doubles the grid, and ``n`` convolutions.
+
+    The convolutions take the up-sampled maps and those of the skip connection.
 
     Args:
-        channels_in: Feature maps that enter.
-        skip: Feature maps of the encoder's level.
-        channels_out: Feature maps that leave.
+        channels_in: Number of input channels.
+        skip: Number of feature maps of the skip connection.
+        channels_out: Number of output channels.
         n: Number of convolutions.
-        slope: See ``SiameseUNet``.
-        residual: Whether the up-sampled maps are added to what the convolutions return.
+        negative_slope: See ``SiameseUNet``.
+        residual: Whether the up-sampled maps are added to the output of the convolutions.
     """
 
     def __init__(
@@ -172,7 +179,7 @@ class Up(nn.Module):
     ) -> None:
         super().__init__()
         transposed = nn.ConvTranspose3d(channels_in, channels_out, 2, stride=2)
-        self.enlarge = nn.Sequential(*_normalised(transposed, negative_slope))
+        self.enlarge = nn.Sequential(*_with_normalisation(transposed, negative_slope))
         self.convolve = nn.Sequential(
             *_convolutions(channels_out + skip, channels_out, n, negative_slope)
         )
@@ -186,11 +193,11 @@ class Up(nn.Module):
 
 
 class Segmenter(nn.Module):
-    """The second decoder, which sees each scan's own maps (Estienne et al. 2020).
+    """Segmentation decoder on the feature maps of each scan by itself (Estienne et al. 2020).
 
     Args:
-        up: Its levels, coarsest first.
-        last: From maps to logits.
+        up: Levels of the decoder, coarsest first.
+        last: Convolution from feature maps to logits.
     """
 
     def __init__(self, up: Iterable[Up], last: nn.Conv3d) -> None:
@@ -199,7 +206,7 @@ class Segmenter(nn.Module):
         self.last = last
 
     def forward(self, maps: Sequence[Tensor]) -> OneHot:
-        """Return the logits of an encoder's maps, which come finest first."""
+        """Return the logits of the labels from the encoder's maps, which come finest first."""
         features = maps[-1]
         for block, skip in zip(self.up, reversed(maps[:-1]), strict=True):
             features = block(features, skip)
@@ -210,14 +217,17 @@ class Segmenter(nn.Module):
 def _convolutions(
     channels_in: int, channels_out: int, n: int, negative_slope: float
 ) -> list[nn.Module]:
+    """Return ``n`` convolutions with normalisation and activation."""
     layers = []
     for _ in range(n):
-        layers += _normalised(nn.Conv3d(channels_in, channels_out, 3, padding=1), negative_slope)
+        convolution = nn.Conv3d(channels_in, channels_out, 3, padding=1)
+        layers += _with_normalisation(convolution, negative_slope)
         channels_in = channels_out
     return layers
 
 
-def _normalised(
+def _with_normalisation(
     convolution: nn.Conv3d | nn.ConvTranspose3d, negative_slope: float
 ) -> list[nn.Module]:
+    """Return the layers: convolution, instance normalisation, leaky ReLU."""
     return [convolution, nn.InstanceNorm3d(convolution.out_channels), nn.LeakyReLU(negative_slope)]

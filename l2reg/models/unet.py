@@ -1,4 +1,4 @@
-"""A U-Net on the stacked pair, after VoxelMorph (Balakrishnan et al. 2019, Dalca et al. 2019)."""
+"""U-Net on the stacked pair, after VoxelMorph (Balakrishnan et al. 2019, Dalca et al. 2019)."""
 
 from collections.abc import Sequence
 
@@ -14,17 +14,18 @@ from l2reg.shapes import WorkingGrid, as_working_grid
 
 
 class UNet(nn.Module):
-    """Early fusion: both images enter as channels of one volume.
+    """U-Net with early fusion: both images are channels of one input volume.
 
-    The encoder halves the grid at every level but the first. The decoder goes up again with skip
-    connections, one level for each of its widths: with fewer of them than halvings the field
-    is estimated on a coarser grid and interpolated, as in VoxelMorph's ``int_downsize``.
+    The encoder halves the grid at every level but the first. The decoder doubles it with skip
+    connections, once for each of its entries. If these are fewer than the halvings, the field is
+    estimated on a coarser grid and interpolated, as with VoxelMorph's ``int_downsize``.
 
     Args:
-        encoder: Feature maps per level, finest first.
-        decoder: Feature maps per level, coarsest first; at most one less than ``encoder``.
-        final: Feature maps of further convolutions where the field is estimated.
-        head: ``displacement``, ``velocity`` or ``gradient``.
+        encoder: Number of feature maps per level, finest first.
+        decoder: Number of feature maps per level, coarsest first; one entry less than ``encoder``
+            at most.
+        final: Number of feature maps of each further convolution on the last decoder level's grid.
+        head: Kind of the field head: ``displacement``, ``velocity`` or ``gradient``.
         grid: Working grid.
     """
 
@@ -39,7 +40,7 @@ class UNet(nn.Module):
         super().__init__()
         if not 0 < len(decoder) < len(encoder):
             raise ValueError(
-                "decoder must have at least one level and one less than encoder at most\n"
+                "decoder must have at least one level, and fewer levels than encoder\n"
                 f"  encoder  {list(encoder)}\n"
                 f"  decoder  {list(decoder)}"
             )
@@ -62,7 +63,7 @@ class UNet(nn.Module):
         self.stride = 2 ** (len(encoder) - 1)
 
     def forward(self, batch: Batch) -> Prediction:
-        """Return the field that brings ``batch["moving"]`` onto ``batch["fixed"]``."""
+        """Return the field that aligns ``batch["moving"]`` with ``batch["fixed"]``."""
         pair = torch.cat([batch["fixed"], batch["moving"]], dim=1)
         i, j, k = pair.shape[2:]
         features = pad_to_multiple(pair, self.stride)

@@ -1,4 +1,4 @@
-"""The field that moves nothing: the challenge's exemplary submission."""
+"""Zero field: a model that moves nothing, like the challenge's exemplary submission."""
 
 import torch
 from torch import nn
@@ -9,7 +9,7 @@ from l2reg.shapes import WorkingGrid, as_working_grid
 
 
 class Zero(nn.Module):
-    """Returns zeros, whatever it sees.
+    """Returns a field of zeros for every pair; there is nothing to train.
 
     Args:
         grid: Working grid.

@@ -1,4 +1,4 @@
-"""An abdomen seen by CT and by MR: four labelled organs, and what lies between them."""
+"""Abdomen phantom: a CT and an MR scan of one patient, with four labelled organs."""
 
 import numpy as np
 
@@ -16,25 +16,30 @@ ORGANS = ("liver", "spleen", "right kidney", "left kidney")  # labels 1 to 4
 
 
 class Abdomen:
-    """One patient. Axes are left, back, head; millimetres from the middle."""
+    """One patient, in mm from the centre of the volume along the axes left, back, head."""
 
     def __init__(self, rng: np.random.Generator) -> None:
-        def around(*centre: float) -> Triple:
+        def random_centre(*centre: float) -> Triple:
             return tuple(np.array(centre) + rng.normal(0, 5, 3))
 
-        def about(*radii: float) -> Triple:
+        def random_radii(*radii: float) -> Triple:
             return tuple(np.array(radii) * rng.uniform(0.88, 1.12, 3))
 
-        self.body = about(165, 115, 900)
+        self.body = random_radii(165, 115, 900)
         self.liver = [
-            (around(-70, -15, 50), about(80, 75, 68)),
-            (around(-10, -45, 62), about(75, 42, 42)),
+            (random_centre(-70, -15, 50), random_radii(80, 75, 68)),
+            (random_centre(-10, -45, 62), random_radii(75, 42, 42)),
         ]
-        self.spleen = (around(98, 40, 55), about(32, 34, 52))
-        self.kidneys = [(around(side * 58, 55, -25), about(27, 25, 54)) for side in (-1, 1)]
-        self.stomach = (around(60, -35, 45), about(48, 38, 40))
+        self.spleen = (random_centre(98, 40, 55), random_radii(32, 34, 52))
+        self.kidneys = [
+            (random_centre(side * 58, 55, -25), random_radii(27, 25, 54)) for side in (-1, 1)
+        ]
+        self.stomach = (random_centre(60, -35, 45), random_radii(48, 38, 40))
         self.bowels = [
-            (around(*rng.uniform((-100, -80, -150), (100, 20, -50))), about(24, 20, 28))
+            (
+                random_centre(*rng.uniform((-100, -80, -150), (100, 20, -50))),
+                random_radii(24, 20, 28),
+            )
             for _ in range(14)
         ]
         self.texture = Texture(rng, grain_mm=12.0, extent_mm=220.0)
@@ -43,7 +48,12 @@ class Abdomen:
         self.vessels = tree(rng, (-25, -5, 30), targets, thick_mm=8.0, thin_mm=3.0, step_mm=1.5)
 
     def paint(self, canvas: Canvas, values: dict[str, float]) -> None:
-        """Paint the abdomen in the values of one modality, organs labelled."""
+        """Paint the abdomen and the labels of its organs.
+
+        Args:
+            canvas: Canvas to paint on.
+            values: Tissue values of one modality: ``CT`` or ``MR``.
+        """
         points = canvas.points
         left, back, _ = points.T
         skin = ellipsoid(points, (0, 0, 0), self.body)
@@ -67,18 +77,18 @@ class Abdomen:
             canvas.paint(ellipsoid(points, *kidney) + 13, values["fluid"])
 
     def skin_mask(self, points: Positions) -> np.ndarray:
-        """Return which points lie in the body."""
+        """Return a mask of the points inside the body."""
         inside: np.ndarray = ellipsoid(points, (0, 0, 0), self.body) < 0
         return inside
 
     def coil(self, points: Positions) -> np.ndarray:
-        """Return the gain of the MR's receiver, which varies slowly in space."""
+        """Return the gain of the MR receiver coil, which varies slowly in space."""
         gain: np.ndarray = 1 + 0.25 * self.bias(points)
         return gain
 
 
 def repositioning(rng: np.random.Generator, shape: Shape3, spacing_mm: Spacing) -> FieldArray:
-    """Return where a position of the MR is found in the CT, in mm: a shift and a soft motion."""
-    shift = rng.uniform(8, 22, 3) * rng.choice([-1, 1], 3)
-    soft = random_field(rng, shape, spacing_mm, size_mm=9.0, grain_mm=85.0)
-    return without_folds((soft + shift[:, None, None, None]).astype(np.float32), spacing_mm)
+    """Return the displacement from MR to CT positions, in mm: a translation and a smooth motion."""
+    translation = rng.uniform(8, 22, 3) * rng.choice([-1, 1], 3)
+    smooth = random_field(rng, shape, spacing_mm, size_mm=9.0, grain_mm=85.0)
+    return without_folds((smooth + translation[:, None, None, None]).astype(np.float32), spacing_mm)

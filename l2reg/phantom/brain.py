@@ -1,4 +1,4 @@
-"""A head with 35 labelled structures, and subjects that differ from it smoothly."""
+"""Brain phantom: a template with 35 labelled structures, and subjects deformed smoothly from it."""
 
 import numpy as np
 
@@ -6,10 +6,10 @@ from l2reg.phantom.canvas import Canvas, Texture, ellipsoid
 from l2reg.phantom.motion import FieldArray, random_field, without_folds
 from l2reg.shapes import Shape3, Spacing
 
-GREY, WHITE, FLUID, DEEP = 0.42, 0.60, 0.12, 0.50  # of the brightest voxel
+GREY, WHITE, FLUID, DEEP = 0.42, 0.60, 0.12, 0.50  # fractions of the brightest value
 
-# Paired structures: label on the left, label on the right, value, centre and radii in mm. Axes are
-# left, inferior, anterior; the centre is that of the left one, the right one is mirrored.
+# Paired structures: left label, right label, value, centre and radii in mm, along the axes left,
+# inferior, anterior. The centre is that of the left structure; the right one is its mirror image.
 PAIRED = [
     (5, 24, WHITE, (-22, 45, -42), (20, 16, 20)),  # cerebellum white matter, inside its cortex
     (3, 22, FLUID, (-13, -14, -2), (9, 10, 34)),  # lateral ventricle
@@ -25,6 +25,7 @@ PAIRED = [
     (16, 32, GREY, (-9, 8, 22), (4, 4, 5)),  # accumbens
     (18, 34, FLUID + 0.1, (-25, 8, 1), (2.5, 2.5, 3.5)),  # vessel
 ]
+# Structures on the midline: label, value, centre and radii in mm, along the same axes.
 MIDLINE = [
     (11, FLUID, (0, 2, -6), (3, 9, 14)),  # third ventricle
     (13, WHITE - 0.04, (0, 38, -22), (13, 26, 13)),  # brain stem
@@ -33,41 +34,41 @@ MIDLINE = [
 
 
 class Template:
-    """The head that all subjects are deformations of."""
+    """The head from which all subjects are deformed."""
 
     def __init__(self, rng: np.random.Generator) -> None:
         self.folding = Texture(rng, grain_mm=11.0, extent_mm=130.0)
         self.texture = Texture(rng, grain_mm=7.0, extent_mm=130.0)
 
     def paint(self, canvas: Canvas) -> None:
-        """Paint values in [0, 1] and all 35 labels."""
+        """Paint image values in [0, 1] and all 35 labels."""
         points = canvas.points
         left_side = points[:, 0] < 0
         spots = 0.04 * self.texture(points)
 
-        def both(distance: np.ndarray, value: float, left: int, right: int) -> None:
+        def paint_pair(distance: np.ndarray, value: float, left: int, right: int) -> None:
             canvas.paint(distance, value + spots)
             canvas.labels[distance < 0] = np.where(left_side, left, right)[distance < 0]
 
         cerebrum = ellipsoid(points, (0, -12, 0), (66, 58, 84))
         gap = np.abs(points[:, 0]) - 1.5 + 0.2 * np.maximum(0, points[:, 1] + 20)  # between halves
-        both(np.maximum(cerebrum, -gap - 2), GREY, 2, 21)
-        both(np.maximum(cerebrum + 9 + 5 * self.folding(points), -gap), WHITE, 1, 20)
+        paint_pair(np.maximum(cerebrum, -gap - 2), GREY, 2, 21)
+        paint_pair(np.maximum(cerebrum + 9 + 5 * self.folding(points), -gap), WHITE, 1, 20)
         cerebellum = np.minimum(
             ellipsoid(points, (-24, 46, -44), (32, 22, 28)),
             ellipsoid(points, (24, 46, -44), (32, 22, 28)),
         )
-        both(cerebellum, GREY, 6, 25)
+        paint_pair(cerebellum, GREY, 6, 25)
         for left, right, value, centre, radii in PAIRED:
             mirrored = (-centre[0], *centre[1:])
             shape = np.minimum(ellipsoid(points, centre, radii), ellipsoid(points, mirrored, radii))
-            both(shape, value, left, right)
+            paint_pair(shape, value, left, right)
         for label, value, centre, radii in MIDLINE:
             canvas.paint(ellipsoid(points, centre, radii), value + spots, label)
 
 
 def subject_shape(rng: np.random.Generator, shape: Shape3, spacing_mm: Spacing) -> FieldArray:
-    """Return where a subject's position is found in the template, in mm."""
+    """Return the displacement from positions of a subject to the template, in mm."""
     coarse = random_field(rng, shape, spacing_mm, size_mm=3.5, grain_mm=50.0)
     fine = random_field(rng, shape, spacing_mm, size_mm=1.5, grain_mm=24.0)
     return without_folds(coarse + fine, spacing_mm)

@@ -1,7 +1,7 @@
-"""Paint shapes onto points: anatomy as a function of where one looks.
+"""Canvas: anatomy as a function of positions in mm, painted at the voxels of a scan.
 
-Because a scene is a function of points in mm, a deformed scan is the same scene looked at through
-the field: no image is ever interpolated, and the true field is exact.
+A deformed scan is the same anatomy, sampled at positions displaced by the true field. No image is
+interpolated, so the true field is exact.
 """
 
 import numpy as np
@@ -13,16 +13,17 @@ from l2reg.shapes import Shape3, Spacing
 
 Positions = Float32[np.ndarray, "n 3"]  # mm from the centre of the volume
 Distance = Float[np.ndarray, " n"]  # mm from a surface, negative inside
-Triple = tuple[float, ...]  # three numbers along the axes, mm
+Triple = tuple[float, ...]  # three numbers in mm, one along each axis
 
 
 class Canvas:
-    """Values and labels at points; what is painted later covers what was painted before.
+    """Image values and labels at points; later shapes cover earlier ones.
 
     Args:
-        points: Where to paint.
-        background: Value where nothing is painted.
-        edge_mm: Width over which a surface fades, about a voxel: it stands for partial volume.
+        points: Positions of the voxels.
+        background: Value of points that no shape covers.
+        edge_mm: Width over which the edge of a shape fades, about a voxel: it imitates the partial
+            volume effect.
     """
 
     def __init__(self, points: Positions, *, background: float, edge_mm: float) -> None:
@@ -32,7 +33,13 @@ class Canvas:
         self.labels = np.zeros(len(points), dtype=np.uint8)
 
     def paint(self, distance: Distance, value: Distance | float, label: int | None = None) -> None:
-        """Cover the inside of a surface with a value, and with a label if one is given."""
+        """Cover the inside of a shape with a value, and with a label if it is not ``None``.
+
+        Args:
+            distance: Distance of the points from the surface of the shape.
+            value: Image value, one or one for each point.
+            label: Label of the shape.
+        """
         cover = np.clip(0.5 - distance / self.edge_mm, 0, 1).astype(np.float32)
         self.values += cover * (value - self.values)
         if label is not None:
@@ -40,7 +47,7 @@ class Canvas:
 
 
 def ellipsoid(points: Positions, centre: Triple, radii: Triple) -> Distance:
-    """Return the distance from an axis-aligned ellipsoid, exact on its surface alone."""
+    """Return the distance from an axis-aligned ellipsoid, which is exact only on its surface."""
     scaled = (points - np.array(centre, np.float32)) / np.array(radii, np.float32)
     norm = np.sqrt(np.einsum("nc,nc->n", scaled, scaled))
     distance: Distance = (norm - 1) * min(radii)
@@ -50,19 +57,23 @@ def ellipsoid(points: Positions, centre: Triple, radii: Triple) -> Distance:
 def tubes(
     points: Positions, line: Float[np.ndarray, "m 3"], radii: Float[np.ndarray, " m"]
 ) -> Distance:
-    """Return the distance from balls strung along a line; far away it is only large."""
-    reach = float(radii.max()) + 10
-    distance, nearest = cKDTree(line).query(points, distance_upper_bound=reach)
-    return np.where(np.isinf(distance), reach, distance - np.append(radii, 0)[nearest])
+    """Return the distance from a tube, the union of balls along a line.
+
+    At more than the largest radius plus 10 mm from the line, the distance is this upper bound.
+    """
+    max_distance = float(radii.max()) + 10
+    distance, nearest = cKDTree(line).query(points, distance_upper_bound=max_distance)
+    return np.where(np.isinf(distance), max_distance, distance - np.append(radii, 0)[nearest])
 
 
 class Texture:
-    """A smooth random pattern that sticks to the tissue.
+    """A smooth random pattern, fixed to the tissue.
 
     Args:
-        rng: Source of the pattern.
-        grain_mm: Size of its spots.
-        extent_mm: Half the size of the region it covers; it repeats beyond.
+        rng: Random numbers of the pattern.
+        grain_mm: Size of the spots of the pattern.
+        extent_mm: Half the size of the region that the pattern covers; beyond it the pattern
+            repeats.
     """
 
     def __init__(self, rng: np.random.Generator, *, grain_mm: float, extent_mm: float) -> None:
@@ -86,10 +97,18 @@ def tree(
     thin_mm: float,
     step_mm: float,
 ) -> tuple[Float[np.ndarray, "m 3"], Float[np.ndarray, " m"]]:
-    """Return points along a tree that grows from ``root`` to every target, and its radii.
+    """Return points along a tree of vessels from ``root`` to every target, and its radii there.
 
-    Targets are joined one by one, the nearest to the root first, each to the nearest point of the
-    tree so far; a branch is four fifths as thick as what it grows from.
+    Targets are added one by one, the nearest to the root first, each as a branch from the nearest
+    point of the tree so far. The radius of a branch is 0.8 times the radius at this point.
+
+    Args:
+        rng: Random numbers of the bends.
+        root: Start of the tree.
+        targets: Ends of the branches, in mm.
+        thick_mm: Radius at the root.
+        thin_mm: Smallest radius of a branch.
+        step_mm: Distance between points along a branch.
     """
     line = np.array([root], dtype=np.float64)
     radii = np.array([thick_mm])
@@ -104,7 +123,7 @@ def tree(
 
 
 def grid_points(shape: Shape3, spacing_mm: Spacing) -> Positions:
-    """Return every voxel centre of a volume, in mm from its middle."""
+    """Return the centres of all voxels of a volume, in mm from the centre of the volume."""
     axes = [
         (np.arange(size, dtype=np.float32) - (size - 1) / 2) * np.float32(mm)
         for size, mm in zip(shape, spacing_mm, strict=True)

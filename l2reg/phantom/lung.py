@@ -1,4 +1,4 @@
-"""A chest: two lungs with vessels, ribs, spine, heart and liver; breathing."""
+"""Lung phantom: a chest with lungs, vessels, ribs, spine, heart and liver, and its breathing."""
 
 import numpy as np
 
@@ -7,13 +7,13 @@ from l2reg.phantom.motion import FieldArray, random_field, without_folds
 from l2reg.shapes import Shape3, Spacing
 
 AIR, FAT, SOFT, LIVER, BONE = -1000.0, -100.0, 40.0, 60.0, 190.0  # HU
-INHALED, EXHALED = -860.0, -780.0  # lung tissue: the same tissue, with more or less air in it
+INHALED, EXHALED = -860.0, -780.0  # HU of the lung tissue with more and with less air
 
 LUNG_LABEL = 1
 
 
 class Chest:
-    """One patient, breathed in. Axes are left, back, head; millimetres from the middle."""
+    """One patient at inspiration, in mm from the centre along the axes left, back, head."""
 
     def __init__(self, rng: np.random.Generator) -> None:
         self.body = tuple(np.array([150.0, 105.0, 900.0]) * rng.uniform(0.93, 1.05))
@@ -31,6 +31,7 @@ class Chest:
         self.vessels = {side: self._vessels(rng, side) for side in (-1, 1)}
 
     def _vessels(self, rng: np.random.Generator, side: int) -> tuple[np.ndarray, np.ndarray]:
+        """Return points along the vessels of one lung, and their radii, in mm."""
         centre, radii = self.lungs[side]
         inside = rng.uniform(-1, 1, (4000, 3))
         targets = (inside * radii + centre).astype(np.float32)
@@ -39,7 +40,7 @@ class Chest:
         return tree(rng, root, targets, thick_mm=8.0, thin_mm=2.2, step_mm=1.5)
 
     def dome(self, points: Positions) -> Distance:
-        """Return how far points lie below the diaphragm; negative above it."""
+        """Return the distance of points below the diaphragm, negative above it."""
         left, back, head = points.T
         bulge = sum(
             np.exp(-(((left - side * 72) / 48) ** 2) - ((back - 5) / 60) ** 2) for side in (-1, 1)
@@ -48,7 +49,7 @@ class Chest:
         return below
 
     def lung(self, points: Positions, side: int) -> Distance:
-        """Return the distance from one lung's surface."""
+        """Return the distance from the surface of the lung at ``side``, -1 or 1."""
         heart = -ellipsoid(points, *self.heart)
         distance: Distance = np.maximum.reduce(
             [ellipsoid(points, *self.lungs[side]), self.dome(points), heart]
@@ -56,7 +57,12 @@ class Chest:
         return distance
 
     def paint(self, canvas: Canvas, tissue: float) -> None:
-        """Paint the chest; the lungs are labelled ``LUNG_LABEL``."""
+        """Paint the chest; the lungs get the label ``LUNG_LABEL``.
+
+        Args:
+            canvas: Canvas to paint on.
+            tissue: Value of the lung tissue, in HU.
+        """
         points = canvas.points
         left, back, head = points.T
         skin = ellipsoid(points, (0, 0, 0), self.body)
@@ -72,7 +78,7 @@ class Chest:
         canvas.paint(ellipsoid(points, *self.heart), SOFT)
         for side in (-1, 1):
             lung = self.lung(points, side)
-            near = lung < canvas.edge_mm  # textures and vessels are looked up there alone
+            near = lung < canvas.edge_mm  # textures and vessels are only computed there
             air = np.full_like(lung, tissue)
             air[near] += 60 * self.texture(points[near]) + 40 * self.fine_texture(points[near])
             canvas.paint(lung, air, LUNG_LABEL)
@@ -84,22 +90,29 @@ class Chest:
 def breathing(
     rng: np.random.Generator, chest: Chest, shape: Shape3, spacing_mm: Spacing, points: Positions
 ) -> FieldArray:
-    """Return where breathed-in tissue is found from every breathed-out position, in mm.
+    """Return the displacement from expiration to inspiration positions, in mm.
 
-    Breathing in pushes the diaphragm down and the chest forward; the whole body shifts a little,
-    and every part moves irregularly besides.
+    Inspiration moves the diaphragm down and the chest forward. A translation of the whole body and
+    a random smooth motion are added.
+
+    Args:
+        rng: Random numbers of the motion.
+        chest: The patient.
+        shape: Grid of the field.
+        spacing_mm: Voxel size of this grid.
+        points: Centres of its voxels, in mm from the centre of the volume.
     """
     left, back, head = points.reshape(*shape, 3).transpose(3, 0, 1, 2)
     depth = rng.uniform(35, 60)
-    reach = 1 / (1 + np.exp((head - chest.diaphragm - 70) / 60))
+    fraction = 1 / (1 + np.exp((head - chest.diaphragm - 70) / 60))
     wave = 0.35 + 0.65 * np.exp(-((np.hypot(left, back) / 150) ** 2))
     regular = np.stack(
         [
             0.05 * rng.uniform(0, 1) * left,
             -rng.uniform(4, 12) * np.exp(-(((back + 70) / 70) ** 2)),
-            -depth * reach * wave,
+            -depth * fraction * wave,
         ]
     )
-    shift = rng.uniform(-18, 18, (3, 1, 1, 1))
+    translation = rng.uniform(-18, 18, (3, 1, 1, 1))
     irregular = random_field(rng, shape, spacing_mm, size_mm=6.0, grain_mm=80.0)
-    return without_folds((regular + shift + irregular).astype(np.float32), spacing_mm)
+    return without_folds((regular + translation + irregular).astype(np.float32), spacing_mm)

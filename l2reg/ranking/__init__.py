@@ -1,1 +1,1 @@
-"""The challenge's ranking of teams, official and as its page describes it."""
+"""The challenge's ranking of teams, by the official code or by the description on its page."""

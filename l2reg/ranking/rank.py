@@ -1,19 +1,19 @@
-"""Rank teams: as the organisers' code does, or as the challenge's page describes it.
+"""Ranking of teams, by the organisers' code or by the description on the challenge's page.
 
-Both compare every two teams by a significance test, turn the number of teams that are better into
-a rank score from 0.1 to 1, and take the geometric mean over metrics, then over tasks. The zero
-field takes part. They differ in the tests:
+Both methods compare every two teams by a significance test, convert the number of better teams to a
+rank score from 0.1 to 1, and take the geometric mean over metrics, then over tasks. The zero field
+is ranked as a team. The methods differ in the tests:
 
 ``official`` (``ranking_utils`` of the Learn2Reg repository, which made the tables of 2021): one
     unpaired rank-sum test per metric over the entries of all pairs and labels (or landmarks)
     together. In task 2 the TRE counts twice. DSC30 and TRE30 are tests over the 30 % of the
     entries that were hardest before registration.
-``page`` (learn2reg.grand-challenge.org): Wilcoxon signed-rank tests over the pairs, one for each
-    structure, whose rank scores are averaged. Landmarks are no structures: their mean over a pair
-    is tested. DSC30 is a team's mean over the worst 30 % of its own pairs; as those are other pairs
-    for every team, it is ranked by value, without a test. Task 2 has no TRE30. The "bonus" for
-    short runtimes is a column as in the official code. The page is silent on what a missing
-    value is worth; it is worth what it is officially.
+``page`` (learn2reg.grand-challenge.org): Wilcoxon signed-rank tests over the pairs, one per
+    structure, whose rank scores are averaged. Landmarks are not structures: their mean over a pair
+    is tested. DSC30 is a team's mean over the worst 30 % of its own pairs; as these pairs differ
+    between teams, it is ranked by value, without a test. Task 2 has no TRE30. The "bonus" for
+    short runtimes is a column as in the official code. The page does not define the values of
+    missing entries; they are the official ones.
 """
 
 from collections.abc import Mapping, Sequence
@@ -34,43 +34,43 @@ from l2reg.ranking.significance import (
     rank_scores,
 )
 
-Method = Literal["official", "page"]
-METHODS: tuple[Method, ...] = get_args(Method)
+RankingMethod = Literal["official", "page"]
+METHODS: tuple[RankingMethod, ...] = get_args(RankingMethod)
 RUNTIME = "runtime"
 
-# What a missing value is worth in the organisers' ranking; none of them is a possible best.
-DSC_MISSING = 0.0  # the label is absent from a scan, the same for all teams, or the pair is missing
-HD95_MISSING = 10.0  # voxels; likewise, or the label vanished when warped (inf)
+# Values of missing entries in the organisers' ranking; none is a possible best value.
+DSC_MISSING = 0.0  # a scan lacks the label (for all teams alike), or the pair is missing
+HD95_MISSING = 10.0  # voxels; as for DSC, or warping removed the label (inf)
 TRE_MISSING_MM = 30.0
-SDLOGJ_MISSING = 5.0  # of the zero field too, whose 0 would be the best
+SDLOGJ_MISSING = 5.0  # also for the zero field, whose 0 would be the best value
 RUNTIME_MISSING_S = 5000.0  # no container was submitted
 
-_COLUMNS: Mapping[
-    tuple[Method, bool], Sequence[str]
-] = {  # of the task score, in this order; one that is named twice counts twice
+# Columns of the task score by method and whether labels score the task; repeated ones count twice
+_COLUMNS: Mapping[tuple[RankingMethod, bool], Sequence[str]] = {
     ("official", True): ("dsc", "dsc30", "hd95", "sdlogj", RUNTIME),
     ("official", False): ("tre", "tre", "tre30", "sdlogj", RUNTIME),
     ("page", True): ("dsc", "dsc30", "hd95", "sdlogj", RUNTIME),
     ("page", False): ("tre", "sdlogj", RUNTIME),
 }
 
-Scores = Float[np.ndarray, "rows teams"]  # row 0 is the ranking, the others are of resamples
+Scores = Float[np.ndarray, "rows teams"]  # row 0: the data; other rows: resamples
 
 
 @dataclass(frozen=True)
 class TaskScores:
-    """What all teams scored in one task; nan where there is nothing.
+    """Scores of all teams in one task; missing values are nan.
 
     Attributes:
-        name: Of the task.
-        number: Of the task: 1 to 3.
-        teams: Names; the first is the zero field, called Initial by the organisers.
-        pairs: Names.
-        dsc: Dice coefficient; no labels in a task that landmarks score.
-        hd95_voxels: 95 % Hausdorff distance, inf where the label vanished when warped.
-        tre_mm: Target registration error; pairs of fewer landmarks are filled up with nan.
-        sdlogj: The zero field's is missing, not 0.
-        runtime_s: Seconds.
+        name: Name of the task.
+        number: Number of the task, 1 to 3.
+        teams: Names of the teams; the first is the zero field, called Initial by the organisers.
+        pairs: Names of the pairs.
+        dsc: Dice coefficients; without labels in a task scored by landmarks.
+        hd95_voxels: 95 % Hausdorff distances; inf if warping removed the label.
+        tre_mm: Target registration errors; pairs with fewer landmarks are padded with nan. Without
+            landmarks in a task scored by labels.
+        sdlogj: SDlogJ of each field; that of the zero field is nan, not 0.
+        runtime_s: Runtimes in seconds.
     """
 
     name: str
@@ -85,7 +85,7 @@ class TaskScores:
 
     @property
     def labelled(self) -> bool:
-        """Return whether labels score the task; otherwise landmarks do."""
+        """Return whether the task is scored by labels, not by landmarks."""
         return bool(self.dsc.size)
 
     @property
@@ -95,37 +95,37 @@ class TaskScores:
 
     @property
     def submitted(self) -> Bool[np.ndarray, " teams"]:
-        """Return which teams have any score; the others get those of the zero field."""
-        return ~_nowhere(self.dsc if self.labelled else self.tre_mm)
+        """Return which teams submitted the task; the others get the zero field's scores."""
+        return ~_has_no_values(self.dsc if self.labelled else self.tre_mm)
 
     @property
     def lacking(self) -> dict[str, list[str]]:
-        """Return which pairs are missing of the teams that submitted only some."""
+        """Return the missing pairs of each team that submitted only some pairs."""
         missing = {
             team: [pair for pair, value in zip(self.pairs, row, strict=True) if np.isnan(value)]
             for team, row in zip(self.teams[1:], self.sdlogj[1:], strict=True)
         }
         return {team: pairs for team, pairs in missing.items() if 0 < len(pairs) < len(self.pairs)}
 
-    def filled(self) -> dict[str, Float[np.ndarray, "teams pairs _"]]:
-        """Return values by metric, negated where low is good, the missing ones filled.
+    def fill_missing(self) -> dict[str, Float[np.ndarray, "teams pairs _"]]:
+        """Return values by metric with missing ones filled; higher is better (negated if not).
 
         A team without any value of a metric did not submit the task and gets the zero field's
-        values; in what then is missing, the constants above are put. Landmarks that the zero field
-        lacks do not exist and stay nan.
+        values. Values that are still missing are replaced by the constants above. Landmarks that
+        the zero field lacks do not exist and stay nan.
         """
-        found = {
-            "sdlogj": -_filled(self.sdlogj, SDLOGJ_MISSING)[:, :, None],
-            RUNTIME: -_filled(self.runtime_s, RUNTIME_MISSING_S)[:, :, None],
+        values_by_metric = {
+            "sdlogj": -_fill_nan(self.sdlogj, SDLOGJ_MISSING)[:, :, None],
+            RUNTIME: -_fill_nan(self.runtime_s, RUNTIME_MISSING_S)[:, :, None],
         }
         if self.labelled:
-            distance = _substituted(self.hd95_voxels)
-            found["dsc"] = _filled(_substituted(self.dsc), DSC_MISSING)
-            found["hd95"] = -np.where(np.isfinite(distance), distance, HD95_MISSING)
+            distance = _substitute_zero_field(self.hd95_voxels)
+            values_by_metric["dsc"] = _fill_nan(_substitute_zero_field(self.dsc), DSC_MISSING)
+            values_by_metric["hd95"] = -np.where(np.isfinite(distance), distance, HD95_MISSING)
         else:
-            errors = _filled(_substituted(self.tre_mm), TRE_MISSING_MM)
-            found["tre"] = -np.where(np.isnan(self.tre_mm[0]), np.nan, errors)
-        return found
+            errors = _fill_nan(_substitute_zero_field(self.tre_mm), TRE_MISSING_MM)
+            values_by_metric["tre"] = -np.where(np.isnan(self.tre_mm[0]), np.nan, errors)
+        return values_by_metric
 
 
 @dataclass(frozen=True)
@@ -133,8 +133,8 @@ class TaskRanking:
     """Rank scores of one task.
 
     Attributes:
-        names: Columns of the task score; one that is named twice counts twice.
-        columns: Rank scores by column, runtime's also where no team has runtimes.
+        names: Names of the columns of the task score; a repeated column counts twice.
+        columns: Rank scores by column, including runtime even if no team has runtimes.
         timed: Whether the runtime counts.
     """
 
@@ -144,12 +144,12 @@ class TaskRanking:
 
     @property
     def score(self) -> Scores:
-        """Return the task score: the geometric mean over the columns, runtime if it counts."""
+        """Return the task score: the geometric mean over the columns, with runtime if it counts."""
         return self._mean(self.names) if self.timed else self.score_without_runtime
 
     @property
     def score_without_runtime(self) -> Scores:
-        """Return the geometric mean over the columns but runtime."""
+        """Return the geometric mean over all columns except runtime."""
         return self._mean([name for name in self.names if name != RUNTIME])
 
     def _mean(self, names: Sequence[str]) -> Scores:
@@ -159,18 +159,18 @@ class TaskRanking:
 
 @dataclass(frozen=True)
 class Ranking:
-    """Who is where, and how sure that is.
+    """Ranking of teams over all tasks, and its stability under resampling of the pairs.
 
     Attributes:
-        teams: Names; the first is the zero field.
-        tasks: By name.
-        method: How they were ranked.
-        resamples: How often the pairs of each task were drawn anew, with replacement.
+        teams: Names of the teams; the first is the zero field.
+        tasks: Rankings of the tasks, by name.
+        method: Ranking method, ``official`` or ``page``.
+        resamples: Number of bootstrap resamples of the pairs of each task.
     """
 
     teams: Sequence[str]
     tasks: Mapping[str, TaskRanking]
-    method: Method
+    method: RankingMethod
     resamples: int
 
     @property
@@ -181,37 +181,37 @@ class Ranking:
 
     @property
     def places(self) -> Int[np.ndarray, "rows teams"]:
-        """Return places from 1; teams of equal score share the better one."""
-        rounded = np.round(self.score, 12)  # equal scores may differ in their last digit
+        """Return places from 1; teams with equal scores share the better place."""
+        rounded = np.round(self.score, 12)  # equal scores may differ in the last digit
         return np.asarray(rankdata(-rounded, method="min", axis=1), dtype=int)
 
     @property
     def place_interval(self) -> Int[np.ndarray, "2 teams"]:
-        """Return between which places 95 % of the resamples put each team."""
+        """Return the 95 % interval of each team's place over the resamples, ends included."""
         low = np.quantile(self.places[1:], 0.025, axis=0, method="inverted_cdf")
         high = np.quantile(self.places[1:], 0.975, axis=0, method="inverted_cdf")
         return np.stack([low, high])
 
     @property
     def place_kept(self) -> Float[np.ndarray, " teams"]:
-        """Return in which share of the resamples each team keeps its place."""
-        kept: Float[np.ndarray, " teams"] = (self.places[1:] == self.places[0]).mean(axis=0)
-        return kept
+        """Return the fraction of the resamples in which each team keeps its place."""
+        fraction: Float[np.ndarray, " teams"] = (self.places[1:] == self.places[0]).mean(axis=0)
+        return fraction
 
 
-def rank(tasks: Sequence[TaskScores], method: Method, *, resamples: int) -> Ranking:
-    """Rank teams by their scores, and see how the places change when pairs are drawn anew.
+def rank(tasks: Sequence[TaskScores], method: RankingMethod, *, resamples: int) -> Ranking:
+    """Rank teams by their scores, and resample the pairs to measure the stability of places.
 
-    The same pairs are drawn for all teams, and always the same ones; which entries are hardest
-    does not depend on what is drawn.
+    The draws are the same for all teams and have a fixed seed. The entries that are hardest are
+    determined from all pairs, not from the pairs drawn.
 
     Args:
-        tasks: One or more, of the same teams in the same order.
-        method: ``official`` or ``page``; the module says what they are.
-        resamples: At least 1.
+        tasks: Scores of one or more tasks, with the same teams in the same order.
+        method: Ranking method, ``official`` or ``page``, as described at the top of this module.
+        resamples: Number of bootstrap resamples, at least 1.
 
     Raises:
-        InputError: If there are no resamples to see the stability by.
+        InputError: If ``resamples`` is less than 1.
     """
     if resamples < 1:
         problem = Problem(
@@ -219,25 +219,30 @@ def rank(tasks: Sequence[TaskScores], method: Method, *, resamples: int) -> Rank
             what="are too few",
             expected="1 or more",
             found=str(resamples),
-            remedy="say 1000",
+            remedy="use 1000, for example",
         )
         raise InputError(problem)
-    ranked = {}
+    rankings = {}
     for task in tasks:
         n = len(task.pairs)
         random = np.random.default_rng((0, task.number))
-        drawn = random.multinomial(n, np.full(n, 1 / n), size=resamples)
-        counts = np.concatenate([np.ones((1, n)), drawn])
+        draws = random.multinomial(n, np.full(n, 1 / n), size=resamples)
+        counts = np.concatenate([np.ones((1, n)), draws])
         columns = _official(task, counts) if method == "official" else _page(task, counts)
-        ranked[task.name] = TaskRanking(_COLUMNS[method, task.labelled], columns, task.timed)
-    return Ranking(tasks[0].teams, ranked, method, resamples)
+        rankings[task.name] = TaskRanking(_COLUMNS[method, task.labelled], columns, task.timed)
+    return Ranking(tasks[0].teams, rankings, method, resamples)
 
 
 def official_better_counts(
     task: TaskScores, counts: Counts
 ) -> dict[str, Int[np.ndarray, "rows teams"]]:
-    """Return by column how many teams are significantly better, as the official code counts."""
-    values = task.filled()
+    """Return by column the number of significantly better teams, as in the official code.
+
+    Args:
+        task: Scores of all teams.
+        counts: Multiplicity of each pair in each resample.
+    """
+    values = task.fill_missing()
     if task.labelled:
         values["dsc30"] = np.where(hardest(values["dsc"][0]), values["dsc"], np.nan)
     else:
@@ -246,13 +251,15 @@ def official_better_counts(
 
 
 def _official(task: TaskScores, counts: Counts) -> dict[str, Scores]:
+    """Return rank scores by column, by the official method."""
     return {
-        name: rank_scores(losses) for name, losses in official_better_counts(task, counts).items()
+        name: rank_scores(better) for name, better in official_better_counts(task, counts).items()
     }
 
 
 def _page(task: TaskScores, counts: Counts) -> dict[str, Scores]:
-    values = task.filled()
+    """Return rank scores by column, by the method of the challenge's page."""
+    values = task.fill_missing()
     scores = {}
     if task.labelled:
         worst = count_better_on_worst_pairs(values["dsc"].mean(axis=2), counts)
@@ -263,19 +270,22 @@ def _page(task: TaskScores, counts: Counts) -> dict[str, Scores]:
         structures = [
             count_better_by_signed_rank(own, counts) for own in np.moveaxis(entries, 2, 0)
         ]
-        scores[name] = np.mean([rank_scores(losses) for losses in structures], axis=0)
+        scores[name] = np.mean([rank_scores(better) for better in structures], axis=0)
     return scores
 
 
-def _nowhere(values: Float[np.ndarray, "teams ..."]) -> Bool[np.ndarray, " teams"]:
+def _has_no_values(values: Float[np.ndarray, "teams ..."]) -> Bool[np.ndarray, " teams"]:
+    """Return which teams have no value at all."""
     missing: Bool[np.ndarray, " teams"] = np.isnan(values).reshape(len(values), -1).all(axis=1)
     return missing
 
 
-def _substituted(values: Float[np.ndarray, "teams ..."]) -> Float[np.ndarray, "teams ..."]:
-    """Return the zero field's values for teams that have none."""
-    return np.where(_nowhere(values)[:, None, None], values[0], values)
+def _substitute_zero_field(
+    values: Float[np.ndarray, "teams ..."],
+) -> Float[np.ndarray, "teams ..."]:
+    """Return ``values`` with those of the zero field for teams that have none."""
+    return np.where(_has_no_values(values)[:, None, None], values[0], values)
 
 
-def _filled(values: Float[np.ndarray, "*shape"], value: float) -> Float[np.ndarray, "*shape"]:
+def _fill_nan(values: Float[np.ndarray, "*shape"], value: float) -> Float[np.ndarray, "*shape"]:
     return np.where(np.isnan(values), value, values)

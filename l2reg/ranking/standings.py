@@ -1,12 +1,12 @@
-"""Show a ranking as text."""
+"""Text tables of a ranking: rank scores of each task, and the standings of the teams."""
 
 from collections.abc import Sequence
 
 import numpy as np
 
-from l2reg.evaluation.tables import in_columns
+from l2reg.evaluation.tables import align_columns
 from l2reg.ranking.rank import RUNTIME, Ranking, TaskRanking, TaskScores
-from l2reg.ranking.significance import FEWEST_PAIRS
+from l2reg.ranking.significance import MIN_PAIRS
 
 _HEADINGS = {
     "dsc": "DSC",
@@ -20,40 +20,42 @@ _HEADINGS = {
 
 
 def ranking_text(ranking: Ranking, tasks: Sequence[TaskScores]) -> str:
-    """Return the rank scores of each task, the standings, and notes on what lies behind them.
+    """Return the rank scores of each task, the standings, and explanatory notes as text.
 
     Args:
-        ranking: Of these tasks.
-        tasks: What the teams scored.
+        ranking: Ranking of the teams.
+        tasks: Scores of the teams in each ranked task.
     """
     order = np.argsort(ranking.places[0], kind="stable").tolist()
     parts = [_task_table(task, ranking.tasks[task.name], order) for task in tasks]
     notes = [
-        "rank scores go from 0.1 to 1, equals share their mean; scores are their geometric mean",
-        "95 % interval of the place, and how often it is kept: over "
+        "rank scores range from 0.1 to 1, ties share their mean; scores are their geometric mean",
+        "95 % interval of the place, and how often the place is kept: over "
         f"{ranking.resamples} draws of the pairs",
         *(note for task in tasks for note in _notes(task, ranking)),
     ]
     return "\n\n".join([*parts, _standings(ranking, order), "\n".join(notes)])
 
 
-def _task_table(task: TaskScores, ranked: TaskRanking, order: Sequence[int]) -> str:
-    columns = [name for name in dict.fromkeys(ranked.names) if ranked.timed or name != RUNTIME]
-    n_times = [list(ranked.names).count(name) for name in columns]
+def _task_table(task: TaskScores, task_ranking: TaskRanking, order: Sequence[int]) -> str:
+    columns = [
+        name for name in dict.fromkeys(task_ranking.names) if task_ranking.timed or name != RUNTIME
+    ]
+    n_times = [list(task_ranking.names).count(name) for name in columns]
     headings = [
         f"{_HEADINGS[name]} x{n}" if n > 1 else _HEADINGS[name]
         for name, n in zip(columns, n_times, strict=True)
     ]
-    scores = [ranked.columns[name] for name in columns]
+    scores = [task_ranking.columns[name] for name in columns]
     headings.append("score")
-    scores.append(ranked.score)
-    if ranked.timed:
+    scores.append(task_ranking.score)
+    if task_ranking.timed:
         headings.append("without runtime")
-        scores.append(ranked.score_without_runtime)
+        scores.append(task_ranking.score_without_runtime)
     pairs = "1 pair" if len(task.pairs) == 1 else f"{len(task.pairs)} pairs"
     lines = [[f"{task.name} ({pairs})", *headings]]
     lines += [[task.teams[n], *(f"{s[0, n]:.3f}" for s in scores)] for n in order]
-    return in_columns(lines)
+    return align_columns(lines)
 
 
 def _standings(ranking: Ranking, order: Sequence[int]) -> str:
@@ -66,7 +68,7 @@ def _standings(ranking: Ranking, order: Sequence[int]) -> str:
         cells = [f"{s[0, n]:.3f}" for s in [*scores, ranking.score]]
         place = [str(ranking.places[0, n]), f"{low[n]} to {high[n]}"]
         lines.append([ranking.teams[n], *cells, *place, f"{ranking.place_kept[n]:.0%}"])
-    return in_columns(lines)
+    return align_columns(lines)
 
 
 def _notes(task: TaskScores, ranking: Ranking) -> list[str]:
@@ -74,14 +76,18 @@ def _notes(task: TaskScores, ranking: Ranking) -> list[str]:
     if not task.timed:
         n = len(ranking.tasks[task.name].names) - 1
         notes.append(f"{task.name}: ranked by {n} columns, without runtime; no team has one")
-    absent = [team for team, there in zip(task.teams, task.submitted, strict=True) if not there]
-    if absent:
-        notes.append(f"{task.name}: not submitted by {', '.join(absent)}; ranked as the zero field")
+    absent_teams = [
+        team for team, is_present in zip(task.teams, task.submitted, strict=True) if not is_present
+    ]
+    if absent_teams:
+        notes.append(
+            f"{task.name}: not submitted by {', '.join(absent_teams)}; ranked as the zero field"
+        )
     for team, pairs in task.lacking.items():
         lacking = f"{team} lacks {', '.join(pairs)}"
         notes.append(f"{task.name}: INCOMPLETE, the organisers would refuse it: {lacking}; "
                      "ranked by the values for missing entries")  # fmt: skip
-    if ranking.method == "page" and len(task.pairs) < FEWEST_PAIRS:
-        notes.append(f"{task.name}: fewer than {FEWEST_PAIRS} pairs; no signed-rank test can be "
+    if ranking.method == "page" and len(task.pairs) < MIN_PAIRS:
+        notes.append(f"{task.name}: fewer than {MIN_PAIRS} pairs; no signed-rank test can be "
                      "significant")  # fmt: skip
     return notes

@@ -1,4 +1,4 @@
-"""What ``l2reg register`` refuses: scans that cannot be registered, and fields that went astray."""
+"""Input checks of ``l2reg register``: scans that cannot be registered, and implausible fields."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -13,19 +13,19 @@ from l2reg.io.volumes import Volume, read_volume
 from l2reg.problems import InputError, Problem, raise_if_any
 from l2reg.shapes import Affine, Field
 
-_MIN_VOXELS = 8  # along an axis; with 5 the search missed a shift by one voxel altogether
+_MIN_VOXELS = 8  # along an axis; with 5 the search did not find a shift by one voxel
 _MIN_OVERLAP = 0.1  # fraction of the fixed volume
-_MIN_KEPT = 0.3  # fraction of that overlap, once registered
-_MIN_RANGE = 0.1  # of [0, 1], the normalised intensities
-_FITS = "lung is for CT in Hounsfield units, abdomen and oasis for any scan whose outside is 0"
+_MIN_KEPT = 0.3  # fraction of that overlap that a field must keep
+_MIN_RANGE = 0.1  # of the normalised intensities, which lie in [0, 1]
+_PRESETS = "lung is for CT in Hounsfield units, abdomen and oasis for scans with background 0"
 
 
 def read_scans(paths: Sequence[Path]) -> list[Volume]:
-    """Read scans, each of them once.
+    """Read scans, each file once.
 
     Raises:
-        InputError: For every scan that is unreadable, has a header that cannot be inverted, or has
-            fewer than 8 voxels along an axis.
+        InputError: If a scan is unreadable, has a header that cannot be inverted, or has fewer than
+            8 voxels along an axis; it lists the faults of all scans.
     """
     scans: list[Volume] = []
     problems: list[Problem] = []
@@ -43,31 +43,38 @@ def read_scans(paths: Sequence[Path]) -> list[Volume]:
 def check_contrast(
     paths: Sequence[Path], scans: Sequence[Volume], preset: str, presets: Mapping[str, Intensity]
 ) -> None:
-    """Refuse scans that show almost nothing once they are normalised.
+    """Refuse scans that have almost no contrast after normalisation.
 
     Args:
-        paths: Files of the scans.
-        scans: What they hold.
+        paths: The files of the scans.
+        scans: The scans, in the order of their files.
         preset: Name of the preset in use.
-        presets: Normalisation of every preset.
+        presets: The normalisation of every preset, by name.
 
     Raises:
-        InputError: If there are any; the message names the presets that would show something.
+        InputError: If there is such a scan; the message names the presets with enough contrast.
     """
     problems = []
     for path, scan in zip(paths, scans, strict=True):
-        fitting = [p for p, intensity in presets.items() if _range(scan, intensity) >= _MIN_RANGE]
-        if preset not in fitting:
-            problems.append(_without_contrast(path, scan, preset, presets[preset], fitting))
+        suitable = [p for p, intensity in presets.items() if _range(scan, intensity) >= _MIN_RANGE]
+        if preset not in suitable:
+            problems.append(_without_contrast(path, scan, preset, presets[preset], suitable))
     raise_if_any(problems)
 
 
 def check_overlap(fixed: Path, moving: Path, shape: Sequence[int], initial: Affine,
                   moving_scan: Volume) -> float:  # fmt: skip
-    """Return the fraction of the fixed volume that the headers put inside the moving one.
+    """Return the fraction of the fixed volume that the headers place inside the moving volume.
+
+    Args:
+        fixed: The file of the fixed scan.
+        moving: The file of the moving scan.
+        shape: Shape of the fixed scan.
+        initial: Map from fixed to moving voxels that the headers describe.
+        moving_scan: The moving scan.
 
     Raises:
-        InputError: If it is below a tenth.
+        InputError: If the fraction is below a tenth.
     """
     i, j, k = shape
     inside = inside_fraction(affine_field(initial, (i, j, k)), moving_scan)
@@ -75,9 +82,9 @@ def check_overlap(fixed: Path, moving: Path, shape: Sequence[int], initial: Affi
         raise InputError(
             Problem(
                 where=str(moving),
-                what=f"lies elsewhere than {fixed}",
-                expected="headers that put both scans at the same place",
-                found=f"{100 * inside:.0f} % of the fixed volume lies within the moving one",
+                what=f"hardly overlaps {fixed}",
+                expected="headers that place both scans at the same position",
+                found=f"{100 * inside:.0f} % of the fixed volume lies inside the moving volume",
                 remedy="correct the origin or orientation in a header, or align the scans roughly",
             )
         )
@@ -87,17 +94,17 @@ def check_overlap(fixed: Path, moving: Path, shape: Sequence[int], initial: Affi
 def check_field(
     fixed: Path, moving: Path, disp: Field, moving_scan: Volume, overlap: float
 ) -> None:
-    """Refuse a field that leads out of the moving scan.
+    """Refuse a field that maps most of the overlap to positions outside of the moving scan.
 
     Args:
-        fixed: File of the fixed scan.
-        moving: File of the moving scan.
-        disp: From fixed to moving voxels, the headers' map included.
-        moving_scan: What ``moving`` holds.
-        overlap: Fraction of the fixed volume that lay inside the moving one before.
+        fixed: The file of the fixed scan.
+        moving: The file of the moving scan.
+        disp: The field from fixed to moving voxels, with the map of the headers.
+        moving_scan: The moving scan.
+        overlap: Fraction of the fixed volume that the headers place inside the moving volume.
 
     Raises:
-        InputError: If less than a third of the overlap is left.
+        InputError: If less than 0.3 of the overlap is left.
     """
     inside = inside_fraction(disp, moving_scan)
     if inside < _MIN_KEPT * overlap:
@@ -105,16 +112,16 @@ def check_field(
             Problem(
                 where=str(moving),
                 what=f"could not be registered to {fixed}",
-                expected="a field that leads into the moving scan",
-                found=f"{100 * inside:.0f} % of the fixed volume lands within the moving one, "
-                f"{100 * overlap:.0f} % as the headers put them",
-                remedy="look whether both show the same part of a body, or try another --like",
+                expected="a field that stays inside the moving scan",
+                found=f"{100 * inside:.0f} % of the fixed volume is mapped into the moving volume, "
+                f"{100 * overlap:.0f} % by the headers alone",
+                remedy="check that both show the same part of the body, or try another --like",
             )
         )
 
 
 def inside_fraction(disp: Field, moving: Volume) -> float:
-    """Return the fraction of the fixed volume that is sampled inside the moving one."""
+    """Return the fraction of the fixed volume that a field maps into the moving volume."""
     ones = torch.ones(1, 1, *moving.array.shape)
     return float(warp(ones, disp, padding="zeros").mean())
 
@@ -128,23 +135,24 @@ def _too_small(path: Path, shape: Sequence[int]) -> list[Problem]:
             what="is too small to be registered",
             expected=f"at least {_MIN_VOXELS} voxels along each axis",
             found=" x ".join(map(str, shape)),
-            remedy="name the whole scan, or sample it on a finer grid",
+            remedy="name the whole scan, or resample it to a finer grid",
         )
     ]
 
 
 def _range(scan: Volume, intensity: Intensity) -> float:
+    """Return the range of the normalised intensities."""
     return float(np.ptp(intensity(scan.array)))
 
 
 def _without_contrast(
-    path: Path, scan: Volume, preset: str, intensity: Intensity, fitting: Sequence[str]
+    path: Path, scan: Volume, preset: str, intensity: Intensity, suitable: Sequence[str]
 ) -> Problem:
-    others = " or ".join(f"--like {name}" for name in fitting)
+    others = " or ".join(f"--like {name}" for name in suitable)
     return Problem(
         where=str(path),
-        what=f"shows nothing with --like {preset}",
+        what=f"has almost no contrast with --like {preset}",
         expected=f"contrast within {intensity}",
         found=f"intensities from {scan.array.min():.4g} to {scan.array.max():.4g}",
-        remedy=f"{f'try {others}' if fitting else 'name another file'}; {_FITS}",
+        remedy=f"{f'try {others}' if suitable else 'name another file'}; {_PRESETS}",
     )

@@ -1,4 +1,4 @@
-"""Register two files that belong to no data set: any grids, any headers, nothing trained."""
+"""Registration of two scans that belong to no data set, without training."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,9 +35,9 @@ class RegistrationFiles:
     """The files of a registration.
 
     Attributes:
-        warped: The moving scan in its own intensities on the fixed grid.
-        transform: The displacement field as ITK and ANTs read it.
-        picture: Slices before and after.
+        warped: The moving scan in its own intensities, on the grid of the fixed scan.
+        transform: The displacement field in the form of ITK and ANTs.
+        picture: Slices of both scans before and after registration.
     """
 
     warped: Path
@@ -48,24 +48,24 @@ class RegistrationFiles:
 def register(
     fixed: Path, moving: Path, out: Path, *, preset: str, device: str
 ) -> RegistrationFiles:
-    """Bring ``moving`` onto ``fixed`` and write the result.
+    """Register ``moving`` to ``fixed``, and write the warped scan, the transform and a picture.
 
-    The headers say how the scans lie to each other; the rest is found by ``model=convex`` and
-    ``refine=gauss_newton`` with the settings of a task. Nothing but the two images is read.
+    The headers give the initial alignment. ``model=convex`` and ``refine=gauss_newton``, with the
+    settings of a task, find the field. Only the two images are read.
 
     Args:
         fixed: A NIfTI volume.
-        moving: Another one; its grid may differ.
+        moving: A NIfTI volume, whose grid may differ from that of ``fixed``.
         out: Folder for ``warped.nii.gz``, ``transform.nii.gz`` and ``picture.png``.
-        preset: Task whose settings fit: ``abdomen`` for two modalities, ``lung`` for two CT,
+        preset: Task whose settings are used: ``abdomen`` for two modalities, ``lung`` for two CT,
             ``oasis`` for two MR of one sequence.
         device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
 
     Raises:
-        InputError: If a file is unreadable, a scan has fewer than 8 voxels along an axis or almost
-            no contrast as the preset normalises it, the headers put the scans apart, or ``out``
-            cannot be written to: before anything is computed. Or if the field found leads out of
-            the moving scan, as for two scans that show different things.
+        InputError: Before anything is computed, if a file is unreadable, a scan has fewer than 8
+            voxels along an axis or almost no contrast after the preset's normalisation, the scans
+            hardly overlap, or ``out`` cannot be written to. After the computation, if the field
+            leads out of the moving scan, as happens for scans of different parts of the body.
     """
     settings = build(load_preset("register", "default"))
     scans = read_scans([fixed, moving])
@@ -110,7 +110,7 @@ def _tensor(array: np.ndarray) -> Tensor:
 def _draw(path: Path, batch: Batch, disp: Field) -> None:
     no_labels = np.zeros(disp.shape[2:], dtype=np.int16)
     i_mm, j_mm, k_mm = batch["spacing_mm"][0].tolist()
-    shown = RegisteredPair(
+    registered = RegisteredPair(
         fixed=batch["fixed"][0, 0].numpy(),
         moving=batch["moving"][0, 0].numpy(),
         warped=warp(batch["moving"], disp)[0, 0].numpy(),
@@ -120,4 +120,4 @@ def _draw(path: Path, batch: Batch, disp: Field) -> None:
         spacing_mm=(i_mm, j_mm, k_mm),
     )
     with atomic_write(path) as temporary:
-        pair_figure(shown, path.parent.name).savefig(temporary, format="png", dpi=70)
+        pair_figure(registered, path.parent.name).savefig(temporary, format="png", dpi=70)

@@ -1,4 +1,4 @@
-"""The working grid of two scans: the fixed scan's, resized where it is too large to optimise on."""
+"""Working grid of two scans: that of the fixed scan, at a lower resolution if it is too large."""
 
 from collections.abc import Sequence
 
@@ -16,13 +16,13 @@ from l2reg.shapes import Affine, Shape3, Spacing, WorkingGrid
 def working_batch(
     fixed: Tensor, moving: Tensor, initial: Affine, spacing_mm: Spacing, max_voxels: int
 ) -> Batch:
-    """Return two scans on their working grid, the moving one moved by the initial affine map.
+    """Return two scans on their working grid, the moving scan warped by the initial affine map.
 
     Args:
-        fixed: Intensities in [0, 1], ``(1, 1, i, j, k)``.
-        moving: Likewise, on a grid of its own.
-        initial: Map from fixed to moving voxels, as the headers give it.
-        spacing_mm: Voxel size of the fixed scan.
+        fixed: The fixed scan, intensities in [0, 1], ``(1, 1, i, j, k)``.
+        moving: The moving scan, intensities in [0, 1], on a grid of its own.
+        initial: Map from fixed to moving voxels that the headers describe.
+        spacing_mm: Spacing of the fixed scan.
         max_voxels: Largest number of voxels of the working grid.
     """
     i, j, k = fixed.shape[2:]
@@ -40,21 +40,24 @@ def working_batch(
 
 
 def on_grids(batch: Batch, grids: Sequence[WorkingGrid]) -> list[Batch]:
-    """Return ``batch`` on each of the working grids of a method: ``half``, or ``full`` as it is."""
+    """Return a batch on each of the working grids of a method: ``half``, or ``full`` unchanged."""
     half = half_shape(batch["fixed"].shape[2:], batch["spacing_mm"][0].tolist())
     halved = resize_batch(batch, half, masks="nearest") if "half" in grids else batch
     return [halved if grid == "half" else batch for grid in grids]
 
 
 def reduced_shape(shape: Shape3, max_voxels: int) -> Shape3:
-    """Return ``shape``, scaled down alike along all axes until it has at most ``max_voxels``."""
+    """Return a shape, if larger scaled down to about ``max_voxels`` voxels, all axes alike."""
     factor = max(1.0, (float(np.prod(shape)) / max_voxels) ** (1 / 3))
     i, j, k = (max(2, round(size / factor)) for size in shape)
     return (i, j, k)
 
 
 def half_shape(shape: Sequence[int], spacing_mm: Sequence[float]) -> Shape3:
-    """Return half of each size; an axis of thick slices, twice as long as wide, keeps its size."""
+    """Return half of each size, but the full size of an axis of thick slices.
+
+    Slices are thick if their spacing is at least twice the smallest spacing.
+    """
     thick = [mm >= 2 * min(spacing_mm) for mm in spacing_mm]
     i, j, k = (n if keep else (n + 1) // 2 for n, keep in zip(shape, thick, strict=True))
     return (i, j, k)

@@ -1,1 +1,1 @@
-"""Pictures and pages for people who look rather than read."""
+"""Reports: tables, charts and figures of scores and registered pairs, and an HTML page of them."""

@@ -1,4 +1,4 @@
-"""Charts of the scores of several submissions."""
+"""Charts: box plots and a label map that compare the scores of several submissions."""
 
 from collections.abc import Mapping, Sequence
 
@@ -8,11 +8,11 @@ from matplotlib.figure import Figure
 from l2reg.evaluation.pair_scores import PairScores
 from l2reg.evaluation.tables import HEADINGS, Rows, metric_values, scale
 
-_WIDTH = 4.0  # inches of one box plot
+_WIDTH = 4.0  # of one box plot, in inches
 
 
 def box_figure(rows: Rows) -> Figure:
-    """Return a box plot over the pairs of every metric, a box per submission, a dot per pair."""
+    """Return a box plot of every metric, with a box for each submission and a dot for each pair."""
     metrics = list(next(iter(rows.values()))[0].values())
     figure = Figure(figsize=(_WIDTH * len(metrics), 1.2 + 0.5 * len(rows)), layout="constrained")
     cells = figure.subplots(1, len(metrics), squeeze=False)[0]
@@ -30,14 +30,19 @@ def box_figure(rows: Rows) -> Figure:
 
 
 def label_figure(rows: Mapping[str, Sequence[PairScores]], names: Mapping[int, str]) -> Figure:
-    """Return a map of mean Dice: a row per label, a column per submission."""
+    """Return a heat map of the mean Dice, with a row for each label, a column for each submission.
+
+    Args:
+        rows: Scores of the pairs by submission.
+        names: Names of the labels.
+    """
     labels = list(next(iter(rows.values()))[0].dsc)
     means = np.array(
         [[_mean([s.dsc[label] for s in r]) for r in rows.values()] for label in labels]
     )
     figure = Figure(figsize=(3 + 1.2 * len(rows), 1.2 + 0.25 * len(labels)), layout="constrained")
     cell = figure.subplots()
-    shown = cell.imshow(means, cmap="viridis", vmin=0, vmax=1, aspect="auto")
+    image = cell.imshow(means, cmap="viridis", vmin=0, vmax=1, aspect="auto")
     cell.set_yticks(range(len(labels)), [f"{n} {names.get(n, '')}" for n in labels], fontsize=8)
     cell.set_xticks(range(len(rows)), list(rows), rotation=30, ha="right")
     for row, column in np.ndindex(means.shape):
@@ -45,7 +50,7 @@ def label_figure(rows: Mapping[str, Sequence[PairScores]], names: Mapping[int, s
         dark = np.isnan(value) or value < 0.6
         cell.text(column, row, f"{value:.2f}", ha="center", va="center", fontsize=7,
                   color="white" if dark else "black")  # fmt: skip
-    figure.colorbar(shown, label="mean Dice")
+    figure.colorbar(image, label="mean Dice")
     return figure
 
 
@@ -55,5 +60,6 @@ def _finite(values: np.ndarray) -> np.ndarray:
 
 
 def _mean(values: Sequence[float]) -> float:
+    """Return the mean of the values that are not NaN, NaN if there are none."""
     known = [value for value in values if not np.isnan(value)]
     return float(np.mean(known)) if known else float("nan")

@@ -1,4 +1,4 @@
-"""Score submissions of one task side by side, for people and for programs."""
+"""Evaluation: score the submissions of one task, print tables, and write score files and a page."""
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -8,7 +8,7 @@ from pathlib import Path
 from matplotlib.figure import Figure
 from tqdm import tqdm
 
-from l2reg.data.check import check_pairs, check_truth
+from l2reg.data.check import check_ground_truth, check_pairs
 from l2reg.data.dataset import Dataset
 from l2reg.data.pairs import Pair
 from l2reg.evaluation.score_files import write_official, write_scores, write_tables
@@ -36,24 +36,24 @@ from l2reg.reporting.report import Picture, write_report
 from l2reg.submission.bundle import Submission, open_submission
 from l2reg.submission.rules import Rules
 
-SHOWN = ("cases", "labels", "statistics")
+FURTHER_TABLES = ("cases", "labels", "statistics")
 
-_MOST_PICTURES = 12
+_MAX_PAIRS_DRAWN = 12
 
 
 @dataclass(frozen=True, kw_only=True)
 class Evaluation:
-    """How submissions are scored.
+    """Settings of an evaluation.
 
     Attributes:
-        data: What to score on; images are read for the report alone.
-        split: ``val`` or ``test``.
-        rules: Of which generation.
-        out: Folder of the files.
-        show: Further tables to print: ``cases``, ``labels``, ``statistics``.
-        report: Whether to write the page; its pictures show the last submission.
-        allow_missing: Whether to score the rest where fields are missing.
-        workers: Processes; ``None`` for one a core if there is enough to do.
+        data: Data set with the ground truth; its images are only read for the report.
+        split: Split to score: ``val`` or ``test``.
+        rules: Rules of the scores.
+        out: Folder of the files that are written.
+        show: Names of further tables to print: ``cases``, ``labels``, ``statistics``.
+        report: Whether to write the HTML page; its figures show the last submission.
+        allow_missing: Whether to score the other pairs if fields are missing.
+        workers: Number of processes; ``None`` for one per core if there are enough pairs.
     """
 
     data: Dataset
@@ -66,56 +66,61 @@ class Evaluation:
     workers: int | None
 
 
-def evaluate_submissions(paths: Mapping[str, Path], how: Evaluation) -> list[Path]:
-    """Print a table of official scores, and write them.
+def evaluate_submissions(paths: Mapping[str, Path], settings: Evaluation) -> list[Path]:
+    """Score submissions and the zero field, print the official scores, and write all files.
 
     Args:
-        paths: Zips or folders by name; the zero field is scored beside them.
-        how: Of what, by which rules, where to.
+        paths: Paths of the zips or folders, by the name of the submission.
+        settings: Settings of the evaluation.
 
     Returns:
-        The files written.
+        Paths of the files that were written.
 
     Raises:
-        InputError: If an option, a truth or a submission is not as it must be.
+        InputError: If an option, the ground truth or a submission has a fault.
     """
-    _check_shown(how.show)
-    task, pairs = how.data.release.task, how.data.split_pairs(how.split)
-    raise_if_any(check_truth(pairs, task))
-    if how.report:
-        raise_if_any(check_pairs(pairs, task, how.data.volumes))
-    opened = {name: open_submission(path, task.folder, how.rules) for name, path in paths.items()}
-    scored = score_submissions(
-        opened,
+    _check_show(settings.show)
+    task, pairs = settings.data.release.task, settings.data.split_pairs(settings.split)
+    raise_if_any(check_ground_truth(pairs, task))
+    if settings.report:
+        raise_if_any(check_pairs(pairs, task, settings.data.volume_cache))
+    submissions = {
+        name: open_submission(path, task.folder, settings.rules) for name, path in paths.items()
+    }
+    results = score_submissions(
+        submissions,
         pairs,
         task,
-        how.rules,
-        allow_missing=how.allow_missing,
-        cache=how.data.volumes.folder,
-        workers=how.workers,
+        settings.rules,
+        allow_missing=settings.allow_missing,
+        cache=settings.data.volume_cache.folder,
+        workers=settings.workers,
     )
-    _print_tables(scored, how)
-    written = [how.out / "scores.json"]
-    write_scores(written[0], task, how.rules, scored)
-    written += write_tables(how.out, scored)
-    for name in opened:
-        written.append(how.out / f"official_{slug(name)}.json")
-        write_official(written[-1], task, pairs, scored[name], how.rules)
-    if how.report and opened:
-        written.append(how.out / "report.html")
-        title = f"Task {task.name}, split {how.split}, rules {how.rules.name}"
-        name, submission = list(opened.items())[-1]
-        worst = _worst_first(pairs, scored[name], scored[ZERO_FIELD])
-        pictures = _pictures(submission, worst[:_MOST_PICTURES], how)
-        write_report(written[-1], title, scored, pictures, task, how.rules)
+    _print_tables(results, settings)
+    written = [settings.out / "scores.json"]
+    write_scores(written[0], task, settings.rules, results)
+    written += write_tables(settings.out, results)
+    for name in submissions:
+        written.append(settings.out / f"official_{slug(name)}.json")
+        write_official(written[-1], task, pairs, results[name], settings.rules)
+    if settings.report and submissions:
+        written.append(settings.out / "report.html")
+        title = f"Task {task.name}, split {settings.split}, rules {settings.rules.name}"
+        name, submission = list(submissions.items())[-1]
+        worst = _worst_first(pairs, results[name], results[ZERO_FIELD])
+        pictures = _draw_pairs(submission, worst[:_MAX_PAIRS_DRAWN], settings)
+        write_report(written[-1], title, results, pictures, task, settings.rules)
     return written
 
 
-def named(submission: Sequence[str] | Mapping[str, str]) -> dict[str, Path]:
-    """Return the submissions of an option by name: their paths if it is a list without names.
+def name_submissions(submission: Sequence[str] | Mapping[str, str]) -> dict[str, Path]:
+    """Return the paths of the submissions of an option, by name.
+
+    Args:
+        submission: Paths by name, or paths, which then are the names too.
 
     Raises:
-        InputError: If one is named twice, or takes the zero field's name.
+        InputError: If two submissions have one name, or if one has the name of the zero field.
     """
     pairs = (
         list(submission.items())
@@ -124,26 +129,26 @@ def named(submission: Sequence[str] | Mapping[str, str]) -> dict[str, Path]:
     )
     paths = {str(name): Path(path) for name, path in pairs}
     if len(paths) < len(pairs) or ZERO_FIELD in paths:
-        given = ", ".join(str(name) for name, _ in pairs)
+        names = ", ".join(str(name) for name, _ in pairs)
         problem = Problem(
             where="submission",
-            what="names one twice",
-            expected="different ones",
-            found=given,
-            remedy="leave one out",
+            what="has a name twice",
+            expected=f"a different name for each submission, and none called {ZERO_FIELD!r}",
+            found=names,
+            remedy="leave out a submission or give it another name",
         )
         raise InputError(problem)
     return paths
 
 
 def slug(name: str) -> str:
-    """Return a name as a part of a file's name."""
+    """Return a name in a form fit for a file name: letters, digits, dots, hyphens, underscores."""
     return re.sub(r"[^A-Za-z0-9.-]+", "_", name).strip("_.")
 
 
-def _check_shown(show: Sequence[str]) -> None:
-    if unknown := sorted(set(show) - set(SHOWN)):
-        known = ", ".join(SHOWN)
+def _check_show(show: Sequence[str]) -> None:
+    if unknown := sorted(set(show) - set(FURTHER_TABLES)):
+        known = ", ".join(FURTHER_TABLES)
         found = ", ".join(unknown)
         raise InputError(
             Problem(
@@ -156,19 +161,19 @@ def _check_shown(show: Sequence[str]) -> None:
         )
 
 
-def _print_tables(scored: Mapping[str, SubmissionScores], how: Evaluation) -> None:
-    rows = {name: scores.pairs for name, scores in scored.items()}
-    note = missing_note(scored)
-    tables = [score_table(rows, how.rules)]
-    if "statistics" in how.show:
+def _print_tables(results: Mapping[str, SubmissionScores], settings: Evaluation) -> None:
+    rows = {name: scores.pairs for name, scores in results.items()}
+    note = missing_note(results)
+    tables = [score_table(rows, settings.rules)]
+    if "statistics" in settings.show:
         for metric in rows[ZERO_FIELD][0].values():
             tables += [summary_table(rows, metric), difference_table(differences(rows, metric))]
-    submitted = {name: scores for name, scores in rows.items() if name != ZERO_FIELD}
-    for name, scores in submitted.items():
-        if "cases" in how.show:
+    submissions = {name: scores for name, scores in rows.items() if name != ZERO_FIELD}
+    for name, scores in submissions.items():
+        if "cases" in settings.show:
             tables.append(f"{name}\n{case_table(scores)}")
-        if "labels" in how.show and scores[0].dsc:
-            tables.append(f"{name}\n{label_table(scores, how.data.release.task.labels)}")
+        if "labels" in settings.show and scores[0].dsc:
+            tables.append(f"{name}\n{label_table(scores, settings.data.release.task.labels)}")
     for table in filter(None, tables):
         tqdm.write(f"{table}\n{note}" if note else table)
         if len(tables) > 1:
@@ -178,7 +183,7 @@ def _print_tables(scored: Mapping[str, SubmissionScores], how: Evaluation) -> No
 def _worst_first(
     pairs: Sequence[Pair], scores: SubmissionScores, initial: SubmissionScores
 ) -> list[Pair]:
-    """Return the pairs by their Dice or landmark error, the worst first."""
+    """Return the pairs in the order of their Dice or landmark error, the worst first."""
     metric = next(iter(initial.pairs[0].values()))
     values = metric_values(scores.pairs, metric)
     order = (values if metric in HIGH_IS_GOOD else -values).argsort(kind="stable")
@@ -186,12 +191,15 @@ def _worst_first(
     return [by_name[scores.pairs[index].pair] for index in order]
 
 
-def _pictures(submission: Submission, pairs: Sequence[Pair], how: Evaluation) -> Iterator[Picture]:
-    reader = replace(how.data, prealign="none").reader("full")
+def _draw_pairs(
+    submission: Submission, pairs: Sequence[Pair], settings: Evaluation
+) -> Iterator[Picture]:
+    """Yield the name and the figures of each pair."""
+    reader = replace(settings.data, prealign="none").reader("full")
     for pair in tqdm(pairs, "drawing", disable=None, leave=False):
-        disp = submitted_field(submission, pair, reader.task, how.rules)
-        drawn: list[Figure] = [
+        disp = submitted_field(submission, pair, reader.task, settings.rules)
+        figures: list[Figure] = [
             pair_figure(registered_pair(pair, reader, disp), pair.name),
             determinant_figure(disp),
         ]
-        yield pair.name, drawn
+        yield pair.name, figures

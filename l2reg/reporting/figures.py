@@ -1,4 +1,4 @@
-"""Pictures of one registered pair."""
+"""Figures of one registered pair: images, overlays, deformed grid and volume change."""
 
 from typing import Literal
 
@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from l2reg.evaluation.volume_change import determinants
 from l2reg.reporting.registered_pair import RegisteredPair, Volume
 
-GRID_LINES = 26  # along the longest side of a plane
+GRID_LINES = 26  # number of grid lines along the longest side of a plane
 COLUMNS = (
     "fixed",
     "moving",
@@ -28,10 +28,10 @@ LEGEND = (
 
 
 def pair_figure(pair: RegisteredPair, title: str) -> Figure:
-    """Return three planes through the middle: images, overlays, deformed grid, volume change.
+    """Return a figure of the three middle planes of a pair, one row for each array axis.
 
-    Planes are drawn in millimetres. What the colours mean is said below the title; the last column
-    is the Jacobian determinant.
+    The columns are ``COLUMNS``: images, overlays, deformed grid and Jacobian determinant. Planes
+    are drawn in the proportions of millimetres. ``LEGEND``, below the title, explains the colours.
     """
     det = np.pad(determinants(pair.disp), 1, mode="edge")
     figure = Figure(figsize=(3 * len(COLUMNS), 9), layout="constrained")
@@ -47,7 +47,11 @@ def pair_figure(pair: RegisteredPair, title: str) -> Figure:
 
 
 def determinant_figure(disp: Float[np.ndarray, "3 i j k"]) -> Figure:
-    """Return a histogram of the Jacobian determinant, folds in red."""
+    """Return a histogram of the Jacobian determinant of a field, with folds in red.
+
+    Args:
+        disp: Field in voxels of its grid.
+    """
     det = determinants(disp).ravel()
     figure = Figure(figsize=(6, 3), layout="constrained")
     cell = figure.subplots()
@@ -64,23 +68,27 @@ def determinant_figure(disp: Float[np.ndarray, "3 i j k"]) -> Figure:
 
 
 def _draw_plane(pair: RegisteredPair, det: Volume, axis: int, row: list[Axes]) -> None:
+    """Draw the middle plane across one array axis in all columns of a row."""
+
     def plane(volume: Volume) -> np.ndarray:
-        """The middle slice, its first remaining axis running to the right."""
+        """Return the middle slice, transposed so that its first axis runs to the right."""
         middle: np.ndarray = np.take(volume, volume.shape[axis] // 2, axis=axis).T
         return middle
 
-    # Index i grows to the left, j to the back and k to the head in most tasks: head and face up.
+    # In most tasks i grows to the left, j to the back and k to the head. Head and face are up.
     origin: Literal["upper", "lower"] = "upper" if axis == 2 else "lower"
     fixed, moving, warped = plane(pair.fixed), plane(pair.moving), plane(pair.warped)
     for cell, image in zip(row, (fixed, moving, warped), strict=False):
         cell.imshow(image, cmap="gray", vmin=0, vmax=1, origin=origin)
-    _outline(row[0], plane(pair.fixed_labels), "yellow")
-    _outline(row[2], plane(pair.fixed_labels), "yellow")
-    _outline(row[2], plane(pair.warped_labels), "cyan")
+    _draw_outlines(row[0], plane(pair.fixed_labels), "yellow")
+    _draw_outlines(row[2], plane(pair.fixed_labels), "yellow")
+    _draw_outlines(row[2], plane(pair.warped_labels), "cyan")
     row[3].imshow(_overlay(fixed, moving), origin=origin)
     row[4].imshow(_overlay(fixed, warped), origin=origin)
     across, up = (other for other in range(3) if other != axis)
-    _draw_grid(row[5], plane(pair.disp[across]), plane(pair.disp[up]), flipped=origin == "upper")
+    _draw_grid(
+        row[5], plane(pair.disp[across]), plane(pair.disp[up]), upside_down=origin == "upper"
+    )
     change = np.log2(np.clip(plane(det), 1e-3, 1e3))
     row[6].imshow(change, cmap="RdBu_r", vmin=-1.5, vmax=1.5, origin=origin)
     folds = np.where(plane(det) <= 0, 1.0, np.nan)
@@ -89,22 +97,24 @@ def _draw_plane(pair: RegisteredPair, det: Volume, axis: int, row: list[Axes]) -
         cell.set_aspect(pair.spacing_mm[up] / pair.spacing_mm[across])
 
 
-def _outline(cell: Axes, labels: np.ndarray, color: str) -> None:
+def _draw_outlines(cell: Axes, labels: np.ndarray, color: str) -> None:
     for label in np.unique(labels):
         if label != 0:
             cell.contour(labels == label, [0.5], colors=color, linewidths=0.6)
 
 
 def _overlay(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    """Return an RGB image with the first image in magenta and the second in green."""
     overlay: np.ndarray = np.clip(np.stack([first, second, first], axis=-1), 0, 1)
     return overlay
 
 
-def _draw_grid(cell: Axes, across: np.ndarray, up: np.ndarray, *, flipped: bool) -> None:
+def _draw_grid(cell: Axes, across: np.ndarray, up: np.ndarray, *, upside_down: bool) -> None:
+    """Draw a regular grid deformed by the two components of a field in a plane, in voxels."""
     rows, columns = np.indices(across.shape)
     x, y = columns + across, rows + up
     step = max(1, max(across.shape) // GRID_LINES)
     cell.plot(x[::step].T, y[::step].T, color="#305070", linewidth=0.5)
     cell.plot(x[:, ::step], y[:, ::step], color="#305070", linewidth=0.5)
-    if flipped:
+    if upside_down:
         cell.invert_yaxis()

@@ -1,4 +1,4 @@
-"""Gather what a picture of a pair shows."""
+"""Registered pair: the images, labels and field of a pair that its figure shows."""
 
 from dataclasses import dataclass
 
@@ -18,16 +18,16 @@ Volume = Shaped[np.ndarray, "i j k"]
 
 @dataclass(frozen=True)
 class RegisteredPair:
-    """What a picture of a pair shows; all on one grid.
+    """Images, labels and field of a pair, all on one grid.
 
     Attributes:
-        fixed: Target image, in [0, 1].
+        fixed: Fixed image, in [0, 1].
         moving: Moving image, in [0, 1].
-        warped: Moving image looked up through the field.
-        disp: The field, in voxels.
-        fixed_labels: Segmentation or mask of the fixed scan, outlined in the pictures.
-        warped_labels: That of the moving scan, looked up through the field.
-        spacing_mm: Size of a voxel along i, j, k; planes are drawn in these proportions.
+        warped: Moving image warped by the field, in [0, 1].
+        disp: Field, in voxels.
+        fixed_labels: Segmentation or mask of the fixed scan, drawn as outlines.
+        warped_labels: Segmentation or mask of the moving scan, warped by the field.
+        spacing_mm: Voxel size along i, j, k; figures are drawn in these proportions.
     """
 
     fixed: Volume
@@ -40,16 +40,16 @@ class RegisteredPair:
 
 
 def registered_pair(pair: Pair, reader: PairReader, disp: FullField) -> RegisteredPair:
-    """Return a pair and its field, on the reader's grid.
+    """Read a pair and warp its moving scan by a field, on the grid of the reader.
 
     Args:
-        pair: Read from disk, without prealignment: the field includes it.
-        reader: Of the grid that ``disp`` lives on.
-        disp: The field, in voxels of that grid.
+        pair: Pair to read, without prealignment, as the field includes the prealignment.
+        reader: Reader of the grid on which ``disp`` is sampled.
+        disp: Field, in voxels of this grid.
     """
     fixed, moving = reader.image(pair.fixed), reader.image(pair.moving)
     i_mm, j_mm, k_mm = reader.spacing_mm
-    labels = [_outlined(scan, reader) for scan in (pair.fixed, pair.moving)]
+    labels = [_labels_or_mask(scan, reader) for scan in (pair.fixed, pair.moving)]
     return RegisteredPair(
         fixed=fixed[0, 0].numpy(),
         moving=moving[0, 0].numpy(),
@@ -61,8 +61,8 @@ def registered_pair(pair: Pair, reader: PairReader, disp: FullField) -> Register
     )
 
 
-def _outlined(scan: Scan, reader: PairReader) -> np.ndarray:
-    """Return a scan's labels, else its mask, else zeros."""
+def _labels_or_mask(scan: Scan, reader: PairReader) -> np.ndarray:
+    """Return the labels of a scan, its mask if it has no labels, or zeros if it has neither."""
     if scan.labels is None and scan.mask is not None:
         return reader.mask(scan)[0, 0].numpy().astype(np.int16)
     return reader.labels(scan)[0, 0].numpy()

@@ -1,4 +1,4 @@
-"""One HTML page with the scores and pictures of submissions; no other file is needed."""
+"""HTML report: one self-contained page with the scores and figures of submissions."""
 
 import base64
 import html
@@ -26,7 +26,7 @@ from l2reg.reporting.charts import box_figure, label_figure
 from l2reg.reporting.flags import flags
 from l2reg.submission.rules import Rules
 
-Picture = tuple[str, Sequence[Figure]]  # name of a pair, and what shows it
+Picture = tuple[str, Sequence[Figure]]  # name of a pair, and its figures
 
 _STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; margin: 2em auto; max-width: 1500px; padding: 0 1em; }
@@ -49,64 +49,69 @@ _STATISTICS = (
     "corrected by Holm; effect: matched-pairs rank-biserial correlation, 1 if the first is larger "
     "in every pair. Below six pairs no p value can reach 0.05."
 )
-_COMPARED = frozenset({"dsc", "hd95_voxels", "tre_mm", "tre_keypoints_mm"})
+_COLOURED_METRICS = frozenset({"dsc", "hd95_voxels", "tre_mm", "tre_keypoints_mm"})
 
 
 def write_report(
     path: Path,
     title: str,
-    scored: Mapping[str, SubmissionScores],
+    results: Mapping[str, SubmissionScores],
     pictures: Iterable[Picture],
     task: Task,
     rules: Rules,
 ) -> None:
-    """Write the page.
+    """Write a page with tables, charts and statistics of the scores, and figures of the pairs.
 
     Args:
-        path: The HTML file.
-        title: Headline.
-        scored: The zero field and every submission, by name.
-        pictures: Of the last submission; drawn one by one, so that one is in memory.
-        task: Names the labels.
-        rules: That the scores follow.
+        path: Path of the HTML file.
+        title: Headline of the page.
+        results: Scores of the zero field and of every submission, by name.
+        pictures: Figures of the pairs of the last submission; they are consumed one by one, so that
+            an iterator keeps only one pair in memory.
+        task: Task with the names of the labels.
+        rules: Rules that the scores follow.
     """
-    rows = {name: scores.pairs for name, scores in scored.items()}
+    rows = {name: scores.pairs for name, scores in results.items()}
     initial = {score.pair: score for score in rows[ZERO_FIELD]}
-    note = missing_note(scored)
+    note = missing_note(results)
     parts = [f"<h1>{html.escape(title)}</h1>"]
     if note:
         parts.append(f"<p class='worse'>{html.escape(note)}</p>")
-    parts += [_preformatted(score_table(rows, rules)), _embedded(box_figure(rows))]
+    parts += [_text_html(score_table(rows, rules)), _image_html(box_figure(rows))]
     for name, scores in rows.items():
         if name != ZERO_FIELD:
             parts.append(f"<h2>{html.escape(name)}, pair by pair</h2>")
-            parts.append(_pair_table(scores, initial, task))
+            parts.append(_pair_table_html(scores, initial, task))
     parts.append(f"<h2>Pictures of {html.escape(list(rows)[-1])}</h2><p>{_LEGEND}</p>")
     for pair, figures in pictures:
-        parts += [f"<h3>Pair {html.escape(pair)}</h3>", *map(_embedded, figures)]
+        parts += [f"<h3>Pair {html.escape(pair)}</h3>", *map(_image_html, figures)]
     if rows[ZERO_FIELD][0].dsc:
-        parts += ["<h2>Labels</h2>", _embedded(label_figure(rows, task.labels))]
+        parts += ["<h2>Labels</h2>", _image_html(label_figure(rows, task.labels))]
     if len(initial) > 1:
         parts.append(f"<h2>Statistics</h2><p>{_STATISTICS}</p>")
         for metric in rows[ZERO_FIELD][0].values():
             tables = [summary_table(rows, metric), difference_table(differences(rows, metric))]
-            parts.append(_preformatted("\n\n".join(tables)))
+            parts.append(_text_html("\n\n".join(tables)))
     page = (
         f"<!doctype html><html lang='en'><meta charset='utf-8'><title>{html.escape(title)}</title>"
         f"<style>{_STYLE}</style><body>{''.join(parts)}</body></html>"
     )
-    with atomic_write(path) as draft:
-        draft.write_text(page, encoding="utf-8")
+    with atomic_write(path) as temporary:
+        temporary.write_text(page, encoding="utf-8")
 
 
-def _pair_table(scores: Sequence[PairScores], initial: Mapping[str, PairScores], task: Task) -> str:
+def _pair_table_html(
+    scores: Sequence[PairScores], initial: Mapping[str, PairScores], task: Task
+) -> str:
+    """Return a table of the scores of every pair, before and after registration, with flags."""
     metrics = list(scores[0].values())
     head = "".join(f"<th>{HEADINGS[metric]}<br>before → after</th>" for metric in metrics)
     lines = [f"<tr><th>pair</th>{head}<th>flags</th></tr>"]
     for new in scores:
         old = initial[new.pair]
         cells = [
-            _cell(metric, old.values().get(metric), value) for metric, value in new.values().items()
+            _cell_html(metric, old.values().get(metric), value)
+            for metric, value in new.values().items()
         ]
         warnings = html.escape("; ".join(flags(new, old, task.labels)))
         cells.append(f"<td class='flags'>{warnings}</td>")
@@ -114,19 +119,20 @@ def _pair_table(scores: Sequence[PairScores], initial: Mapping[str, PairScores],
     return f"<table>{''.join(lines)}</table>"
 
 
-def _cell(metric: str, old: float | None, new: float) -> str:
-    if old is None or metric not in _COMPARED:
+def _cell_html(metric: str, old: float | None, new: float) -> str:
+    """Return a table cell, coloured by whether the metric became better or worse."""
+    if old is None or metric not in _COLOURED_METRICS:
         return f"<td>{number(metric, new)}</td>"
     improved = new > old if metric in HIGH_IS_GOOD else new < old
     kind = "better" if improved else "worse" if new != old else ""
     return f"<td class='{kind}'>{number(metric, old)} → {number(metric, new)}</td>"
 
 
-def _preformatted(text: str) -> str:
+def _text_html(text: str) -> str:
     return f"<pre>{html.escape(text)}</pre>"
 
 
-def _embedded(figure: Figure) -> str:
+def _image_html(figure: Figure) -> str:
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=70)
     data = base64.b64encode(buffer.getvalue()).decode("ascii")

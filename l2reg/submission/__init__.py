@@ -1,1 +1,1 @@
-"""What the challenge receives: the second door of the field convention."""
+"""Submissions to the challenge: fields in its format, zips, and checks of form and convention."""

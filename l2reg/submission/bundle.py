@@ -1,4 +1,4 @@
-"""Zip a task's fields as the organisers want them, and open such a zip again as they do."""
+"""Submission zips: write the fields of a task as the organisers want them, and read them back."""
 
 import csv
 import re
@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
+from l2reg.config.presets import CHALLENGE_TASKS
 from l2reg.data.pairs import Pair
 from l2reg.io.files import atomic_write
 from l2reg.problems import InputError, Problem
@@ -15,21 +16,21 @@ from l2reg.submission.rules import Rules
 
 TOP = "submission"
 TIMINGS = "timings.csv"
-TASK_FOLDERS = ("task_01", "task_02", "task_03")
+TASK_FOLDERS = tuple(f"task_{number:02}" for number, _ in enumerate(CHALLENGE_TASKS, start=1))
 DUMMY = "dummy.txt"  # without a second entry at the top, the platform strips one folder too many
 _DUMMY_TEXT = "dummy file\n"
-_NAME_OURS = "name the task_0T.zip or the submission folder that predict.py wrote"
-_EPOCH = (1980, 1, 1, 0, 0, 0)  # the same fields give the same bytes
+_REMEDY = "give the path of the task_0T.zip or the submission folder that predict.py wrote"
+_EPOCH = (1980, 1, 1, 0, 0, 0)  # time of every member: the same fields give the same bytes
 _FIELD = re.compile(r"disp_(\d{4})(?:_\d{4})?_(\d{4})(?:_\d{4})?(\.npz|\.nii\.gz)")
 
 
 def write_bundle(submission: Path, task_folder: str, zip_path: Path) -> None:
-    """Zip ``submission/task_0T/*.npz`` and a dummy file, all below one folder ``submission/``.
+    """Zip the half-resolution fields of a task and a dummy file below one folder ``submission/``.
 
     Args:
         submission: Folder that holds ``task_folder``; the dummy file is written into it.
-        task_folder: Such as ``task_02``.
-        zip_path: Where to write; whole or not at all.
+        task_folder: Name of the task's folder, such as ``task_02``.
+        zip_path: Path of the zip, which is written whole or not at all.
     """
     (submission / DUMMY).write_text(_DUMMY_TEXT, encoding="utf-8")
     members = [submission / DUMMY, *sorted((submission / task_folder).glob("disp_*.npz"))]
@@ -40,7 +41,7 @@ def write_bundle(submission: Path, task_folder: str, zip_path: Path) -> None:
 
 
 def write_full_bundle(submission: Path, zip_path: Path) -> None:
-    """Zip ``submission/disp_*.nii.gz`` as the current rules want them: without any folder."""
+    """Zip ``submission/disp_*.nii.gz`` in the form of the current rules: without any folder."""
     members = sorted(submission.glob("disp_*.nii.gz"))
     _write_zip(zip_path, ((member.name, member.read_bytes()) for member in members))
 
@@ -49,68 +50,74 @@ def join_bundles(sources: Sequence[Path], zip_path: Path) -> dict[str, int]:
     """Zip the 2021 fields of several tasks as one submission.
 
     Args:
-        sources: Zips or folders, of one task or several.
-        zip_path: Where to write; whole or not at all.
+        sources: Zips or folders, each with the fields of one task or several.
+        zip_path: Path of the zip, which is written whole or not at all.
 
     Returns:
         The number of fields of each task folder.
 
     Raises:
-        InputError: If a source cannot be opened or holds no field, or two hold the same task.
+        InputError: If a source cannot be opened or holds no field, or if two sources hold the same
+            task.
     """
-    found: dict[str, Submission] = {}
+    submissions: dict[str, Submission] = {}
     for source in sources:
-        names = _names_in(source, "a zip or folder with task_0T/disp_FFFF_MMMM.npz inside")
-        held = {folder: _fields(source.name, names, folder) for folder in TASK_FOLDERS}
-        held = {folder: members for folder, members in held.items() if members}
-        if not held:
+        names = _list_names(source, "a zip or folder with task_0T/disp_FFFF_MMMM.npz inside")
+        tasks = {folder: _fields_by_ids(source.name, names, folder) for folder in TASK_FOLDERS}
+        tasks = {folder: members for folder, members in tasks.items() if members}
+        if not tasks:
             raise InputError(_no_field(source, "task_0T", names))
-        if twice := sorted(set(held) & set(found)):
-            raise InputError(_held_twice(source, found[twice[0]].path, twice[0]))
-        found |= {folder: Submission(source, members) for folder, members in held.items()}
-    _write_zip(zip_path, _joined(found))
-    return {folder: len(found[folder].members) for folder in sorted(found)}
+        if duplicates := sorted(set(tasks) & set(submissions)):
+            folder = duplicates[0]
+            raise InputError(_duplicate_task(source, submissions[folder].path, folder))
+        submissions |= {folder: Submission(source, members) for folder, members in tasks.items()}
+    _write_zip(zip_path, _zip_members(submissions))
+    return {folder: len(submissions[folder].members) for folder in sorted(submissions)}
 
 
-def _joined(found: Mapping[str, "Submission"]) -> Iterator[tuple[str, bytes]]:
+def _zip_members(submissions: Mapping[str, "Submission"]) -> Iterator[tuple[str, bytes]]:
+    """Yield the path in the zip and the bytes of the dummy file and of every task's fields."""
     yield f"{TOP}/{DUMMY}", _DUMMY_TEXT.encode()
-    for folder, submission in sorted(found.items()):
+    for folder, submission in sorted(submissions.items()):
         for member in sorted(submission.members.values()):
             yield f"{TOP}/{folder}/{PurePosixPath(member).name}", submission.read(member)
 
 
 def _write_zip(zip_path: Path, members: Iterable[tuple[str, bytes]]) -> None:
-    with atomic_write(zip_path) as draft, zipfile.ZipFile(draft, "w") as archive:
+    with atomic_write(zip_path) as temporary, zipfile.ZipFile(temporary, "w") as archive:
         for name, content in members:
             info = zipfile.ZipInfo(name, date_time=_EPOCH)
-            stored = name.endswith(".gz")  # compressed already
-            info.compress_type = zipfile.ZIP_STORED if stored else zipfile.ZIP_DEFLATED
+            is_compressed = name.endswith(".gz")
+            info.compress_type = zipfile.ZIP_STORED if is_compressed else zipfile.ZIP_DEFLATED
             info.external_attr = 0o644 << 16
             archive.writestr(info, content)
 
 
 @dataclass(frozen=True)
 class Submission:
-    """Submitted fields of one task, in a zip or in a folder.
+    """The submitted fields of one task, in a zip or in a folder.
 
     Attributes:
-        path: The zip or folder.
-        members: Path inside of it of every field, by ids: ``0438_0439``.
+        path: Path of the zip or folder.
+        members: Path of every field inside the zip or folder, by its ids: ``0438_0439``.
     """
 
     path: Path
     members: dict[str, str]
 
     def member(self, pair: Pair) -> str | None:
-        """Return the path of a pair's field, named by the ids of its layout or by those of 2021."""
+        """Return the path of a pair's field inside the zip or folder, ``None`` if it is missing.
+
+        Its name holds the ids of the pair's layout or those of 2021.
+        """
         return self.members.get(pair.name_in_layout, self.members.get(pair.name))
 
     def missing(self, pairs: Iterable[Pair]) -> list[str]:
-        """Return the names of the pairs whose fields are not there."""
+        """Return the names of the pairs whose fields are missing."""
         return [pair.name for pair in pairs if self.member(pair) is None]
 
     def content(self, pair: Pair) -> bytes:
-        """Return the bytes of a pair's field, which is there."""
+        """Return the bytes of a pair's field, which must not be missing."""
         return self.read(str(self.member(pair)))
 
     def read(self, member: str) -> bytes:
@@ -121,7 +128,10 @@ class Submission:
             return archive.read(member)
 
     def seconds(self) -> dict[str, float]:
-        """Return the runtime of each pair by name, if ``timings.csv`` lies in or beside it."""
+        """Return the runtimes in seconds by pair, from ``timings.csv`` in or beside ``path``.
+
+        Without this file the result is empty.
+        """
         for folder in (self.path, self.path.parent):
             path = folder / TIMINGS
             if path.is_file():
@@ -131,43 +141,55 @@ class Submission:
 
 
 def write_timings(folder: Path, seconds: Mapping[str, float]) -> None:
-    """Write the runtime of each pair beside a submission, where ``Submission.seconds`` finds it."""
+    """Write the runtime of each pair to ``timings.csv``, which ``Submission.seconds`` reads.
+
+    Args:
+        folder: Folder of the submission, or the folder above it.
+        seconds: Runtime of each pair, in seconds.
+    """
     path = folder / TIMINGS
-    with atomic_write(path) as draft, draft.open("w", newline="", encoding="utf-8") as file:
+    with (
+        atomic_write(path) as temporary,
+        temporary.open("w", newline="", encoding="utf-8") as file,
+    ):
         writer = csv.writer(file)
         writer.writerow(["pair", "seconds"])
         writer.writerows((pair, f"{value:.4f}") for pair, value in seconds.items())
 
 
 def open_submission(path: Path, task_folder: str, rules: Rules) -> Submission:
-    """Open a zip, or a folder that holds the fields somewhere.
+    """Open a submission: a zip, or a folder with the fields at any depth.
+
+    Under the rules of 2021 a field is ``task_0T/disp_FFFF_MMMM.npz``. Under the current rules it is
+    ``disp_FFFF_MMMM.nii.gz`` or the long ``disp_FFFF_ffff_MMMM_mmmm.nii.gz`` in any folder; a
+    ``.npz`` file of the same ids takes precedence over both.
 
     Args:
-        path: The zip or folder.
-        task_folder: Where fields of half resolution lie: ``task_02``; or ``path`` is that folder.
-        rules: 2021; or current: ``disp_FFFF_MMMM.nii.gz`` or the
-            long ``disp_FFFF_ffff_MMMM_mmmm.nii.gz`` in any folder; ``.npz`` wins over both.
+        path: Path of the zip or folder.
+        task_folder: Name of the folder of the half-resolution fields, such as ``task_02``; ``path``
+            may be this folder itself.
+        rules: Rules that the submission follows.
 
     Raises:
-        InputError: If there is no such file, it is no zip, or it holds no field.
+        InputError: If the file is missing, is not a zip, or holds no field.
     """
     full = rules.full_resolution
     ending = "disp_FFFF_MMMM.nii.gz" if full else f"{task_folder}/disp_FFFF_MMMM.npz"
-    names = _names_in(path, f"a zip or folder with {ending} inside")
-    members = _fields(path.name, names, None if full else task_folder)
+    names = _list_names(path, f"a zip or folder with {ending} inside")
+    members = _fields_by_ids(path.name, names, None if full else task_folder)
     if not members:
         raise InputError(_no_field(path, ending if full else task_folder, names))
     return Submission(path, members)
 
 
-def _names_in(path: Path, expected: str) -> list[str]:
-    """Return what a zip holds, or the fields a folder holds.
+def _list_names(path: Path, expected: str) -> list[str]:
+    """Return the names of all members of a zip, or of the ``disp_*`` files of a folder.
 
     Raises:
-        InputError: If there is no such file, or it is no zip.
+        InputError: If the file is missing or is not a zip.
     """
     if path.is_dir():
-        return [found.relative_to(path).as_posix() for found in sorted(path.rglob("disp_*"))]
+        return [file.relative_to(path).as_posix() for file in sorted(path.rglob("disp_*"))]
     try:
         with zipfile.ZipFile(path) as archive:
             return archive.namelist()
@@ -178,13 +200,13 @@ def _names_in(path: Path, expected: str) -> list[str]:
             what="cannot be opened",
             expected=expected,
             found=found,
-            remedy=_NAME_OURS,
+            remedy=_REMEDY,
         )
         raise InputError(problem) from error
 
 
 def missing_fields(submission: Submission, pairs: Sequence[Pair]) -> Problem:
-    """Return the organisers' refusal of a submission that lacks fields; all are named."""
+    """Return the problem of a submission that lacks fields, which names every missing field."""
     missing = submission.missing(pairs)
     return Problem(
         where=str(submission.path),
@@ -196,30 +218,36 @@ def missing_fields(submission: Submission, pairs: Sequence[Pair]) -> Problem:
     )
 
 
-def _no_field(path: Path, wanted: str, names: Sequence[str]) -> Problem:
+def _no_field(path: Path, task_folder: str, names: Sequence[str]) -> Problem:
     return Problem(
         where=str(path),
         what="holds no field",
-        expected=f"fields of {wanted}",
-        found=f"{len(names)} files, none of them a field of {wanted}",
-        remedy=_NAME_OURS,
+        expected=f"fields of {task_folder}",
+        found=f"{len(names)} files, none of them a field of {task_folder}",
+        remedy=_REMEDY,
     )
 
 
-def _held_twice(path: Path, other: Path, task_folder: str) -> Problem:
+def _duplicate_task(path: Path, other: Path, task_folder: str) -> Problem:
     return Problem(
         where=str(path),
-        what=f"holds {task_folder}, which another one holds too",
-        expected="each task once",
+        what=f"holds {task_folder}, which another source holds too",
+        expected="each task in one source",
         found=f"{task_folder} in {other} and in {path}",
-        remedy="leave one of them out",
+        remedy="leave out one of these sources",
     )
 
 
-def _fields(top: str, names: Sequence[str], task_folder: str | None) -> dict[str, str]:
-    """Return the fields among ``names`` by their ids; npz come last and win."""
+def _fields_by_ids(top: str, names: Sequence[str], task_folder: str | None) -> dict[str, str]:
+    """Return the fields among ``names`` by their ids; of two with the same ids the npz file.
+
+    Args:
+        top: Name of the zip or folder that holds them.
+        names: Paths inside the zip or folder.
+        task_folder: Folder that the fields have to lie in, as npz files; ``None`` for any.
+    """
     members = {}
-    for name in sorted(names, key=lambda name: name.endswith(".npz")):
+    for name in sorted(names, key=lambda name: name.endswith(".npz")):  # npz files last
         *folders, file = (top, *PurePosixPath(name).parts)
         match = _FIELD.fullmatch(file)
         if match is None:

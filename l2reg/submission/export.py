@@ -1,4 +1,4 @@
-"""Write the field of a pair in the form of either generation of the organisers' rules."""
+"""Export: write the field of a pair in the form of the 2021 or the current rules."""
 
 from pathlib import Path
 
@@ -12,14 +12,14 @@ from l2reg.submission.rules import Rules
 
 
 def export_field(disp: Field, pair: Pair, task: Task, submission: Path, rules: Rules) -> Path:
-    """Write a field where ``rules`` look for it, and return its path.
+    """Write a field under the name and in the form that ``rules`` expect, and return its path.
 
     Args:
-        disp: Of one pair, in voxels of whatever grid it is on.
-        pair: Whose ids name it.
-        task: Its full grid, and its folder in a submission of 2021.
-        submission: Folder ``submission``.
-        rules: Of 2021 (half resolution, npz) or current (full resolution, nii.gz).
+        disp: Field of one pair, in voxels of its own grid, which may have any shape.
+        pair: Pair whose ids name the file.
+        task: Task of the pair: its full grid, and its folder in a submission of 2021.
+        submission: Path of the folder ``submission``.
+        rules: Rules of 2021 (half resolution, npz) or current rules (full resolution, nii.gz).
     """
     if rules.full_resolution:
         full = resize_field(disp, task.shape)[0].cpu().numpy()
@@ -29,10 +29,10 @@ def export_field(disp: Field, pair: Pair, task: Task, submission: Path, rules: R
 
 
 def check_grid(task: Task, rules: Rules) -> None:
-    """Refuse current fields for a release whose scans lie otherwise than the current one.
+    """Refuse the current rules for a release whose scans have another shape than the current one.
 
     Raises:
-        InputError: If that is so, as it is for the brains of 2021.
+        InputError: If the shapes differ, as they do for the brain scans of 2021.
     """
     layout = task.layouts.get("current")
     if rules.full_resolution and layout and layout.shape and tuple(layout.shape) != task.shape:
@@ -42,6 +42,6 @@ def check_grid(task: Task, rules: Rules) -> None:
                 what=f"need the current release of task {task.name}",
                 expected=f"scans of {tuple(layout.shape)} voxels, below {layout.folder}",
                 found=f"{task.shape} voxels",
-                remedy="data.layout=current, once that release is below data.root",
+                remedy="set data.layout=current, with that release below data.root",
             )
         )

@@ -1,8 +1,9 @@
-"""Displacement fields as the Learn2Reg evaluations read them, of 2021 and later.
+"""Submission fields: displacement fields in the form that the Learn2Reg evaluations read.
 
-In 2021 a submitted field has **fewer samples, not smaller values**: it lies on a corner-aligned
-grid of half the size and holds voxels of the full grid, float16, component first. Axis order, unit
-and direction are those of ``geometry.warp``, so there is nothing else to convert.
+In 2021 a submitted field has **fewer samples, not smaller values**: it is sampled on a
+corner-aligned grid of half the size and holds voxels of the full grid, float16, component first.
+Later rules take the full grid, component last. Axis order, unit and direction are those of
+``geometry.warp``, so that nothing else is converted.
 """
 
 import gzip
@@ -30,12 +31,13 @@ FullField = Float[np.ndarray, "3 i j k"]
 
 
 def to_submission(disp: Field, shape: Shape3) -> list[HalfField]:
-    """Return the fields of a batch in the challenge's form.
+    """Return the fields of a batch in the form of the 2021 rules.
 
     Args:
-        disp: In voxels of its own grid. On the half grid its values are the samples; from any
-            other they are chosen so that the official up-sampling restores it best.
-        shape: The task's full grid.
+        disp: Fields in voxels of their own grid. On the half grid their values, in voxels of the
+            full grid, are the samples. From any other grid the samples are fitted so that the
+            official up-sampling restores the fields best.
+        shape: Shape of the task's full grid.
     """
     half = half_shape(shape)
     if disp.shape[2:] == half:
@@ -47,14 +49,14 @@ def to_submission(disp: Field, shape: Shape3) -> list[HalfField]:
 
 
 def file_name(pair_name: str) -> str:
-    """Return the name of a pair's field: ``disp_0438_0439.npz``."""
+    """Return the file name of a pair's field under the 2021 rules: ``disp_0438_0439.npz``."""
     return f"disp_{pair_name}.npz"
 
 
 def full_file_name(pair: Pair, task: Task) -> str:
-    """Return the name of a pair's field under the current rules, whose ids are the release's.
+    """Return the file name of a pair's field under the current rules, with the release's ids.
 
-    Their evaluation takes the short ``disp_0001_0001.nii.gz`` for a fixed modality 0 and a moving
+    The current evaluation reads the short ``disp_0001_0001.nii.gz`` as fixed modality 0 and moving
     modality 1; scans of one modality need the long ``disp_0395_0000_0396_0000.nii.gz``.
     """
     if task.intra_patient:
@@ -63,12 +65,12 @@ def full_file_name(pair: Pair, task: Task) -> str:
 
 
 def write_full_field(folder: Path, name: str, full: Float[np.ndarray, "3 i j k"]) -> Path:
-    """Write one field as the current rules want it, and return its path.
+    """Write one field in the form of the current rules, and return its path.
 
     Args:
-        folder: Where to.
-        name: See ``full_file_name``.
-        full: In voxels of the full grid.
+        folder: Folder of the file.
+        name: Name of the file, from ``full_file_name``.
+        full: Field on the full grid, in voxels of this grid.
     """
     path = folder / name
     voxels = np.moveaxis(full.astype(np.float32), 0, 3)
@@ -79,46 +81,48 @@ def write_full_field(folder: Path, name: str, full: Float[np.ndarray, "3 i j k"]
 def write_field(folder: Path, pair_name: str, field: HalfField) -> Path:
     """Write one field as the only array (``arr_0``) of an npz file, and return its path."""
     path = folder / file_name(pair_name)
-    with atomic_write(path) as draft, draft.open("wb") as file:
+    with atomic_write(path) as temporary, temporary.open("wb") as file:
         np.savez(file, field)
     return path
 
 
 def read_field(content: bytes, where: str, shape: Shape3) -> HalfField:
-    """Return a submitted field, refusing what the organisers would refuse.
+    """Read a field submitted under the 2021 rules, and refuse what the organisers would refuse.
 
     Args:
-        content: The bytes of the npz file.
-        where: Its name, for messages.
-        shape: The task's full grid.
+        content: Bytes of the npz file.
+        where: Name of the file, for messages.
+        shape: Shape of the task's full grid.
 
     Raises:
-        InputError: If it is not an npz file of exactly one float16 array of shape (3, half grid),
-            or has values that are not finite.
+        InputError: If the file is not an npz file of exactly one float16 array of shape (3, half
+            grid), or if the array has values that are not finite.
     """
     expected_shape = (3, *half_shape(shape))
     expected = f"one array, float16, of shape {expected_shape}"
     field: HalfField = only_array(content, where, expected)
     if field.dtype != np.float16 or field.shape != expected_shape:
         found = f"{field.dtype}, shape {field.shape}"
-        raise _refused(where, "has the wrong form", expected, found)
+        raise _format_error(where, "has the wrong form", expected, found)
     check_finite(field, where)
     return field
 
 
 def read_full_field(content: bytes, where: str, shape: Shape3) -> FullField:
-    """Return a field submitted under the current rules: full grid, component last.
+    """Read a field submitted under the current rules: full grid, component last.
 
     Args:
-        content: The bytes of a ``.nii.gz`` file, or of an npz file of one array.
-        where: Its name, for messages.
-        shape: The task's full grid.
+        content: Bytes of a ``.nii.gz`` file, or of an npz file of one array.
+        where: Name of the file, for messages; its suffix tells the format.
+        shape: Shape of the task's full grid.
 
     Returns:
-        Component first; float64 from NIfTI and float32 from npz, as the organisers compute.
+        The field, component first; float64 from NIfTI and float32 from npz, the precisions in which
+        the organisers compute.
 
     Raises:
-        InputError: If it is not of shape (i, j, k, 3), or has values that are not finite.
+        InputError: If the file cannot be read, or if its array is not of shape (i, j, k, 3) or has
+            values that are not finite.
     """
     expected = f"one array of shape {(*shape, 3)}"
     if where.endswith(".npz"):
@@ -126,31 +130,31 @@ def read_full_field(content: bytes, where: str, shape: Shape3) -> FullField:
     else:
         field = nifti_array(content, where, expected)
     if field.shape != (*shape, 3):
-        raise _refused(where, "has the wrong form", expected, f"shape {field.shape}")
+        raise _format_error(where, "has the wrong form", expected, f"shape {field.shape}")
     check_finite(field, where)
     return np.ascontiguousarray(np.moveaxis(field, 3, 0))
 
 
 def nifti_array(content: bytes, where: str, expected: str) -> np.ndarray:
-    """Return the voxels of a ``.nii.gz`` file; raise ``InputError`` if it is none."""
+    """Return the voxels of a ``.nii.gz`` file; raise ``InputError`` if it cannot be read."""
     try:
         array: np.ndarray = nib.Nifti1Image.from_bytes(gzip.decompress(content)).get_fdata()
     except (OSError, EOFError, zlib.error, ImageFileError, WrapStructError, ValueError) as error:
         found = str(error) or type(error).__name__
-        raise _refused(where, "cannot be read as .nii.gz", expected, found) from error
+        raise _format_error(where, "cannot be read as .nii.gz", expected, found) from error
     return array
 
 
 def only_array(content: bytes, where: str, expected: str) -> np.ndarray:
-    """Return the only array of an npz file; raise ``InputError`` if there is none, or more."""
+    """Return the only array of an npz file; raise ``InputError`` if it does not hold just one."""
     try:
         with zipfile.ZipFile(io.BytesIO(content)), np.load(io.BytesIO(content)) as archive:
             arrays: list[np.ndarray] = [archive[name] for name in archive.files]
     except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
         found = str(error) or type(error).__name__
-        raise _refused(where, "cannot be read as npz", expected, found) from error
+        raise _format_error(where, "cannot be read as npz", expected, found) from error
     if len(arrays) != 1:
-        raise _refused(where, "does not hold one array", expected, f"{len(arrays)} arrays")
+        raise _format_error(where, "does not hold one array", expected, f"{len(arrays)} arrays")
     return arrays[0]
 
 
@@ -158,10 +162,10 @@ def check_finite(field: np.ndarray, where: str) -> None:
     """Raise ``InputError`` if a value is NaN or infinite."""
     if not np.isfinite(field).all():
         found = f"{int((~np.isfinite(field)).sum())} values that are NaN or infinite"
-        raise _refused(where, "has values that are not numbers", "finite displacements", found)
+        raise _format_error(where, "has values that are not numbers", "finite displacements", found)
 
 
-def _refused(where: str, what: str, expected: str, found: str) -> InputError:
+def _format_error(where: str, what: str, expected: str, found: str) -> InputError:
     remedy = "write it with predict.py; docs/conventions.md shows the form"
     return InputError(
         Problem(where=where, what=what, expected=expected, found=found, remedy=remedy)

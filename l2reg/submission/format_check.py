@@ -1,4 +1,4 @@
-"""List all that the organisers would refuse a submission for, and what only looks wrong."""
+"""Format check: list all faults for which the organisers refuse a submission, and warnings."""
 
 import io
 import re
@@ -19,7 +19,7 @@ from l2reg.submission.half_resolution import half_shape
 from l2reg.submission.rules import Rules
 
 _BUNDLE = "l2reg bundle FOLDER --out submission.zip writes the whole tree"
-_FORMS = {
+_FILE_NAMES = {  # by whether the rules want fields of full resolution
     False: re.compile(r"disp_(\d{4})_(\d{4})\.npz"),
     True: re.compile(r"disp_(\d{4})(?:_\d{4})?_(\d{4})(?:_\d{4})?\.(?:npz|nii\.gz)"),
 }
@@ -27,11 +27,11 @@ _FORMS = {
 
 @dataclass(frozen=True)
 class CheckResult:
-    """What was found.
+    """Faults and warnings of one submission.
 
     Attributes:
-        faults: For each of them the submission is refused as a whole.
-        warnings: Nobody refuses it, but it is hardly what was meant.
+        faults: Problems for each of which the organisers refuse the whole submission.
+        warnings: Problems that the organisers accept but that are probably mistakes.
     """
 
     faults: list[Problem] = field(default_factory=list)
@@ -39,19 +39,19 @@ class CheckResult:
 
 
 def check_submission(path: Path, task: Task, names: Sequence[str], rules: Rules) -> CheckResult:
-    """Open a zip as the organisers do, and check every rule.
+    """Open a zip as the organisers do, and check the form of every field of one task.
 
     Args:
-        path: Of one task, or of all three.
-        task: Whose fields are checked.
+        path: Path of the zip, which may hold other tasks too.
+        task: Task whose fields are checked.
         names: Ids of the pairs that are evaluated, such as ``0438_0439``.
-        rules: Of 2021, or current.
+        rules: Rules that the submission follows.
     """
     try:
         with zipfile.ZipFile(path) as archive:
             return _Check(path, archive, task, rules).run(names)
     except (OSError, zipfile.BadZipFile) as error:
-        found = "a folder" if path.is_dir() else str(error) or "no zip"
+        found = "a folder" if path.is_dir() else str(error) or "not a zip"
         fault = Problem(
             where=str(path), what="cannot be opened", expected="a zip", found=found, remedy=_BUNDLE
         )
@@ -59,12 +59,13 @@ def check_submission(path: Path, task: Task, names: Sequence[str], rules: Rules)
 
 
 def official_names(task: Task, split: str, rules: Rules) -> list[str]:
-    """Return the ids of the pairs that the organisers evaluate, as their task file lists them.
+    """Return the ids of the pairs that the organisers evaluate, from the YAML of the task.
 
     Args:
-        task: With the layouts of its releases; the current rules number pairs as ``current`` does.
+        task: Task with the layouts of its releases; each generation of rules takes its pairs from
+            the layout of the same name.
         split: ``val`` or ``test``.
-        rules: Of 2021, or current.
+        rules: Rules of the evaluation.
     """
     layout = task.layouts[rules.name]
     pairs = layout.val if split == "val" else layout.test
@@ -72,36 +73,40 @@ def official_names(task: Task, split: str, rules: Rules) -> list[str]:
 
 
 class _Check:
-    """The check of one zip; each method adds what it finds."""
+    """The check of one zip; each method adds its faults and warnings to ``result``."""
 
     def __init__(self, path: Path, archive: zipfile.ZipFile, task: Task, rules: Rules) -> None:
         self.path = path
         self.archive = archive
         self.task = task
         self.full_resolution = rules.full_resolution
-        self.checked = CheckResult()
+        self.result = CheckResult()
 
     def run(self, names: Sequence[str]) -> CheckResult:
         files = [name for name in self.archive.namelist() if not name.endswith("/")]
         hidden = [name for name in files if _is_hidden(name)]
         if hidden:
             self._warn(
-                hidden[0], f"is one of {len(hidden)} hidden files", "fields alone", "zip without"
+                hidden[0],
+                f"is one of {len(hidden)} hidden files",
+                "fields only",
+                "zip without them",
             )
         files = [name for name in files if name not in hidden]
-        fields = [name for name in files if self._may_be_ours(name)]
+        fields = [name for name in files if self._belongs_to_task(name)]
         if not self.full_resolution:
             self._check_tree(files, fields)
         for name, times in Counter(fields).items():
             if times > 1:
-                self._fault(name, f"is there {times} times", "once", "zip it again")
+                self._fault(name, f"occurs {times} times", "one file of this name", "zip it again")
         present = self._check_names(dict.fromkeys(fields))
         self._check_pairs(present, names)
         for name in present.values():
             self._check_field(name)
-        return self.checked
+        return self.result
 
-    def _may_be_ours(self, name: str) -> bool:
+    def _belongs_to_task(self, name: str) -> bool:
+        """Return whether a file may be a field of the task, by its folder or its name."""
         others = set(TASK_FOLDERS) - {self.task.folder}
         path = PurePosixPath(name)
         in_folder = not self.full_resolution and path.parent.name == self.task.folder
@@ -110,7 +115,7 @@ class _Check:
     def _check_tree(self, files: Sequence[str], fields: Sequence[str]) -> None:
         """Check that the task's folder is at the top once the platform has unpacked the zip.
 
-        It strips the folders that all files share.
+        The platform strips the folders that all files share.
         """
         folders = [str(PurePosixPath(name).parent) for name in files]
         top = PurePosixPath(commonpath(folders)) if files else PurePosixPath()
@@ -120,22 +125,22 @@ class _Check:
             if PurePosixPath(name).relative_to(top).parts[:-1] != (self.task.folder,)
         ]
         if misplaced:
-            seen = PurePosixPath(misplaced[0]).relative_to(top)
+            path = PurePosixPath(misplaced[0]).relative_to(top)
             self._fault(
                 misplaced[0],
                 f"is one of {len(misplaced)} fields in the wrong place",
                 f"submission/{self.task.folder}/ and, beside that folder, submission/dummy.txt",
                 _BUNDLE,
-                found=f"{seen}, once the platform has stripped the folders that all files share",
+                found=f"{path}, once the platform has stripped the folders that all files share",
             )
 
     def _check_names(self, fields: Sequence[str] | dict[str, None]) -> dict[str, str]:
-        """Return the fields by their ids."""
-        form = _FORMS[self.full_resolution]
+        """Check the names of the fields, and return the path of each valid one by its ids."""
+        file_name = _FILE_NAMES[self.full_resolution]
         ending = "nii.gz" if self.full_resolution else "npz"
         present = {}
         for name in fields:
-            match = form.fullmatch(PurePosixPath(name).name)
+            match = file_name.fullmatch(PurePosixPath(name).name)
             if match is None:
                 self._fault(
                     name,
@@ -143,29 +148,30 @@ class _Check:
                     f"disp_FFFF_MMMM.{ending}: fixed id, then moving id, four digits each",
                     "rename it",
                 )
-            elif self.full_resolution and not self._is_accepted(name):
+                continue
+            if self.full_resolution and not self._is_name_accepted(name):
                 self._fault(
                     name,
                     "has the short name",
                     "disp_FFFF_0000_MMMM_0000.nii.gz, as both scans are of one modality",
                     "rename it",
                 )
-                present["_".join(match.groups())] = name
-            else:
-                present["_".join(match.groups())] = name
+            present["_".join(match.groups())] = name
         return present
 
-    def _is_accepted(self, name: str) -> bool:
+    def _is_name_accepted(self, name: str) -> bool:
+        """Return whether the current rules accept a name: short names need two modalities."""
         return self.task.intra_patient or PurePosixPath(name).name.count("_") == 4
 
     def _check_pairs(self, present: dict[str, str], names: Sequence[str]) -> None:
+        """Check that the fields are those of the pairs that are evaluated."""
         missing = [name for name in names if name not in present]
         extra = [name for name in present if name not in names]
         if missing:
-            swapped = [name for name in missing if _reversed(name) in extra]
+            swapped = [name for name in missing if _swap_ids(name) in extra]
             remedy = "predict these pairs: predict.py writes one field for each"
             if swapped:
-                remedy = f"put the fixed id first: {_reversed(swapped[0])} is there"
+                remedy = f"put the fixed id first: the zip holds {_swap_ids(swapped[0])}"
             self._fault(
                 "",
                 "lacks fields",
@@ -178,16 +184,16 @@ class _Check:
                 present[extra[0]],
                 f"is one of {len(extra)} fields for pairs that are not evaluated",
                 f"pairs {', '.join(names)}",
-                "check the ids: the releases number scans differently",
+                "check the ids: the releases of a task number its scans differently",
             )
 
     def _check_field(self, name: str) -> None:
         where = f"{self.path}: {name}"
         try:
             content = self.archive.read(name)
-            array = self._array(content, where)
+            array = self._read_array(content, where)
         except InputError as error:
-            self.checked.faults.extend(error.problems)
+            self.result.faults.extend(error.problems)
             return
         except (OSError, zipfile.BadZipFile) as error:
             self._fault(name, "is damaged", "intact bytes", "zip it again", found=str(error))
@@ -196,10 +202,10 @@ class _Check:
         try:
             check_finite(array, where)
         except InputError as error:
-            self.checked.faults.extend(error.problems)
+            self.result.faults.extend(error.problems)
         self._check_values(name, array)
 
-    def _array(self, content: bytes, where: str) -> np.ndarray:
+    def _read_array(self, content: bytes, where: str) -> np.ndarray:
         expected = f"one array of shape {self._shape}"
         if where.endswith(".npz"):
             return only_array(content, where, expected)
@@ -230,36 +236,37 @@ class _Check:
             if npz.namelist() != ["arr_0.npy"]:
                 self._fault(
                     name,
-                    "names its array",
+                    "stores its array under another name",
                     "arr_0",
                     "np.savez(path, field), without a keyword",
                     found=npz.namelist()[0].removesuffix(".npy"),
                 )
 
     def _check_values(self, name: str, array: np.ndarray) -> None:
+        """Warn of displacements that are all zero or larger than the volume."""
         largest = float(np.nan_to_num(np.abs(array.astype(np.float32)), posinf=0).max(initial=0))
         if largest == 0:
             self._warn(
-                name, "moves nothing", "displacements", "leave it so if that is meant", found="0"
+                name, "has no displacement", "values other than 0", "keep it if intended", found="0"
             )
         if largest > max(self.task.shape):
             self._warn(
                 name,
-                "moves voxels further than the volume is long",
+                "has displacements larger than the volume",
                 f"displacements in voxels, below {max(self.task.shape)}",
-                "check the unit",
+                "check the unit of the values",
                 found=f"{largest:.4g}",
             )
 
     def _fault(
         self, name: str, what: str, expected: str, remedy: str, found: str | None = None
     ) -> None:
-        self.checked.faults.append(self._problem(name, what, expected, remedy, found))
+        self.result.faults.append(self._problem(name, what, expected, remedy, found))
 
     def _warn(
         self, name: str, what: str, expected: str, remedy: str, found: str | None = None
     ) -> None:
-        self.checked.warnings.append(self._problem(name, what, expected, remedy, found))
+        self.result.warnings.append(self._problem(name, what, expected, remedy, found))
 
     def _problem(
         self, name: str, what: str, expected: str, remedy: str, found: str | None
@@ -274,19 +281,19 @@ def _is_hidden(name: str) -> bool:
     return any(part.startswith(".") or part == "__MACOSX" for part in PurePosixPath(name).parts)
 
 
-def _reversed(name: str) -> str:
+def _swap_ids(name: str) -> str:
     return "_".join(reversed(name.split("_")))
 
 
 def _shape_remedy(found: tuple[int, ...], expected: tuple[int, ...], task: Task) -> str:
-    """Return what turns a field of a common other shape into the expected one."""
+    """Return how to turn a field of another common shape into the expected one."""
     first = (3, *found[:3]) if found[-1:] == (3,) else found
     last = found == (*expected[1:], 3) or found == (*task.shape, 3)
-    moves = ["component first: np.moveaxis(field, -1, 0)"] if last and expected[0] == 3 else []
+    steps = ["component first: np.moveaxis(field, -1, 0)"] if last and expected[0] == 3 else []
     if first == (3, *task.shape) and expected[0] == 3:
-        moves.append("half the resolution, the values as they are: predict.py writes it so")
+        steps.append("half the resolution with unchanged values, as predict.py writes it")
     if expected[0] != 3 and found == (3, *expected[:3]):
-        moves.append("component last: np.moveaxis(field, 0, -1)")
+        steps.append("component last: np.moveaxis(field, 0, -1)")
     if expected[0] == 3 and found == (3, *reversed(expected[1:])):
-        moves.append("array axes and components the other way round, as nibabel has them")
-    return "; ".join(moves) or "write it with predict.py; docs/conventions.md shows the form"
+        steps.append("reverse the array axes and the components, to the axis order of nibabel")
+    return "; ".join(steps) or "write it with predict.py; docs/conventions.md shows the form"

@@ -1,4 +1,4 @@
-"""The samples of half resolution from which the organisers' up-sampling restores a field best."""
+"""Half resolution: the samples from which the organisers' up-sampling restores a field best."""
 
 from functools import lru_cache
 
@@ -17,39 +17,44 @@ HalfField = Float16[np.ndarray, "3 half_i half_j half_k"]
 
 @lru_cache(maxsize=16)
 def upsampling_matrix(size: int) -> Float64[np.ndarray, "full half"]:
-    """Return the official up-sampling of ``size`` samples along one axis, as a matrix.
+    """Return the matrix of the official up-sampling of ``size`` samples along one axis.
 
-    It is ``scipy.ndimage.zoom(samples, 2, order=2)``: a quadratic spline, corner-aligned.
+    The up-sampling is ``scipy.ndimage.zoom(samples, 2, order=2)``: a quadratic spline,
+    corner-aligned.
     """
     return np.stack([zoom(row, 2, order=2) for row in np.eye(size)], axis=1)
 
 
 @lru_cache(maxsize=16)
 def _pseudo_inverse(size: int) -> Float64[np.ndarray, "half full"]:
-    matrix = upsampling_matrix(size)
-    inverse: np.ndarray = np.linalg.solve(matrix.T @ matrix, matrix.T)  # of full column rank
+    matrix = upsampling_matrix(size)  # of full column rank
+    inverse: np.ndarray = np.linalg.solve(matrix.T @ matrix, matrix.T)
     return inverse
 
 
 def fit_half_resolution(full: Field) -> Float[Tensor, "b 3 half_i half_j half_k"]:
     """Return the half-resolution samples whose official up-sampling is closest to ``full``.
 
-    Closest in least squares over all voxels. The up-sampling works axis by axis, so its
-    pseudo-inverse is one small matrix an axis.
+    The fit is a least-squares fit over all voxels. The up-sampling works axis by axis, so its
+    pseudo-inverse is one small matrix per axis.
 
     Args:
-        full: In voxels of its grid, of even sizes; so are the samples.
+        full: Field on the full grid, of even sizes, in voxels of this grid.
+
+    Returns:
+        The samples, in voxels of the full grid.
     """
     inverses = [torch.from_numpy(_pseudo_inverse(size // 2)).to(full) for size in full.shape[2:]]
     return apply_separable(full, inverses)
 
 
 def upsample(field: HalfField) -> Float32[np.ndarray, "3 i j k"]:
-    """Return a submitted field on the full grid, as the organisers up-sample it.
+    """Return a submitted field on the full grid, up-sampled with the organisers' method.
 
-    Quadratic spline, corner-aligned, values not rescaled: ``scipy.ndimage.zoom(component, 2,
-    order=2)`` in float32. It is linear and works axis by axis, so it is three matrix products:
-    large ones, as BLAS's threads get in each other's way over many small ones.
+    The method is ``scipy.ndimage.zoom(component, 2, order=2)`` in float32: a quadratic spline,
+    corner-aligned, values not rescaled. It is linear and separable, so it is computed as three
+    matrix products. These are large ones, as the threads of BLAS slow each other down on many small
+    products.
     """
     along_i, along_j, along_k = (upsampling_matrix(size) for size in field.shape[1:])
     full = np.empty((3, *(2 * size for size in field.shape[1:])), dtype=np.float32)
@@ -63,10 +68,10 @@ def upsample(field: HalfField) -> Float32[np.ndarray, "3 i j k"]:
 
 
 def half_shape(shape: Shape3) -> Shape3:
-    """Return the sampling grid of a submission for scans of ``shape``.
+    """Return the shape of the half-resolution grid for scans of ``shape``.
 
     Raises:
-        InputError: If a size is odd: the official up-sampling by two could not give it back.
+        InputError: If a size is odd, as the official up-sampling by two cannot restore it.
     """
     if any(size % 2 for size in shape):
         raise InputError(
@@ -75,7 +80,7 @@ def half_shape(shape: Shape3) -> Shape3:
                 what="cannot be submitted at half resolution",
                 expected="even sizes",
                 found=f"{shape}",
-                remedy="resample the task to even sizes",
+                remedy="resample the scans of the task to even sizes",
             )
         )
     i, j, k = shape

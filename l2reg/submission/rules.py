@@ -1,4 +1,4 @@
-"""The two generations of the organisers' rules, where they differ."""
+"""Rules: the differences between the 2021 and the current generation of the evaluation."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -10,13 +10,13 @@ from l2reg.problems import InputError, Problem, suggest
 class Rules:
     """One generation of the official evaluation.
 
-    SDlogJ itself is a ddof 0 in both; ``Task.sdlogj_masked`` says for which rules a task's SDlogJ
-    is taken inside the fixed mask.
+    SDlogJ itself is computed with a ddof of 0 in both. ``Task.sdlogj_masked`` lists the rules under
+    which the SDlogJ of a task is computed inside the fixed mask.
 
     Attributes:
         name: ``2021`` or ``current``.
-        ddof: Of the standard deviation over pairs.
-        quantiles: Which quantile of the pair values the entry "30" of a metric is.
+        ddof: Delta degrees of freedom of the standard deviation over pairs.
+        quantiles: Quantile of the pair values that the entry "30" of each metric holds, in [0, 1].
         keypoints: Whether the TRE of keypoints is scored beside that of landmarks.
         full_resolution: Whether fields are submitted on the full grid, as NIfTI volumes.
     """
@@ -28,24 +28,29 @@ class Rules:
     full_resolution: bool
 
 
-_GOOD_TAIL = {"dsc": 0.3, "hd95_voxels": 0.3}  # of HD95 the better one, in both
+# Low values are bad for the Dice but good for HD95: both generations take the 0.3 quantile of both.
+_COMMON_QUANTILES = {"dsc": 0.3, "hd95_voxels": 0.3}
 RULES = {
-    "2021": Rules("2021", 1, {**_GOOD_TAIL, "tre_mm": 0.3, "sdlogj": 0.3}, False, False),
+    "2021": Rules("2021", 1, {**_COMMON_QUANTILES, "tre_mm": 0.3, "sdlogj": 0.3}, False, False),
     "current": Rules(
         "current",
         0,
-        {**_GOOD_TAIL, "tre_mm": 0.7, "tre_keypoints_mm": 0.7, "sdlogj": 0.7},
+        {**_COMMON_QUANTILES, "tre_mm": 0.7, "tre_keypoints_mm": 0.7, "sdlogj": 0.7},
         True,
         True,
     ),
 }
 
 
-def rules_named(name: object, option: str = "rules") -> Rules:
-    """Return the rules of that name, which ``option`` gave; YAML may read 2021 as a number.
+def rules_by_name(name: object, option: str = "rules") -> Rules:
+    """Return the rules called ``name``.
+
+    Args:
+        name: Name of the rules; the number 2021, as which YAML may read it, is accepted.
+        option: Option that the name comes from, for the message.
 
     Raises:
-        InputError: If there are none.
+        InputError: If no rules have this name.
     """
     if str(name) not in RULES:
         remedy = suggest(str(name), RULES)

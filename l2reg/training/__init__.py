@@ -1,1 +1,1 @@
-"""Training: loop, hooks, and the state of a run."""
+"""Training: the loop, its hooks and schedules, and the folder of a run."""

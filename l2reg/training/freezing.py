@@ -1,4 +1,7 @@
-"""Parameters that rest at first: a pure function of the step, so there is nothing to store."""
+"""Freezing: parameters that are trained from a given step on.
+
+What is frozen is a pure function of the step, so there is nothing to store.
+"""
 
 from collections.abc import Mapping
 from fnmatch import fnmatchcase
@@ -9,32 +12,32 @@ from l2reg.problems import InputError, Problem
 
 
 class FreezeSchedule:
-    """Keeps parameters of a network as they are until their step.
+    """Freezes parameters of a network until a given step.
 
     Args:
-        network: Whose parameters, by name; one that never learns stays so.
-        until: Patterns of parameter names (``encoder*``) and the first step, counted from 0, in
-            which they learn. Where several patterns match, the latest step counts.
+        network: The network; parameters without ``requires_grad`` are never trained.
+        until: The first step, counted from 0, in which parameters are trained, by a pattern of
+            their names (``encoder*``). Where several patterns match, the latest step counts.
 
     Raises:
-        InputError: If a pattern matches nothing, or nothing is left to learn in step 0.
+        InputError: If a pattern matches no trainable parameter, or all are frozen in step 0.
     """
 
     def __init__(self, network: nn.Module, until: Mapping[str, int]) -> None:
-        learning = {n: p for n, p in network.named_parameters() if p.requires_grad}
+        trainable = {n: p for n, p in network.named_parameters() if p.requires_grad}
         self.frozen: list[tuple[nn.Parameter, int]] = []
-        for name, parameter in learning.items():
+        for name, parameter in trainable.items():
             steps = [step for pattern, step in until.items() if fnmatchcase(name, pattern)]
             if steps:
                 self.frozen.append((parameter, max(steps)))
         for pattern in until:
-            if not any(fnmatchcase(name, pattern) for name in learning):
-                raise InputError(_matches_nothing(pattern, list(learning)))
-        if learning and sum(step > 0 for _, step in self.frozen) == len(learning):
-            raise InputError(_rests_whole(until))
+            if not any(fnmatchcase(name, pattern) for name in trainable):
+                raise InputError(_matches_nothing(pattern, list(trainable)))
+        if trainable and sum(step > 0 for _, step in self.frozen) == len(trainable):
+            raise InputError(_all_frozen(until))
 
     def apply(self, step: int) -> None:
-        """Let learn what learns in ``step``, and nothing else."""
+        """Freeze and unfreeze the parameters as ``step`` requires."""
         for parameter, first in self.frozen:
             parameter.requires_grad_(step >= first)
 
@@ -42,22 +45,22 @@ class FreezeSchedule:
 def _matches_nothing(pattern: str, names: list[str]) -> Problem:
     return Problem(
         where=f"trainer.freeze: {pattern}",
-        what="is the name of no parameter",
-        expected="a pattern with * and ?, such as one of " + ", ".join(_beginnings(names)),
+        what="matches no trainable parameter",
+        expected="a pattern with * and ?, such as " + ", ".join(_module_patterns(names)),
         found=pattern,
         remedy="correct the pattern, or leave it out",
     )
 
 
-def _beginnings(names: list[str]) -> list[str]:
+def _module_patterns(names: list[str]) -> list[str]:
     return list(dict.fromkeys(f"{name.split('.')[0]}*" for name in names))
 
 
-def _rests_whole(until: Mapping[str, int]) -> Problem:
+def _all_frozen(until: Mapping[str, int]) -> Problem:
     return Problem(
         where="trainer.freeze",
-        what="leaves nothing to learn in the first step",
-        expected="patterns that spare some parameters",
+        what="freezes all parameters in the first step",
+        expected="patterns that leave some parameters to be trained",
         found=", ".join(f"{pattern}: {step}" for pattern, step in until.items()),
-        remedy="freeze less",
+        remedy="freeze fewer parameters",
     )

@@ -1,4 +1,4 @@
-"""What happens beside the training: progress, logs, validation, pictures, checkpoints."""
+"""Hooks of the trainer: progress, logs, validation, pictures and checkpoints."""
 
 import json
 import math
@@ -15,11 +15,11 @@ from l2reg.checkpoints import storage
 from l2reg.training.run_folder import METRICS
 from l2reg.training.trainer import Scalars, Trainer
 
-LINES_PER_RUN = 20  # when nobody watches a progress bar
+LINES_PER_RUN = 20  # of progress, where the output is no terminal
 
 
 class Progress:
-    """A bar with losses and time left on a terminal, else a line now and then."""
+    """Shows the losses and the remaining time: a bar on a terminal, else 20 lines a run."""
 
     def __init__(self, trainer: Trainer) -> None:
         steps = trainer.settings.max_steps
@@ -36,19 +36,21 @@ class Progress:
         self.bar.update()
         if self.bar.disable and trainer.step % self.line_every == 0:
             elapsed = time.monotonic() - self.started_at
-            pace = elapsed / (trainer.step - self.first_step)
-            left = pace * (trainer.settings.max_steps - trainer.step)
+            seconds_per_step = elapsed / (trainer.step - self.first_step)
+            left = seconds_per_step * (trainer.settings.max_steps - trainer.step)
             values = "  ".join(f"{name} {value:.4g}" for name, value in losses.items())
             steps = f"step {trainer.step}/{trainer.settings.max_steps}"
-            tqdm.write(f"{steps}  {values}  {pace:.2f} s/step, {left / 60:.1f} min left")
+            tqdm.write(
+                f"{steps}  {values}  {seconds_per_step:.2f} s/step, {left / 60:.1f} min left"
+            )
 
     def close(self) -> None:
-        """Leave the bar where it is."""
+        """Close the bar at its present position."""
         self.bar.close()
 
 
 class Log:
-    """Appends every step's scalars to ``metrics.jsonl`` and TensorBoard."""
+    """Appends the scalars of every step to ``metrics.jsonl`` and TensorBoard."""
 
     def __init__(self, run_dir: Path, trainer: Trainer) -> None:
         self.run_dir = run_dir
@@ -56,7 +58,7 @@ class Log:
 
     @cached_property
     def writer(self) -> SummaryWriter:
-        """TensorBoard's, opened on first use; forgets steps that are taken again."""
+        """TensorBoard writer, opened at first use; drops the steps that a resumed run repeats."""
         return SummaryWriter(self.run_dir / "tensorboard", purge_step=self.first_step)
 
     def __call__(self, trainer: Trainer, scalars: Scalars) -> None:
@@ -64,25 +66,26 @@ class Log:
         self.add(trainer.step, {f"train/{name}": value for name, value in scalars.items()})
 
     def add(self, step: int, scalars: Scalars) -> None:
-        """Log scalars under their own names."""
+        """Log scalars under the names given."""
         with (self.run_dir / METRICS).open("a", encoding="utf-8") as file:
             file.write(json.dumps({"step": step, **scalars}) + "\n")
         for name, value in scalars.items():
             self.writer.add_scalar(name, value, step)
 
     def close(self) -> None:
-        """Write what is buffered."""
+        """Write buffered values to disk."""
         self.writer.close()
 
 
 class Validate:
-    """Scores the validation pairs now and then, and keeps the best model.
+    """Scores the validation pairs at intervals, and saves the best model.
 
     Args:
-        score: Returns ``val/<metric>`` means and the number to be made large.
-        save_best: Called with the step's scores when that number is the best so far.
-        log: Where the scores go.
-        every: Steps between two validations; the last step validates always.
+        score: Function that returns the means ``val/<metric>`` and the quality, which is larger for
+            a better model or not a number.
+        save_best: Function that is called with the scores when the quality is the best so far.
+        log: The log that the scores are written to.
+        every: Number of steps between two validations; the last step always validates.
     """
 
     def __init__(
@@ -98,25 +101,31 @@ class Validate:
         self.every = every
 
     def __call__(self, trainer: Trainer, scalars: Scalars) -> None:
-        """Validate if it is time."""
+        """Validate if this step is due."""
         del scalars
         if trainer.step % self.every and not trainer.finished:
             return
         scores, quality = self.score()
         self.log.add(trainer.step, scores)
         better = not math.isnan(quality) and (trainer.best is None or quality > trainer.best)
-        shown = "  ".join(f"{name} {value:.4f}" for name, value in scores.items())
-        tqdm.write(f"step {trainer.step}  {shown}{'  (best so far)' if better else ''}")
+        values = "  ".join(f"{name} {value:.4f}" for name, value in scores.items())
+        tqdm.write(f"step {trainer.step}  {values}{'  (best so far)' if better else ''}")
         if better:
             trainer.best = quality
             self.save_best(trainer, scores)
 
     def close(self) -> None:
-        """Nothing to finish."""
+        """Do nothing: no resource is held."""
 
 
 class Picture:
-    """Draws the first validation pair into TensorBoard now and then."""
+    """Draws the first validation pair into TensorBoard at intervals.
+
+    Args:
+        draw: Function that returns the figure.
+        log: The log whose TensorBoard shows the figure.
+        every: Number of steps between two figures; the last step always draws.
+    """
 
     def __init__(self, draw: Callable[[], Any], log: Log, every: int) -> None:
         self.draw = draw
@@ -124,21 +133,21 @@ class Picture:
         self.every = every
 
     def __call__(self, trainer: Trainer, scalars: Scalars) -> None:
-        """Draw if it is time."""
+        """Draw if this step is due."""
         del scalars
         if trainer.step % self.every == 0 or trainer.finished:
             self.log.writer.add_figure("validation pair", self.draw(), trainer.step)
 
     def close(self) -> None:
-        """Nothing to finish."""
+        """Do nothing: no resource is held."""
 
 
 class SaveLast:
-    """Writes ``last.pt`` now and then, and when training ends or is asked to stop.
+    """Writes ``last.pt`` at intervals, and when training ends or is asked to stop.
 
     Args:
-        run_dir: Where to.
-        extra: What a checkpoint needs beside the trainer's state: config, training data.
+        run_dir: Folder of the run.
+        extra: Entries of the checkpoint beside the trainer's state: config, training images.
     """
 
     def __init__(self, run_dir: Path, extra: Mapping[str, Any]) -> None:
@@ -146,15 +155,15 @@ class SaveLast:
         self.extra = extra
 
     def __call__(self, trainer: Trainer, scalars: Scalars) -> None:
-        """Save if it is time."""
+        """Save if this step is due."""
         del scalars
         due = trainer.step % trainer.settings.checkpoint_every == 0
         if due or trainer.finished or trainer.stop_requested:
             self.save(trainer)
 
     def save(self, trainer: Trainer) -> None:
-        """Save now."""
+        """Save the state of the trainer."""
         storage.save(self.path, {**trainer.state_dict(), **self.extra})
 
     def close(self) -> None:
-        """Nothing to finish: a state after an error is not worth keeping."""
+        """Do nothing: the state after an error is not saved."""

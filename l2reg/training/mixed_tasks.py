@@ -1,6 +1,7 @@
-"""Several tasks in one run, in turn, each with its own data, grid and loss (docs/decisions/0005).
+"""Mixed tasks: several tasks in one run, in turn, each with its own data, grid and loss.
 
-The trainer knows nothing of it: a batch says which task it is of, and the objective listens.
+A batch carries the index of its task, by which the objective selects the loss; the trainer is the
+same as for one task (docs/decisions/0005).
 """
 
 import math
@@ -18,27 +19,27 @@ from l2reg.training.validation import Validation
 
 
 class MixedBatches:
-    """Batches of several tasks in turn: step n is of task n modulo their number.
+    """Batches of several tasks in turn: step n is of task n modulo the number of tasks.
 
     Args:
-        tasks: Batches of every task, by name.
+        tasks: The batches of every task, by name.
     """
 
     def __init__(self, tasks: Mapping[str, Batches]) -> None:
         self.tasks = list(tasks.values())
 
     def __getitem__(self, step: int) -> Batch:
-        """Return the batch of ``step``; ``task``, ``(b,)``, is the place of its task."""
-        place = step % len(self.tasks)
-        batch = self.tasks[place][step]
-        return {**batch, "task": torch.full((len(batch["fixed"]),), place)}
+        """Return the batch of ``step``; its entry ``task``, ``(b,)``, is the index of its task."""
+        index = step % len(self.tasks)
+        batch = self.tasks[index][step]
+        return {**batch, "task": torch.full((len(batch["fixed"]),), index)}
 
 
 class MixedObjective(nn.Module):
-    """The objective of the task that a batch is of.
+    """Objective of a mixed run: that of the task which a batch belongs to.
 
     Args:
-        tasks: Objectives of every task, by name, in the order of ``MixedBatches``.
+        tasks: The objective of every task, by name, in the order of ``MixedBatches``.
     """
 
     def __init__(self, tasks: Mapping[str, nn.Module]) -> None:
@@ -46,24 +47,24 @@ class MixedObjective(nn.Module):
         self.tasks = nn.ModuleDict(tasks)
 
     def forward(self, prediction: Prediction, batch: Batch) -> dict[str, Scalar]:
-        """Return the weighted terms, as ``<task>/<term>``."""
+        """Return the weighted loss terms, named ``<task>/<term>``."""
         name = list(self.tasks)[int(batch["task"][0])]
         terms: dict[str, Scalar] = self.tasks[name](prediction, batch)
         return {f"{name}/{term}": value for term, value in terms.items()}
 
 
 class MixedValidation:
-    """Scores every task, and chooses no best model: Dice and millimetres do not add up.
+    """Scores every task, and selects no best model: Dice and millimetres do not add up.
 
     Args:
-        tasks: Validations of every task, by name.
+        tasks: The validation of every task, by name.
     """
 
     def __init__(self, tasks: Mapping[str, Validation]) -> None:
         self.tasks = tasks
 
     def score(self) -> tuple[dict[str, float], float]:
-        """Return ``val/<task>/<metric>`` means, and that nothing can be said of the whole."""
+        """Return the means ``val/<task>/<metric>``, and a quality that is not a number."""
         scores: dict[str, float] = {}
         for name, validation in self.tasks.items():
             own, _ = validation.score()
@@ -71,5 +72,5 @@ class MixedValidation:
         return scores, math.nan
 
     def draw(self) -> Figure:
-        """Return a picture of the first pair of the first task."""
+        """Return a figure of the first pair of the first task."""
         return next(iter(self.tasks.values())).draw()

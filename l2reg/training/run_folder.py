@@ -1,4 +1,4 @@
-"""The folder of a training run: what was run, with what, and whether it may go on."""
+"""The folder of a training run: its config and environment, and whether it can be resumed."""
 
 import json
 import platform
@@ -27,20 +27,20 @@ _PACKAGES = ("l2reg", "torch", "monai", "numpy", "scipy", "nibabel", "hydra-core
 def open_run(
     run_dir: Path, config: Mapping[str, Any], *, resume: bool, overwrite: bool
 ) -> dict[str, Any] | None:
-    """Prepare the folder of a run, and return the state to continue from.
+    """Prepare the folder of a run, and return the state to resume from.
 
     Args:
         run_dir: The folder.
-        config: What is to be run, resolved.
-        resume: Continue the run that is there.
-        overwrite: Delete the run that is there.
+        config: The resolved config of the run.
+        resume: Whether to continue the run in the folder.
+        overwrite: Whether to delete the run in the folder.
 
     Returns:
         The last checkpoint, or ``None`` for a new run.
 
     Raises:
-        InputError: If the folder exists and neither is true, if both are, if there is nothing to
-            resume, or if it was another run.
+        InputError: If the folder holds files and neither ``resume`` nor ``overwrite`` is true, if
+            both are true, if there is no run to resume, or if its settings differ from ``config``.
     """
     if "=" in str(run_dir):
         raise InputError(
@@ -49,7 +49,7 @@ def open_run(
                 what="has an equals sign in its name",
                 expected="a name that can be given as ckpt=NAME",
                 found=str(run_dir),
-                remedy="name it otherwise",
+                remedy="choose another name",
             )
         )
     if resume and not overwrite:
@@ -57,19 +57,19 @@ def open_run(
             raise InputError(_nothing_to_resume(run_dir))
         state = storage.load(run_dir / storage.LAST)
         _check_same(run_dir, config)
-        _forget_after(run_dir / METRICS, state["step"])
+        _drop_later_steps(run_dir / METRICS, state["step"])
         return state
     if resume or (run_dir.exists() and not overwrite and any(run_dir.iterdir())):
         raise InputError(
             Problem(
                 where=f"run_dir={run_dir}",
                 what="exists" if not resume else "cannot be both resumed and overwritten",
-                expected="a new folder, or one of resume=true and overwrite=true",
+                expected="a new folder, or either resume=true or overwrite=true",
                 found=", ".join(sorted(path.name for path in run_dir.iterdir()))
                 if run_dir.is_dir()
                 else "no folder",
-                remedy="resume=true continues the run there, overwrite=true deletes it, "
-                "run_dir=NAME starts another",
+                remedy="resume=true continues the run in the folder, overwrite=true deletes it, "
+                "run_dir=NAME starts another run",
             )
         )
     prepare_output_folder(run_dir, marker=CONFIG, overwrite=overwrite)
@@ -81,21 +81,21 @@ def _nothing_to_resume(run_dir: Path) -> Problem:
         where=f"run_dir={run_dir}",
         what="holds no run to resume",
         expected=f"a folder with a {storage.LAST}",
-        found="a folder without" if run_dir.is_dir() else "no such folder",
-        remedy="name the folder of the run (run_dir=...), or leave resume=true out to start one",
+        found=f"a folder without {storage.LAST}" if run_dir.is_dir() else "no such folder",
+        remedy="name the folder of the run (run_dir=...), or leave resume=true out to start a run",
     )
 
 
 def describe_run(run_dir: Path, config: Mapping[str, Any]) -> None:
-    """Write the resolved config and what it runs on."""
-    with atomic_write(run_dir / CONFIG) as draft:
-        draft.write_text(yaml.safe_dump(dict(config), sort_keys=False), encoding="utf-8")
-    with atomic_write(run_dir / "environment.json") as draft:
-        draft.write_text(json.dumps(environment(), indent=1), encoding="utf-8")
+    """Write the resolved config and the environment of a run into its folder."""
+    with atomic_write(run_dir / CONFIG) as temporary:
+        temporary.write_text(yaml.safe_dump(dict(config), sort_keys=False), encoding="utf-8")
+    with atomic_write(run_dir / "environment.json") as temporary:
+        temporary.write_text(json.dumps(environment(), indent=1), encoding="utf-8")
 
 
 def environment() -> dict[str, Any]:
-    """Return versions, commit and hardware, for whoever wants to run this again."""
+    """Return versions, commit and hardware, so that the run can be reproduced."""
     return {
         "python": platform.python_version(),
         "packages": {name: version(name) for name in _PACKAGES},
@@ -108,9 +108,9 @@ def environment() -> dict[str, Any]:
 
 
 def _git(*arguments: str) -> str | None:
-    """Return git's answer about this checkout, or ``None`` if it is not one."""
+    """Return the output of a git command in this checkout, or ``None`` outside of a repository."""
     try:
-        answer = subprocess.run(
+        result = subprocess.run(
             ["git", *arguments],
             cwd=Path(__file__).parent,
             capture_output=True,
@@ -119,14 +119,14 @@ def _git(*arguments: str) -> str | None:
         )
     except (OSError, subprocess.CalledProcessError):
         return None
-    return answer.stdout.strip()
+    return result.stdout.strip()
 
 
 def _check_same(run_dir: Path, config: Mapping[str, Any]) -> None:
-    """Refuse to continue a run with other settings."""
+    """Raise ``InputError`` for every setting that differs from those the run was started with."""
     path = run_dir / CONFIG
-    before = dict(_flat(yaml.safe_load(path.read_text(encoding="utf-8"))))
-    now = dict(_flat(config))
+    before = dict(_flatten(yaml.safe_load(path.read_text(encoding="utf-8"))))
+    now = dict(_flatten(config))
     changed = [
         key
         for key in sorted({*before, *now})
@@ -136,28 +136,29 @@ def _check_same(run_dir: Path, config: Mapping[str, Any]) -> None:
         raise InputError(
             Problem(
                 where=f"{key} (resuming {run_dir})",
-                what="is not what the run was started with",
+                what="differs from the value that the run was started with",
                 expected=f"{before.get(key)}",
                 found=f"{now.get(key)}",
-                remedy="give the command that started the run; a change needs a new run_dir",
+                remedy="repeat the command that started the run; other settings need a new run_dir",
             )
             for key in changed
         )
 
 
-def _flat(node: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+def _flatten(node: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield every value of nested mappings with its dotted key."""
     if isinstance(node, Mapping):
         for key, value in node.items():
-            yield from _flat(value, f"{prefix}.{key}" if prefix else str(key))
+            yield from _flatten(value, f"{prefix}.{key}" if prefix else str(key))
     else:
         yield prefix, node
 
 
-def _forget_after(metrics: Path, step: int) -> None:
-    """Drop the lines of steps that will be taken again."""
+def _drop_later_steps(metrics: Path, step: int) -> None:
+    """Drop the lines of the steps after ``step``, which a resumed run repeats."""
     if not metrics.is_file():
         return
     lines = metrics.read_text(encoding="utf-8").splitlines()
     kept = [line for line in lines if json.loads(line)["step"] <= step]
-    with atomic_write(metrics) as draft:
-        draft.write_text("".join(f"{line}\n" for line in kept), encoding="utf-8")
+    with atomic_write(metrics) as temporary:
+        temporary.write_text("".join(f"{line}\n" for line in kept), encoding="utf-8")

@@ -1,4 +1,4 @@
-"""The learning rate as a pure function of (step, max_steps): there is nothing to store."""
+"""Learning rate schedule: a pure function of (step, max_steps), so there is nothing to store."""
 
 import math
 from dataclasses import dataclass
@@ -6,11 +6,11 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, kw_only=True)
 class WarmupCosine:
-    """Linear warm-up, then half a cosine down to ``min_factor``.
+    """Linear warm-up to the highest learning rate, then half a cosine down to ``min_factor``.
 
     Attributes:
-        warmup: Fraction of all steps spent warming up.
-        min_factor: Last factor, relative to the highest.
+        warmup: Fraction of all steps that are warm-up.
+        min_factor: Final learning rate, as a fraction of the highest.
     """
 
     warmup: float

@@ -1,4 +1,4 @@
-"""Put a training run together from its config."""
+"""Training setup: build the trainer of a run from its config."""
 
 from collections.abc import Mapping
 from importlib.metadata import version
@@ -28,21 +28,20 @@ from l2reg.training.warm_start import warm_start
 
 
 def prepare_training(config: Mapping[str, Any]) -> Trainer:
-    """Check everything, then build the trainer of a run, resumed if the config says so.
+    """Check options and data, then build the trainer of a run, resumed if the config says so.
 
     Args:
-        config: As ``configs/train.yaml`` composes it, resolved; that of a mixed run has ``task``,
-            ``data`` and ``loss`` of every task below ``mixed.tasks``.
+        config: The resolved config that ``configs/train.yaml`` composes; that of a mixed run has
+            ``task``, ``data`` and ``loss`` of every task below ``mixed.tasks``.
 
     Raises:
-        InputError: For whatever is wrong with options, data or the run folder, before anything
-            is written.
+        InputError: If options, data or the run folder are incorrect, before anything is written.
     """
     settings: TrainerSettings = build(config["trainer"])
     device = select_device(config["device"])
-    autocast(device, settings.precision)  # refuses an unknown one
+    autocast(device, settings.precision)  # raises if the precision is unknown
     run_dir = Path(config["run_dir"])
-    tasks = open_training_tasks(config, validated=settings.validate_every > 0)
+    tasks = open_training_tasks(config, with_validation=settings.validate_every > 0)
     seed_everything(config["seed"])
     model = _model(config).to(device)
     origin = _origin(model, config)
@@ -54,16 +53,15 @@ def prepare_training(config: Mapping[str, Any]) -> Trainer:
         _batches(tasks, model, settings, config["seed"], device),
         settings,
     )
-    keep = ("resume", "overwrite")
-    state = open_run(run_dir, config, **{option: config[option] for option in keep})
+    state = open_run(run_dir, config, resume=config["resume"], overwrite=config["overwrite"])
     for task in tasks.values():
         task.describe()
     if state is not None:
         _resume(trainer, state)
         origin = Provenance.of_run(state)
     describe_run(run_dir, config)
-    extra = {"config": dict(config), "l2reg": version("l2reg"), "origin": origin.stored()}
-    extra["trained_on"] = origin.and_trained_on(*(task.seen() for task in tasks.values()))
+    extra = {"config": dict(config), "l2reg": version("l2reg"), "origin": origin.as_dict()}
+    extra["trained_on"] = origin.merge_trained_on(*(task.image_uses() for task in tasks.values()))
     last = SaveLast(run_dir, extra)
     if state is None:
         last.save(trainer)
@@ -79,7 +77,7 @@ def _model(config: Mapping[str, Any]) -> torch.nn.Module:
 
 
 def _origin(model: torch.nn.Module, config: Mapping[str, Any]) -> Provenance:
-    """Load the weights that a new run starts from, if it is told to."""
+    """Load the initial weights of a new run (``init_from``), and return their provenance."""
     if config["init_from"] is None or config["resume"]:
         return Provenance()
     return warm_start(model, Path(config["init_from"]))
@@ -112,7 +110,7 @@ def _resume(trainer: Trainer, state: Mapping[str, Any]) -> None:
     tqdm.write(f"continuing at step {trainer.step} of {now}")
     if before != now:
         tqdm.write(
-            f"max_steps was {before} and is {now}: the learning rate goes on as that of step "
+            f"max_steps was {before} and is {now}: the learning rate continues as that of step "
             f"{trainer.step} of {now}"
         )
 

@@ -1,4 +1,4 @@
-"""The training loop."""
+"""Trainer: the training loop, one optimiser step per batch, with hooks after every step."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -22,42 +22,44 @@ Scalars = Mapping[str, float]
 
 @runtime_checkable
 class Batches(Protocol):
-    """Training data addressed by step."""
+    """Training data indexed by step."""
 
     def __getitem__(self, step: int) -> Batch:
-        """Return the batch of ``step``, on the device, always the same."""
+        """Return the batch of ``step`` on the device; the same step always gives the same batch."""
         ...
 
 
 @runtime_checkable
 class Hook(Protocol):
-    """Something that happens beside the training: logging, validation, checkpoints."""
+    """Action after every training step: logging, validation, checkpoints."""
 
     def __call__(self, trainer: "Trainer", scalars: Scalars) -> None:
-        """Act after a step; must not draw from the global random stream."""
+        """Act after a step; a hook must not draw from the global random stream."""
         ...
 
     def close(self) -> None:
-        """Finish, whether training ended well or not."""
+        """Release resources, also when training ended with an error."""
         ...
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrainerSettings:
-    """How long and how to train.
+    """Settings of the training loop.
 
     Attributes:
-        max_steps: Optimiser steps in all, those before a resumption included.
-        batch_size: Pairs a step.
-        symmetric: Every pair is registered in both directions, in one pass: memory for twice as
-            many pairs. Swapping fixed and moving scans then changes nothing.
-        precision: ``bf16`` runs the network under bfloat16 autocast; losses stay in float32.
-        max_grad_norm: Gradients are clipped to this norm.
-        freeze: Patterns of parameter names, and the step until which they rest (see
-            ``engine.freezing``), or ``None``.
-        checkpoint_every: Steps between two ``last.pt``.
-        validate_every: Steps between two validations; 0 for none.
-        picture_every: Steps between two pictures of the first validation pair; 0 for none.
+        max_steps: Total number of optimiser steps, including those before a resumption.
+        batch_size: Number of pairs in a batch.
+        symmetric: Whether every pair is registered in both directions, in one pass. This takes the
+            memory of twice as many pairs; swapping fixed and moving scans then changes nothing.
+        precision: ``float32``, or ``bf16``, which runs the network under bfloat16 autocast; losses
+            stay in float32.
+        max_grad_norm: Norm to which gradients are clipped.
+        freeze: The step until which parameters are frozen, by a pattern of their names (see
+            ``training.freezing``), or ``None``.
+        checkpoint_every: Number of steps between two writes of ``last.pt``.
+        validate_every: Number of steps between two validations; 0 for none.
+        picture_every: Number of steps between two pictures of the first validation pair; 0 for
+            none.
     """
 
     max_steps: int
@@ -79,15 +81,17 @@ class TrainerSettings:
 
 
 class Trainer:
-    """Minimises ``objective`` over ``batches``; everything else is a hook.
+    """Minimises an objective over batches; everything else is a hook.
 
     Args:
-        model: Maps a batch to a prediction; on the device of the batches.
-        objective: Maps ``(prediction, batch)`` to named loss terms, already weighted.
-        optimizer: Built on ``model.parameters()``; its learning rates are the highest ones.
-        schedule: Learning rate over the steps.
-        batches: Answers ``batches[step]``; see ``data.pairs`` for why it is indexed.
-        settings: How long and how.
+        model: The network, which maps a batch to a prediction; on the device of the batches.
+        objective: The loss, which maps ``(prediction, batch)`` to named terms, already weighted.
+        optimizer: The optimiser of ``model.parameters()``; its learning rates are the highest ones
+            of the schedule.
+        schedule: The learning rate over the steps.
+        batches: The training data, indexed by step, so that a resumed run gets the same batches as
+            one that was never stopped.
+        settings: The settings of the loop.
 
     Raises:
         InputError: If ``settings.freeze`` does not fit the model.
@@ -121,11 +125,11 @@ class Trainer:
         return self.step >= self.settings.max_steps
 
     def run(self) -> None:
-        """Train until ``max_steps``, or until somebody sets ``stop_requested``.
+        """Train until ``max_steps``, or until ``stop_requested`` is set.
 
         Raises:
-            InputError: If the loss or its gradient is not finite; the model is as it was before
-                that step.
+            InputError: If the loss or its gradient is not finite; the model is left as it was
+                before that step.
         """
         try:
             for batch in self._prefetch():
@@ -140,18 +144,18 @@ class Trainer:
                 hook.close()
 
     def _prefetch(self) -> Iterator[Batch]:
-        """Yield the batches from the present step on, the next one read while this one is used."""
+        """Yield the batches from the present step on; a thread reads the next one meanwhile."""
         first, end = self.step, self.settings.max_steps
-        with ThreadPoolExecutor(max_workers=1) as reading:
-            reads = (reading.submit(self.batches.__getitem__, step) for step in range(first, end))
-            following = next(reads, None)
-            while following is not None:
-                batch = following.result()
-                following = next(reads, None)
+        with ThreadPoolExecutor(max_workers=1) as executor:
+            reads = (executor.submit(self.batches.__getitem__, step) for step in range(first, end))
+            next_read = next(reads, None)
+            while next_read is not None:
+                batch = next_read.result()
+                next_read = next(reads, None)
                 yield batch
 
     def train_step(self, batch: Batch) -> dict[str, float]:
-        """Take one optimiser step and return its scalars."""
+        """Take one optimiser step; return the loss, its terms, gradient norm and learning rate."""
         self.model.train()
         if isinstance(self.model, StagedTraining):
             self.model.set_progress(self.step / self.settings.max_steps)
@@ -174,7 +178,7 @@ class Trainer:
         return {**scalars, "grad_norm": norm.item(), "lr": lr}
 
     def state_dict(self) -> dict[str, Any]:
-        """Return all that is needed to continue this run bit for bit."""
+        """Return the state from which the run continues bit for bit."""
         return {
             "step": self.step,
             "max_steps": self.settings.max_steps,
@@ -185,7 +189,7 @@ class Trainer:
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Continue from ``state``."""
+        """Restore the state that ``state_dict`` returned."""
         self.step = state["step"]
         self.best = state["best"]
         self.model.load_state_dict(state["model"])
@@ -193,6 +197,7 @@ class Trainer:
         set_rng_state(state["rng"])
 
     def _set_learning_rate(self) -> float:
+        """Set the learning rate of this step, and return that of the first parameter group."""
         factor = self.schedule.factor(self.step, self.settings.max_steps)
         for group, base in zip(self.optimizer.param_groups, self.base_lr, strict=True):
             group["lr"] = base * factor
@@ -204,6 +209,6 @@ class Trainer:
             what="has a loss or gradient that is not finite",
             expected="finite numbers",
             found=", ".join(f"{name} {value:.4g}" for name, value in values.items()),
-            remedy="the checkpoints hold the state before; lower optimizer.lr or look at the term "
-            "above that is nan or inf (its weight is loss.weights.<term>)",
+            remedy="the checkpoints hold the state before this step; lower optimizer.lr, or look "
+            "at the term above that is nan or inf (its weight is loss.weights.<term>)",
         )

@@ -1,4 +1,4 @@
-"""What a run trains on and is validated with: one part for each of its tasks."""
+"""Tasks of a training run: the data, loss and validation pairs of each."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -18,12 +18,12 @@ from l2reg.problems import Problem, raise_if_any
 
 @dataclass(frozen=True)
 class TrainingTask:
-    """One task of a run.
+    """One task of a training run.
 
     Attributes:
-        data: Its scans.
-        objective: Its loss.
-        val: Pairs to validate with; empty without validation.
+        data: The data set of the task.
+        objective: The loss of the task.
+        val: The validation pairs; empty without validation.
     """
 
     data: Dataset
@@ -31,23 +31,23 @@ class TrainingTask:
     val: list[Pair]
 
     def describe(self) -> None:
-        """Print what there is to train on."""
+        """Print the numbers of pairs and scans to train on."""
         training, where = self.data.training_set, self.data.release.folder
         tqdm.write(
-            f"training on {len(training.intra_patient)} pairs of one patient and "
+            f"training on {len(training.intra_patient)} intra-patient pairs and "
             f"{len(training.scans)} single scans below {where}"
         )
         pseudo = self.data.pseudo_labels
-        if taught := pseudo.count(training.all_scans()):
+        if n_labelled := pseudo.count(training.all_scans()):
             tqdm.write(
-                f"{taught} of the scans with labels of {pseudo.root}, weight {pseudo.weight}"
+                f"scans with pseudo-labels from {pseudo.root}, weight {pseudo.weight}: {n_labelled}"
             )
         if training.evaluation_images:
             names = ", ".join(str(path.relative_to(where)) for path in training.evaluation_images)
-            tqdm.write(f"without labels and points, because their images are scored: {names}")
+            tqdm.write(f"used without labels and points, because these images are scored: {names}")
 
-    def seen(self) -> dict[str, str]:
-        """Return the digest of every image trained on, and whether with or without supervision."""
+    def image_uses(self) -> dict[str, str]:
+        """Return the use of every training image, by digest: ``image`` or ``supervised``."""
         training = self.data.training_set
         without = set(training.evaluation_images)
         return {
@@ -56,53 +56,57 @@ class TrainingTask:
         }
 
     def problems(self) -> list[Problem]:
-        """Return all that is wrong with its files."""
+        """Return the problems of all files of the task."""
         training = self.data.training_set
-        task, cache = self.data.release.task, self.data.volumes
-        listed = [*training.intra_patient, *self.val]
-        problems = check_pairs(listed, task, cache, prealign=self.data.prealign)
+        task, cache = self.data.release.task, self.data.volume_cache
+        pairs = [*training.intra_patient, *self.val]
+        problems = check_pairs(pairs, task, cache, prealign=self.data.prealign)
         problems += check_scans(training.scans, task, cache)
         pseudo = self.data.pseudo_labels
         if pseudo.root is not None and not pseudo.count(training.all_scans()):
-            problems.append(_gives_no_labels(self.data))
+            problems.append(_no_pseudo_labels(self.data))
         return problems
 
 
-def open_training_tasks(config: Mapping[str, Any], *, validated: bool) -> dict[str, TrainingTask]:
+def open_training_tasks(
+    config: Mapping[str, Any], *, with_validation: bool
+) -> dict[str, TrainingTask]:
     """Open and check the data of every task of a run.
 
     Args:
-        config: Of the run.
-        validated: Whether the validation pairs are needed.
+        config: The config of the run.
+        with_validation: Whether the validation pairs are opened.
 
     Raises:
-        InputError: For everything that is wrong with options and files of all tasks.
+        InputError: If options or files of any task are incorrect; it lists the faults of all tasks.
     """
     nodes = task_nodes(config)
     raise_if_any(problem for node in nodes.values() for problem in _unused_terms(node, config))
-    tasks = {name: _open(node, validated=validated) for name, node in nodes.items()}
+    tasks = {name: _open(node, with_validation=with_validation) for name, node in nodes.items()}
     raise_if_any(problem for task in tasks.values() for problem in task.problems())
     return tasks
 
 
-def _open(node: Mapping[str, Any], *, validated: bool) -> TrainingTask:
+def _open(node: Mapping[str, Any], *, with_validation: bool) -> TrainingTask:
     data: Dataset = build(node["data"], task=build(node["task"]))
-    return TrainingTask(data, build(node["loss"]), data.split_pairs("val") if validated else [])
+    return TrainingTask(
+        data, build(node["loss"]), data.split_pairs("val") if with_validation else []
+    )
 
 
-def _gives_no_labels(data: Dataset) -> Problem:
+def _no_pseudo_labels(data: Dataset) -> Problem:
     return Problem(
         where=f"data.pseudo_labels.root={data.pseudo_labels.root}",
-        what="has labels for no training scan that lacks them",
-        expected=f"label maps under the names that the scans have below {data.release.folder}",
+        what="has no labels for any training scan that lacks them",
+        expected=f"label maps with the relative paths of the scans below {data.release.folder}",
         found="none",
-        remedy=f"l2reg propagate-labels writes them; leave it out for task {data.task.name} "
-        "if all its scans have labels",
+        remedy="write them with l2reg propagate-labels, or leave this option out for task "
+        f"{data.task.name} if all its scans have labels",
     )
 
 
 def _unused_terms(node: Mapping[str, Any], config: Mapping[str, Any]) -> list[Problem]:
-    """Return what is wrong with a loss that would be 0 whatever the network does."""
+    """Return a problem for each loss term that would be 0 for every field of the network."""
     weight = node["loss"]["weights"].get("inverse_consistency", 0.0)
     if weight == 0 or config["trainer"]["symmetric"]:
         return []

@@ -1,4 +1,4 @@
-"""Score the validation pairs during training."""
+"""Validation: score the validation pairs during training."""
 
 from collections.abc import Sequence
 
@@ -21,26 +21,28 @@ _RULES = RULES["2021"]
 
 
 class Validation:
-    """Scores pairs as the organisers would, all but HD95, which takes too long.
+    """Scores pairs as the official evaluation does, without HD95, which takes too long.
 
     Args:
-        predictor: Of the model in training.
-        pairs: Validation pairs.
-        objective: Its loss is the score where nothing else is known of the pairs.
+        predictor: The predictor of the model in training.
+        pairs: The validation pairs.
+        objective: The loss, which is the score where a pair has neither labels nor landmarks.
     """
 
     def __init__(self, predictor: Predictor, pairs: Sequence[Pair], objective: nn.Module) -> None:
         self.predictor = predictor
         self.pairs = pairs
         self.objective = objective
-        self.scored = all(has_ground_truth(pair, predictor.reader.task) for pair in pairs)
+        self.with_ground_truth = all(
+            has_ground_truth(pair, predictor.reader.task) for pair in pairs
+        )
 
     def score(self) -> tuple[dict[str, float], float]:
-        """Return means over the pairs, and a number that is larger for a better model.
+        """Return the means over the pairs, and the quality, which is larger for a better model.
 
-        That is the Dice where there are labels, else minus the TRE, else minus the loss.
+        The quality is the Dice where there are labels, else minus the TRE, else minus the loss.
         """
-        if not self.scored:
+        if not self.with_ground_truth:
             loss = float(np.mean([self._loss(pair) for pair in self.pairs]))
             return {"val/loss": loss}, -loss
         means = aggregate([self._pair_scores(pair) for pair in self.pairs], _RULES)
@@ -49,7 +51,7 @@ class Validation:
         return scores, quality
 
     def draw(self) -> Figure:
-        """Return a picture of the first pair on the working grid."""
+        """Return a figure of the first pair on the working grid."""
         pair = self.pairs[0]
         disp = self.predictor.register(pair)[0].cpu().numpy()
         return pair_figure(registered_pair(pair, self.predictor.reader, disp), pair.name)

@@ -1,4 +1,4 @@
-"""Start from the weights of another run, as far as they fit, and remember what they have seen."""
+"""Warm start: load the weights of another run where they fit, and return their provenance."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -13,33 +13,33 @@ from l2reg.problems import InputError, Problem
 _NAMES_SHOWN = 8
 
 
-def warm_start(model: nn.Module, named: Path) -> Provenance:
-    """Load the weights that fit by name and shape, and print what was and was not loaded.
+def warm_start(model: nn.Module, checkpoint: Path) -> Provenance:
+    """Load the weights that fit by name and shape, and print which were loaded and which were not.
 
     Args:
-        model: Changed in place; what is not loaded keeps its values.
-        named: Run folder (its best model) or checkpoint file.
+        model: The network, changed in place; parameters that are not loaded keep their values.
+        checkpoint: Run folder (its best model) or checkpoint file.
 
     Raises:
-        InputError: If there is no such checkpoint, or nothing of it fits.
+        InputError: If there is no such checkpoint, or none of its weights fits.
     """
-    path = storage.find(named)
+    path = storage.find(checkpoint)
     state = storage.load(path)
-    given: dict[str, Tensor] = state["model"]
-    own = model.state_dict()
-    fitting = {n: t for n, t in given.items() if n in own and own[n].shape == t.shape}
-    if not fitting:
-        raise InputError(_nothing_fits(named, given, own))
-    model.load_state_dict(fitting, strict=False)
-    tqdm.write(f"starting from {path}: {len(fitting)} of {len(own)} tensors loaded")
-    reshaped = [n for n in given if n in own and n not in fitting]
+    source: dict[str, Tensor] = state["model"]
+    target = model.state_dict()
+    matches = {n: t for n, t in source.items() if n in target and target[n].shape == t.shape}
+    if not matches:
+        raise InputError(_nothing_fits(checkpoint, source, target))
+    model.load_state_dict(matches, strict=False)
+    tqdm.write(f"starting from {path}: {len(matches)} of {len(target)} tensors loaded")
+    mismatches = [n for n in source if n in target and n not in matches]
     for what, names in (
-        ("not loaded, other shape", [_both_shapes(n, given, own) for n in reshaped]),
-        ("new here", [_shape(n, own) for n in own if n not in given]),
-        ("not used", [_shape(n, given) for n in given if n not in own]),
+        ("not loaded, different shape", [_both_shapes(n, source, target) for n in mismatches]),
+        ("not in the checkpoint", [_shape(n, target) for n in target if n not in source]),
+        ("not used", [_shape(n, source) for n in source if n not in target]),
     ):
         if names:
-            tqdm.write(f"  {what}: {_shortened(names)}")
+            tqdm.write(f"  {what}: {_shorten(names)}")
     return Provenance.from_parent(path, state)
 
 
@@ -47,20 +47,22 @@ def _shape(name: str, tensors: Mapping[str, Tensor]) -> str:
     return f"{name} {tuple(tensors[name].shape)}"
 
 
-def _both_shapes(name: str, given: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> str:
-    return f"{name} {tuple(given[name].shape)}, here {tuple(own[name].shape)}"
+def _both_shapes(name: str, source: Mapping[str, Tensor], target: Mapping[str, Tensor]) -> str:
+    return f"{name} {tuple(source[name].shape)}, in this network {tuple(target[name].shape)}"
 
 
-def _shortened(names: Sequence[str]) -> str:
+def _shorten(names: Sequence[str]) -> str:
     more = len(names) - _NAMES_SHOWN
     return "; ".join(names[:_NAMES_SHOWN]) + (f"; and {more} more" if more > 0 else "")
 
 
-def _nothing_fits(named: Path, given: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> Problem:
+def _nothing_fits(
+    checkpoint: Path, source: Mapping[str, Tensor], target: Mapping[str, Tensor]
+) -> Problem:
     return Problem(
-        where=f"init_from={named}",
-        what="has no weights that this network could use",
-        expected=_shortened([_shape(name, own) for name in own]),
-        found=_shortened([_shape(name, given) for name in given]),
-        remedy="name a run of the same model, or set model=... to that of the run",
+        where=f"init_from={checkpoint}",
+        what="has no weights that fit this network",
+        expected=_shorten([_shape(name, target) for name in target]),
+        found=_shorten([_shape(name, source) for name in source]),
+        remedy="name a run of the same model, or set model=... to the model of that run",
     )

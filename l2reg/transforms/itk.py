@@ -1,4 +1,4 @@
-"""Displacement fields as ITK and ANTs read them: millimetres, left and back positive."""
+"""ITK displacement fields, as ANTs and SimpleITK read them: LPS millimetres in a NIfTI file."""
 
 from pathlib import Path
 
@@ -6,8 +6,9 @@ import numpy as np
 from jaxtyping import Float
 
 from l2reg.io.volumes import write_volume
+from l2reg.transforms.world import voxels_to_world
 
-_RAS_TO_LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
+RAS_TO_LPS = np.diag([-1.0, -1.0, 1.0, 1.0])  # ITK's axes point left, posterior and superior
 
 
 def write_warp(
@@ -16,23 +17,19 @@ def write_warp(
     fixed_affine: Float[np.ndarray, "4 4"],
     moving_affine: Float[np.ndarray, "4 4"],
 ) -> None:
-    """Write a field as ``antsApplyTransforms`` and SimpleITK's displacement transforms read it.
+    """Write a field as a displacement transform of ITK, from fixed to moving positions.
+
+    ``antsApplyTransforms`` and SimpleITK's ``DisplacementFieldTransform`` read the file.
 
     Args:
-        path: A ``.nii.gz`` file.
-        disp: Voxels of the fixed grid; the voxel ``p + disp(p)`` is one of the moving grid.
-        fixed_affine: Voxels of the fixed scan to RAS millimetres, from its header.
-        moving_affine: That of the moving scan.
+        path: File to write, ``.nii.gz``.
+        disp: Field in voxels: the voxel ``p`` of the fixed grid corresponds to the voxel
+            ``p + disp(p)`` of the moving grid.
+        fixed_affine: Map from voxels of the fixed scan to RAS mm, from its header.
+        moving_affine: Map from voxels of the moving scan to RAS mm, from its header.
     """
     voxels = np.indices(disp.shape[1:]).reshape(3, -1)
-    here = _world(fixed_affine, voxels)
-    there = _world(moving_affine, voxels + disp.reshape(3, -1))
-    vectors = (there - here).T.reshape(*disp.shape[1:], 1, 3).astype(np.float32)
+    fixed_points = voxels_to_world(RAS_TO_LPS @ fixed_affine, voxels)
+    moving_points = voxels_to_world(RAS_TO_LPS @ moving_affine, voxels + disp.reshape(3, -1))
+    vectors = (moving_points - fixed_points).T.reshape(*disp.shape[1:], 1, 3).astype(np.float32)
     write_volume(path, vectors, fixed_affine, vectors=True)
-
-
-def _world(affine: np.ndarray, voxels: np.ndarray) -> np.ndarray:
-    """Return voxel positions in LPS millimetres."""
-    to_lps = _RAS_TO_LPS @ affine
-    world: np.ndarray = to_lps[:3, :3] @ voxels + to_lps[:3, 3:]
-    return world

@@ -33,14 +33,14 @@ def test_a_damaged_checkpoint_is_said_as_such(tmp_path: Path, kept: float) -> No
     storage.save(path, STATE)
     data = path.read_bytes()
     path.write_bytes(data[: int(kept * len(data)) if isinstance(kept, float) else kept])
-    with pytest.raises(InputError, match="is damaged or no checkpoint"):
+    with pytest.raises(InputError, match="is damaged or is not a checkpoint"):
         storage.load(path)
 
 
 @pytest.mark.parametrize("content", [b"hello", b"\x1f\x8b\x08", b"\x80\x02.", b"step: 3\n" * 99])
 def test_a_file_of_another_kind_is_no_checkpoint(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "notes.txt").write_bytes(content)
-    with pytest.raises(InputError, match=r"notes\.txt: is damaged or no checkpoint"):
+    with pytest.raises(InputError, match=r"notes\.txt: is damaged or is not a checkpoint"):
         storage.load(tmp_path / "notes.txt")
 
 
@@ -59,7 +59,7 @@ class Evil:
 
 def test_a_checkpoint_cannot_run_code(tmp_path: Path) -> None:
     torch.save({"format": storage.FORMAT, "model": Evil()}, tmp_path / "evil.pt")
-    with pytest.raises(InputError, match="is damaged or no checkpoint"):
+    with pytest.raises(InputError, match="is damaged or is not a checkpoint"):
         storage.load(tmp_path / "evil.pt")
     assert not Path("owned").exists()
 
@@ -67,7 +67,7 @@ def test_a_checkpoint_cannot_run_code(tmp_path: Path) -> None:
 def test_a_full_disk_is_said_as_such_and_keeps_the_previous_checkpoint(tmp_path: Path) -> None:
     path = tmp_path / "last.pt"
     storage.save(path, STATE)
-    (tmp_path / ".part_last.pt").symlink_to("/dev/full")  # where the draft would go
+    (tmp_path / ".part_last.pt").symlink_to("/dev/full")  # the name of the temporary file
     with pytest.raises(InputError, match=r"last\.pt: cannot be written, the disk is full"):
         storage.save(path, {"step": 4, "model": torch.zeros(300_000)})
     assert storage.load(path)["step"] == 3

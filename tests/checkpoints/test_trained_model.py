@@ -17,18 +17,18 @@ TinyRun = Callable[..., dict[str, Any]]
 def test_a_checkpoint_rebuilds_its_network_without_further_help(tiny_run: TinyRun) -> None:
     trainer = prepare_training(tiny_run())
     trainer.run()
-    rebuilt = load_trained_model(Path("run/last.pt"), {})
+    loaded = load_trained_model(Path("run/last.pt"), {})
     for name, value in trainer.model.state_dict().items():
-        assert torch.equal(rebuilt.model.state_dict()[name], value)
-    assert rebuilt.config["model"]["encoder"] == [4, 6]
+        assert torch.equal(loaded.model.state_dict()[name], value)
+    assert loaded.config["model"]["encoder"] == [4, 6]
     assert load_trained_model(Path("run"), {}).path.name == "best.pt"
 
 
 def test_overrides_are_laid_over_the_runs_config(tiny_run: TinyRun) -> None:
     prepare_training(tiny_run())
-    rebuilt = load_trained_model(Path("run"), {"data.root": "/elsewhere", "data.cache": None})
-    assert rebuilt.config["data"]["root"] == "/elsewhere"
-    assert rebuilt.config["data"]["cache"] is None
+    loaded = load_trained_model(Path("run"), {"data.root": "/elsewhere", "data.cache": None})
+    assert loaded.config["data"]["root"] == "/elsewhere"
+    assert loaded.config["data"]["cache"] is None
 
 
 def test_weights_of_another_network_are_refused(tiny_run: TinyRun) -> None:
@@ -51,7 +51,7 @@ def test_scores_on_what_was_trained_or_chosen_on_get_a_note(tiny_run: TinyRun) -
     )
     assert best.leakage_notes(val) == [
         "1 of 1 pairs were trained on as images, without labels and points",
-        "best.pt was chosen by its scores on 1 of 1 pairs",
+        "best.pt was selected by its scores on 1 of 1 pairs",
     ]
     assert last.leakage_notes(trained) == [
         "2 of 2 pairs were trained on: their scores are an overfit check"

@@ -44,7 +44,7 @@ def test_a_missing_key_is_named() -> None:
         build({"_target_": "l2reg.data.intensity.Window", "low": 0.0})
 
 
-def test_a_value_that_its_constructor_refuses_is_told_with_its_config() -> None:
+def test_a_value_that_its_constructor_refuses_is_shown_with_its_config() -> None:
     with pytest.raises(InputError, match=r"(?s)config of .*Window.*low < high.*low=2.0, high=1.0"):
         build({"_target_": "l2reg.data.intensity.Window", "low": 2.0, "high": 1.0})
     nested = {"part": {"_target_": "l2reg.data.intensity.Window", "low": 0.0, "hihg": 1.0}}
@@ -57,7 +57,9 @@ def test_a_value_that_its_constructor_refuses_is_told_with_its_config() -> None:
     [("stride", "abc", "an integer"), ("radius", 2.5, "an integer"), ("stride", None, "an integer"),
      ("inverse_consistent", 3, "true or false")],
 )  # fmt: skip
-def test_a_value_of_the_wrong_type_is_told_with_its_key(key: str, value: object, kind: str) -> None:
+def test_a_value_of_the_wrong_type_is_shown_with_its_key(
+    key: str, value: object, kind: str
+) -> None:
     node = {**load_preset("model", "convex"), key: value}
     with pytest.raises(InputError, match=rf"(?s){key}={value}: .*expected  {kind}"):
         build(node)

@@ -6,7 +6,7 @@ from scipy.ndimage import center_of_mass
 from l2reg.data.augment import Augment
 
 SHAPE = (32, 28, 36)
-NOTHING = {
+ZERO_STRENGTH = {
     "flip_axes": [],
     "rotation_deg": 0.0,
     "scale": 0.0,
@@ -54,7 +54,7 @@ def sample() -> dict[str, torch.Tensor]:
     ],
 )  # fmt: skip
 def test_images_labels_masks_and_points_move_together(changes: dict[str, object]) -> None:
-    augment = Augment(**{**NOTHING, **changes})  # type: ignore[arg-type]
+    augment = Augment(**{**ZERO_STRENGTH, **changes})  # type: ignore[arg-type]
     moved_at_all = False
     for seed in range(6):
         moved = augment(sample(), np.random.default_rng(seed))
@@ -70,9 +70,11 @@ def test_images_labels_masks_and_points_move_together(changes: dict[str, object]
     assert moved_at_all
 
 
-def test_a_shared_transform_keeps_the_motion_and_extra_changes_it() -> None:
+def test_a_shared_transform_keeps_the_motion_and_a_moving_strength_changes_it() -> None:
     def motion(moving_strength: float) -> torch.Tensor:
-        augment = Augment(**{**NOTHING, "translation_mm": 5.0, "moving_strength": moving_strength})  # type: ignore[arg-type]
+        augment = Augment(
+            **{**ZERO_STRENGTH, "translation_mm": 5.0, "moving_strength": moving_strength}
+        )  # type: ignore[arg-type]
         moved = augment(sample(), np.random.default_rng(3))
         return moved["moving_points"] - moved["fixed_points"]
 
@@ -81,14 +83,14 @@ def test_a_shared_transform_keeps_the_motion_and_extra_changes_it() -> None:
     assert (motion(1.0) - before).abs().max() > 0.3
 
 
-def test_nothing_asked_nothing_changed() -> None:
-    before, after = sample(), Augment(**NOTHING)(sample(), np.random.default_rng(0))  # type: ignore[arg-type]
+def test_strengths_of_zero_change_nothing() -> None:
+    before, after = sample(), Augment(**ZERO_STRENGTH)(sample(), np.random.default_rng(0))  # type: ignore[arg-type]
     for name, tensor in before.items():
         torch.testing.assert_close(after[name], tensor, atol=1e-5, rtol=0)
 
 
 def test_gain_and_noise_touch_intensities_alone_and_each_scan_by_itself() -> None:
-    augment = Augment(**{**NOTHING, "gain": 0.5, "noise": 0.1})  # type: ignore[arg-type]
+    augment = Augment(**{**ZERO_STRENGTH, "gain": 0.5, "noise": 0.1})  # type: ignore[arg-type]
     before, after = sample(), augment(sample(), np.random.default_rng(0))
     assert (after["fixed"] - before["fixed"]).std() > 0.05
     assert torch.equal(after["fixed_points"], before["fixed_points"])
@@ -98,7 +100,7 @@ def test_gain_and_noise_touch_intensities_alone_and_each_scan_by_itself() -> Non
 
 
 def test_everything_is_a_function_of_the_generator() -> None:
-    augment = Augment(**{**NOTHING, "rotation_deg": 9.0, "noise": 0.1, "flip_axes": [1]})  # type: ignore[arg-type]
+    augment = Augment(**{**ZERO_STRENGTH, "rotation_deg": 9.0, "noise": 0.1, "flip_axes": [1]})  # type: ignore[arg-type]
     a, b, c = (augment(sample(), np.random.default_rng(seed)) for seed in (4, 4, 5))
     assert all(torch.equal(a[name], b[name]) for name in a)
     assert not torch.equal(a["fixed"], c["fixed"])
@@ -106,7 +108,7 @@ def test_everything_is_a_function_of_the_generator() -> None:
 
 def test_rotations_turn_in_millimetres_not_in_voxels() -> None:
     # A ball in mm stays a ball in mm: second moments along the axes stay equal.
-    augment = Augment(**{**NOTHING, "rotation_deg": 40.0})  # type: ignore[arg-type]
+    augment = Augment(**{**ZERO_STRENGTH, "rotation_deg": 40.0})  # type: ignore[arg-type]
     spacing = np.array([1.0, 1.0, 2.0])
     grid = np.stack(np.meshgrid(*[np.arange(float(n)) for n in SHAPE], indexing="ij"))
     centre = (np.array(SHAPE) - 1) / 2
@@ -119,5 +121,5 @@ def test_rotations_turn_in_millimetres_not_in_voxels() -> None:
 
 def test_without_points_nothing_breaks() -> None:
     bare = {**sample(), "fixed_points": torch.zeros(1, 0, 3), "moving_points": torch.zeros(1, 0, 3)}
-    augment = Augment(**{**NOTHING, "rotation_deg": 5.0, "flip_axes": [0]})  # type: ignore[arg-type]
+    augment = Augment(**{**ZERO_STRENGTH, "rotation_deg": 5.0, "flip_axes": [0]})  # type: ignore[arg-type]
     assert augment(bare, np.random.default_rng(0))["fixed_points"].shape == (1, 0, 3)

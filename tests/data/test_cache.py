@@ -45,7 +45,7 @@ def test_a_copy_of_the_file_shares_the_entry(tmp_path: Path, source: Path) -> No
     assert cache.get(copy, {}, compute).flat[0] == 1
 
 
-def test_without_a_folder_nothing_is_kept(tmp_path: Path, source: Path) -> None:
+def test_without_a_folder_nothing_is_cached(tmp_path: Path, source: Path) -> None:
     compute = Counter()
     Cache(None).get(source, {}, compute)
     Cache(None).get(source, {}, compute)
@@ -53,7 +53,7 @@ def test_without_a_folder_nothing_is_kept(tmp_path: Path, source: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["scan.nii.gz"]
 
 
-def test_a_failure_is_not_remembered(tmp_path: Path, source: Path) -> None:
+def test_a_failure_is_not_cached(tmp_path: Path, source: Path) -> None:
     def fails() -> np.ndarray:
         raise ValueError("no")
 

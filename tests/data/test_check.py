@@ -8,7 +8,7 @@ import pytest
 from l2reg.config.build import build
 from l2reg.config.presets import load_preset
 from l2reg.data.cache import Cache
-from l2reg.data.check import check_dataset, check_pairs, check_scans, check_truth
+from l2reg.data.check import check_dataset, check_ground_truth, check_pairs, check_scans
 from l2reg.data.dataset import Dataset
 from l2reg.data.task import Task
 from l2reg.phantom.make import phantom_task
@@ -16,12 +16,12 @@ from l2reg.problems import Problem
 
 TINY = (12, 10, 14)
 SPACING = (1.75, 1.25, 1.75)
-Opened = Callable[..., Dataset]
+OpenData = Callable[..., Dataset]
 
 
 @pytest.fixture
 def lung(
-    lung_2021: Path, tiny_task: Callable[..., Task], open_data: Opened
+    lung_2021: Path, tiny_task: Callable[..., Task], open_data: OpenData
 ) -> Callable[[], Dataset]:
     return lambda: open_data(tiny_task("lung"), lung_2021)
 
@@ -30,16 +30,18 @@ def messages(problems: list[Problem]) -> str:
     return "\n".join(map(str, problems))
 
 
-def training(root: Path) -> Path:
+def training_folder(root: Path) -> Path:
     return root / "task_02/training"
 
 
-def test_data_in_order_has_no_problems(lung: Callable[[], Dataset]) -> None:
+def test_data_without_faults_has_no_problems(lung: Callable[[], Dataset]) -> None:
     assert check_dataset(lung()) == []
 
 
 @pytest.mark.parametrize("flavour", ["lung", "abdomen", "oasis"])
-def test_phantoms_are_in_order(phantoms: dict[str, Path], open_data: Opened, flavour: str) -> None:
+def test_phantoms_have_no_problems(
+    phantoms: dict[str, Path], open_data: OpenData, flavour: str
+) -> None:
     task = phantom_task(flavour, "small", 0, 3, root=phantoms[flavour])
     assert check_dataset(open_data(task)) == []
 
@@ -47,7 +49,7 @@ def test_phantoms_are_in_order(phantoms: dict[str, Path], open_data: Opened, fla
 def test_every_problem_of_a_data_set_is_shown_at_once(
     lung_2021: Path, lung: Callable[[], Dataset], volume: Callable[..., Path]
 ) -> None:
-    folder = training(lung_2021)
+    folder = training_folder(lung_2021)
     (folder / "scans/case_001_insp.nii.gz").unlink()
     truncated = folder / "scans/case_001_exp.nii.gz"
     truncated.write_bytes(truncated.read_bytes()[:300])
@@ -86,7 +88,7 @@ def test_spacings_agree_to_a_thousandth_of_a_millimetre(
     lung_2021: Path, lung: Callable[[], Dataset], volume: Callable[..., Path], error_mm: float,
     accepted: bool,
 ) -> None:  # fmt: skip
-    path = training(lung_2021) / "scans/case_002_exp.nii.gz"
+    path = training_folder(lung_2021) / "scans/case_002_exp.nii.gz"
     volume(path, np.zeros(TINY, np.int16), (1.75 + error_mm, 1.25, 1.75))
     problems = check_dataset(lung())
     assert (problems == []) is accepted
@@ -95,7 +97,7 @@ def test_spacings_agree_to_a_thousandth_of_a_millimetre(
 
 @pytest.mark.parametrize("value", [-1, 5])
 def test_labels_out_of_range_are_found(
-    phantoms: dict[str, Path], open_data: Opened, volume: Callable[..., Path], tmp_path: Path,
+    phantoms: dict[str, Path], open_data: OpenData, volume: Callable[..., Path], tmp_path: Path,
     value: int,
 ) -> None:  # fmt: skip
     root = shutil.copytree(phantoms["abdomen"], tmp_path / "copy")
@@ -112,23 +114,23 @@ def test_labels_out_of_range_are_found(
 def test_an_image_in_two_splits_is_found_under_whatever_name(
     lung_2021: Path, lung: Callable[[], Dataset]
 ) -> None:
-    scans = training(lung_2021) / "scans"
+    scans = training_folder(lung_2021) / "scans"
     shutil.copy(scans / "case_001_exp.nii.gz", scans / "case_002_exp.nii.gz")
     (problem,) = check_dataset(lung())
-    assert "stands in two splits" in problem.what
+    assert "is in two splits" in problem.what
     assert problem.where.endswith("case_002_exp.nii.gz")
     assert "case_001_exp.nii.gz" in problem.found
 
 
-def test_prealignment_by_masks_asks_for_them(lung_2021: Path, lung: Callable[[], Dataset]) -> None:
-    (training(lung_2021) / "lungMasks/case_001_exp.nii.gz").unlink()
+def test_prealignment_by_masks_requires_them(lung_2021: Path, lung: Callable[[], Dataset]) -> None:
+    (training_folder(lung_2021) / "lungMasks/case_001_exp.nii.gz").unlink()
     data = lung()
     pairs = data.split_pairs("val")
     assert check_pairs(pairs, data.release.task, Cache(None)) == []
     for method in ("mask_centre", "affine"):
         (problem,) = check_pairs(pairs, data.release.task, Cache(None), prealign=method)
         assert "has no mask" in problem.what
-    (training(lung_2021) / "lungMasks/case_001_insp.nii.gz").unlink()
+    (training_folder(lung_2021) / "lungMasks/case_001_insp.nii.gz").unlink()
     pairs = lung().split_pairs("val")
     assert len(check_pairs(pairs, data.release.task, Cache(None), prealign="mask_centre")) == 2
     assert check_pairs(pairs, data.release.task, Cache(None), prealign="affine") == []
@@ -138,18 +140,18 @@ def test_a_pair_without_labels_or_landmarks_cannot_be_scored(
     lung_2021: Path, lung: Callable[[], Dataset]
 ) -> None:
     data = lung()
-    assert check_truth(data.split_pairs("val"), data.release.task) == []
-    (training(lung_2021) / "lms/case_001.txt").unlink()
+    assert check_ground_truth(data.split_pairs("val"), data.release.task) == []
+    (training_folder(lung_2021) / "lms/case_001.txt").unlink()
     data = lung()
-    (problem,) = check_truth(data.split_pairs("val"), data.release.task)
+    (problem,) = check_ground_truth(data.split_pairs("val"), data.release.task)
     assert problem.where == "pair 0001_0001"
 
 
-def test_scoring_does_not_ask_for_images(lung_2021: Path, lung: Callable[[], Dataset]) -> None:
-    for scan in (training(lung_2021) / "scans").iterdir():
+def test_scoring_does_not_need_images(lung_2021: Path, lung: Callable[[], Dataset]) -> None:
+    for scan in (training_folder(lung_2021) / "scans").iterdir():
         scan.unlink()
     data = lung()
-    assert check_truth(data.split_pairs("val"), data.release.task) == []
+    assert check_ground_truth(data.split_pairs("val"), data.release.task) == []
 
 
 def test_a_file_that_passed_is_not_read_again_until_it_changes(
@@ -169,7 +171,7 @@ def test_a_file_that_passed_is_not_read_again_until_it_changes(
 
 
 def test_the_full_later_layout_is_checked_and_read(
-    tmp_path: Path, open_data: Opened, tiny_task: Callable[..., Task], volume: Callable[..., Path]
+    tmp_path: Path, open_data: OpenData, tiny_task: Callable[..., Task], volume: Callable[..., Path]
 ) -> None:
     folder = tmp_path / "AbdomenMRCT"
     random = np.random.default_rng(0)
@@ -195,7 +197,7 @@ def test_the_full_later_layout_is_checked_and_read(
 
 @pytest.mark.data
 def test_the_later_lung_layout_lacks_its_images_and_check_says_so(
-    real_data: Path, open_data: Opened
+    real_data: Path, open_data: OpenData
 ) -> None:
     task = build(load_preset("task", "lung"))
     problems = check_dataset(open_data(task, real_data / "l2r_later_layout"))
@@ -207,7 +209,7 @@ def test_the_later_lung_layout_lacks_its_images_and_check_says_so(
 @pytest.mark.data
 @pytest.mark.parametrize("name", ["abdomen", "lung", "oasis"])
 def test_the_real_scans_are_in_order_but_for_images_in_two_splits(
-    real_data: Path, open_data: Opened, name: str
+    real_data: Path, open_data: OpenData, name: str
 ) -> None:
     problems = check_dataset(open_data(build(load_preset("task", name)), real_data))
-    assert {problem.what for problem in problems} <= {"stands in two splits"}
+    assert {problem.what for problem in problems} <= {"is in two splits"}

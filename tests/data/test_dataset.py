@@ -16,10 +16,6 @@ OpenData = Callable[..., Dataset]
 TinyTask = Callable[..., Task]
 
 
-def case(name: str) -> int:
-    return int(name[:4])
-
-
 def test_scored_pairs_are_not_trained_on(
     lung_2021: Path, tiny_task: TinyTask, open_data: OpenData
 ) -> None:
@@ -120,11 +116,11 @@ def test_the_real_abdomen_has_a_second_list_of_mr_pairs(
     real_data: Path, open_data: OpenData
 ) -> None:
     task = build(load_preset("task", "abdomen"))
-    pairs = real_data / "task_01/MRIs/pairs_val.csv"
-    listed = open_data(task, real_data, pairs=pairs).split_pairs("val")
-    assert [pair.name for pair in listed] == ["0001_0002", "0002_0003", "0003_0001"]
-    assert {scan.modality for p in listed for scan in (p.fixed, p.moving)} == {"MR"}
-    assert all(p.fixed.image.parent.name == "MRIs" and p.moving.labels for p in listed)
+    csv = real_data / "task_01/MRIs/pairs_val.csv"
+    pairs = open_data(task, real_data, pairs=csv).split_pairs("val")
+    assert [pair.name for pair in pairs] == ["0001_0002", "0002_0003", "0003_0001"]
+    assert {scan.modality for p in pairs for scan in (p.fixed, p.moving)} == {"MR"}
+    assert all(p.fixed.image.parent.name == "MRIs" and p.moving.labels for p in pairs)
 
 
 @pytest.mark.data

@@ -39,7 +39,7 @@ def test_the_lung_of_2021_is_found_wherever_it_was_unpacked(
     assert pair.keypoints is not None
     assert [path.name for path in pair.keypoints.paths] == ["case_004.csv"]
     assert pair.landmarks is not None
-    assert release.ids_of("val") == [(1, 1), (2, 2), (3, 3)]
+    assert release.split_ids("val") == [(1, 1), (2, 2), (3, 3)]
 
 
 def test_the_brains_of_2021_keep_their_two_numberings_apart(
@@ -107,8 +107,8 @@ def test_the_later_layout_is_found_with_its_ids_shape_and_json(
     (tmp_path / "OASIS/OASIS_dataset.json").write_text(json)
     release = open_release(tiny_task("oasis"), tmp_path)
     assert release.task.shape == (160, 224, 192)
-    assert release.ids_of("val") == [(400, 401)]
-    assert release.ids_of("test")[0] == (415, 416)
+    assert release.split_ids("val") == [(400, 401)]
+    assert release.split_ids("test")[0] == (415, 416)
     pair = release.pair((400, 401))
     assert pair.name == "0443_0444"  # as numbered in 2021
     assert relative(release, pair.fixed.labels) == "labelsTr/OASIS_0400_0000.nii.gz"
@@ -139,7 +139,7 @@ def test_a_csv_list_in_the_folder_wins(tmp_path: Path, tiny_task: Callable[..., 
     (tmp_path / "task_02/pairs_val.csv").write_text("fixed, moving\n7, 7\n")
     (tmp_path / "task_02/pairs_test.csv").write_text("fixed, moving\n9, 9\n")
     release = open_release(tiny_task("lung"), tmp_path)
-    assert (release.ids_of("val"), release.ids_of("test")) == ([(7, 7)], [(9, 9)])
+    assert (release.split_ids("val"), release.split_ids("test")) == ([(7, 7)], [(9, 9)])
 
 
 def test_a_missing_image_keeps_the_name_that_it_should_have(

@@ -46,7 +46,7 @@ def test_all_bad_lines_are_shown_at_once(tmp_path: Path) -> None:
     assert len(error.value.problems) == 2
 
 
-def test_a_missing_list_is_said_as_such(tmp_path: Path) -> None:
+def test_a_missing_list_is_reported(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="is missing"):
         read_csv(tmp_path / "none.csv")
 

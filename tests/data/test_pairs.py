@@ -26,12 +26,12 @@ def test_a_pair_is_named_by_official_ids_fixed_first() -> None:
     assert PAIR.name == "0438_0439"
 
 
-def test_swapping_swaps_the_points_too_and_twice_is_nothing() -> None:
-    swapped = PAIR.swapped()
+def test_swapping_swaps_the_points_too_and_twice_restores_the_pair() -> None:
+    swapped = PAIR.swap()
     assert (swapped.fixed, swapped.moving) == (PAIR.moving, PAIR.fixed)
     assert swapped.keypoints is not None
     assert swapped.keypoints.reversed
-    assert swapped.swapped() == PAIR
+    assert swapped.swap() == PAIR
 
 
 def test_images_only_keeps_nothing_that_scores() -> None:

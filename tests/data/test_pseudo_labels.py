@@ -27,18 +27,18 @@ def test_a_scan_without_labels_gets_those_of_the_folder_and_others_keep_their_ow
 ) -> None:
     plain = by_id(opened(open_data, half_labelled_brains))
     assert plain[2].labels is None
-    taught = by_id(
+    filled = by_id(
         opened(open_data, half_labelled_brains, pseudo_labels={"root": "given", "weight": 0.25})
     )
-    assert taught[2].labels == Path("given") / taught[2].image.relative_to(
+    assert filled[2].labels == Path("given") / filled[2].image.relative_to(
         half_labelled_brains / "task_03"
     )
-    assert taught[2].label_weight == 0.25
-    assert taught[1] == plain[1]
-    assert taught[1].label_weight == 1
+    assert filled[2].label_weight == 0.25
+    assert filled[1] == plain[1]
+    assert filled[1].label_weight == 1
 
 
-def test_a_pair_counts_as_much_as_its_lesser_labels(
+def test_a_pair_has_the_lower_label_weight_of_its_scans(
     half_labelled_brains: Path, open_data: OpenData
 ) -> None:
     data = opened(open_data, half_labelled_brains, pseudo_labels={"root": "given", "weight": 0.25})
@@ -57,13 +57,13 @@ def test_scored_scans_get_none_though_the_folder_has_some(
     data = opened(open_data, half_labelled_brains, pseudo_labels={"root": "given", "weight": 0.25},
                   sampling={"val_images": True})  # fmt: skip
     scored = {scan.image for pair in data.split_pairs("val") for scan in (pair.fixed, pair.moving)}
-    lent = [scan for scan in data.training_set.scans if scan.image in scored]
-    assert lent
+    trained_on = [scan for scan in data.training_set.scans if scan.image in scored]
+    assert trained_on
     assert all(
         (Path("given") / s.image.relative_to(half_labelled_brains / "task_03")).is_file()
-        for s in lent
+        for s in trained_on
     )
-    assert all(scan.labels is None for scan in lent)
+    assert all(scan.labels is None for scan in trained_on)
 
 
 def test_a_copy_of_a_scored_scan_gets_none_either(
@@ -75,7 +75,7 @@ def test_a_copy_of_a_scored_scan_gets_none_either(
     assert by_id(again)[2].labels is None
 
 
-def test_a_folder_that_is_not_there_and_a_weight_out_of_range_are_refused() -> None:
+def test_a_missing_folder_and_a_weight_out_of_range_are_refused() -> None:
     with pytest.raises(InputError, match=r"(?s)root=nowhere.*propagate-labels"):
         PseudoLabels(root="nowhere", weight=0.5)
     for weight in (0.0, 1.5):

@@ -60,7 +60,7 @@ def test_missing_masks_points_and_labels_are_ones_none_and_zeros(
     data = open_data(tiny_task("lung"), lung_2021)
     sample = data.reader("half").read(data.split_pairs("val")[0])
     assert (sample["fixed_mask"] == 1).all()
-    assert sample["fixed_points"].shape == (1, 0, 3)  # it has landmarks, which nobody may see
+    assert sample["fixed_points"].shape == (1, 0, 3)  # it has landmarks, which no method may read
 
 
 def test_the_cache_changes_nothing(
@@ -77,7 +77,7 @@ def test_the_cache_changes_nothing(
         assert all(torch.equal(sample[name], plain[name]) for name in plain)
 
 
-def test_a_searched_prealignment_is_kept_for_the_pair_and_not_for_another(
+def test_the_result_of_a_search_is_cached_for_the_pair_and_not_for_another(
     lung_2021: Path, tiny_task: Callable[..., Task], open_data: Callable[..., Dataset]
 ) -> None:
     calls = []
@@ -93,13 +93,13 @@ def test_a_searched_prealignment_is_kept_for_the_pair_and_not_for_another(
     reader = PairReader(
         data.release.task, "half", Prealign("rigid", Counting()), Cache(Path("cache"))
     )
-    first, again, other = (reader.read(p)["prealign"] for p in (pair, pair, pair.swapped()))
+    first, again, other = (reader.read(p)["prealign"] for p in (pair, pair, pair.swap()))
     assert torch.equal(first, again)
     assert not torch.equal(first, other)
     assert calls == ["rigid", "rigid"]
 
 
-def test_a_known_prealignment_is_taken_as_it_is(
+def test_a_known_prealignment_is_used_unchanged(
     lung_2021: Path, tiny_task: Callable[..., Task], open_data: Callable[..., Dataset]
 ) -> None:
     data = open_data(tiny_task("lung"), lung_2021)
@@ -144,11 +144,11 @@ def test_a_file_is_read_once_for_all_grids(
     lung_2021: Path, tiny_task: Callable[..., Task], open_data: Callable[..., Dataset],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
-    data, opened, read = open_data(tiny_task("lung"), lung_2021), LoadedVolumes(), []
+    data, loaded, read = open_data(tiny_task("lung"), lung_2021), LoadedVolumes(), []
     pair = data.split_pairs("val")[0]
     alone = [data.reader(grid).read(pair) for grid in ("half", "full")]
     monkeypatch.setattr(reader, "read_image", lambda path: read.append(path) or read_image(path))
-    together = [data.reader(grid).read(pair, opened) for grid in ("half", "full")]
+    together = [data.reader(grid).read(pair, loaded) for grid in ("half", "full")]
     assert read == [pair.fixed.image, pair.moving.image]
     for a, b in zip(alone, together, strict=True):
         assert all(torch.equal(a[name], b[name]) for name in a)

@@ -69,7 +69,7 @@ def test_a_source_without_pairs_is_left_out() -> None:
 
 
 def test_no_pairs_at_all_are_refused() -> None:
-    with pytest.raises(ValueError, match="no source of pairs has any"):
+    with pytest.raises(ValueError, match="no source with a weight above 0 has a pair"):
         RandomPairs([], [scan(1)], ("MR", "MR"), sampling(), seed=0)
 
 

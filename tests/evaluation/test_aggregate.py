@@ -42,21 +42,21 @@ def test_one_pair_has_no_spread_in_2021_and_none_at_all_now(pair_scores: Make) -
 def test_a_vanished_label_makes_means_infinite_but_not_the_better_tail(pair_scores: Make) -> None:
     distances = [1.0, 2.0, 3.0, math.inf]
     pairs = [pair_scores(str(n), dsc={1: 0.5}, hd95_voxels={1: d}) for n, d in enumerate(distances)]
-    found = aggregate(pairs, RULES["2021"])["hd95_voxels"]
-    assert found["mean"] == math.inf
-    assert math.isnan(found["std"])
-    assert found["30"] == pytest.approx(1.9)
+    values = aggregate(pairs, RULES["2021"])["hd95_voxels"]
+    assert values["mean"] == math.inf
+    assert math.isnan(values["std"])
+    assert values["30"] == pytest.approx(1.9)
 
 
 def test_the_four_meanings_of_30(pair_scores: Make) -> None:
     """Ten landmarks and two pairs: 3 of each pair, 6 of all, 1 of the pairs."""
     before = np.stack([np.arange(10.0), np.arange(10.0) + 100])
     after = np.stack([np.linspace(0, 0.9, 10), np.linspace(5, 5.9, 10)])
-    found = dsc30_and_tre30(
+    values = dsc30_and_tre30(
         with_errors(pair_scores, after), with_errors(pair_scores, before), RULES["2021"]
     )
     means = after.mean(axis=1)
-    assert found == {
+    assert values == {
         "tre30_leaderboard": pytest.approx(np.quantile(means, 0.3)),
         "tre30_hardest_per_pair": pytest.approx(np.mean([after[0, 7:], after[1, 7:]])),
         "tre30_hardest_pooled": pytest.approx(after[1, 4:].mean()),
@@ -67,18 +67,18 @@ def test_the_four_meanings_of_30(pair_scores: Make) -> None:
 def test_labels_that_are_absent_are_not_among_the_hardest(pair_scores: Make) -> None:
     before = [pair_scores(dsc={1: math.nan, 2: 0.1, 3: 0.5, 4: 0.9}, tre_mm=[])]
     after = [pair_scores(dsc={1: math.nan, 2: 0.6, 3: 0.7, 4: 0.8}, tre_mm=[])]
-    found = dsc30_and_tre30(after, before, RULES["2021"])
-    assert found["dsc30_hardest_pooled"] == found["dsc30_hardest_per_pair"] == 0.6
-    assert found["dsc30_worst_pairs"] == pytest.approx(0.7)
-    assert not any(name.startswith("tre") for name in found)
+    values = dsc30_and_tre30(after, before, RULES["2021"])
+    assert values["dsc30_hardest_pooled"] == values["dsc30_hardest_per_pair"] == 0.6
+    assert values["dsc30_worst_pairs"] == pytest.approx(0.7)
+    assert not any(name.startswith("tre") for name in values)
 
 
 def test_pairs_may_have_different_numbers_of_landmarks(pair_scores: Make) -> None:
     before = with_errors(pair_scores, [[9.0, 1.0, 1.0], [5.0]])
     after = with_errors(pair_scores, [[4.0, 1.0, 1.0], [2.0]])
-    found = dsc30_and_tre30(after, before, RULES["2021"])
-    assert found["tre30_hardest_per_pair"] == 3.0
-    assert found["tre30_hardest_pooled"] == 4.0
+    values = dsc30_and_tre30(after, before, RULES["2021"])
+    assert values["tre30_hardest_per_pair"] == 3.0
+    assert values["tre30_hardest_pooled"] == 4.0
 
 
 def test_thirty_percent_are_at_least_one_entry() -> None:

@@ -44,13 +44,13 @@ def test_scores_survive_the_disk_and_json_has_no_nan(pair_scores: Make) -> None:
     content = json.loads(text)
     assert content["hd95_voxels"] == {"1": "inf", "2": "nan"}
     assert content["means"]["tre_mm"] == 2.0
-    back = from_json(content)
-    assert back.change == score.change
+    restored = from_json(content)
+    assert restored.change == score.change
     for name in ("dsc", "hd95_voxels", "hd95_mm", "assd_mm"):
-        ours, theirs = getattr(score, name), getattr(back, name)
+        ours, theirs = getattr(score, name), getattr(restored, name)
         assert list(ours) == list(theirs)
         np.testing.assert_array_equal(list(ours.values()), list(theirs.values()))
-    assert (back.tre_mm, back.tre_keypoints_mm) == ([1.0, 3.0], [0.1])
+    assert (restored.tre_mm, restored.tre_keypoints_mm) == ([1.0, 3.0], [0.1])
 
 
 def test_a_lacking_entry_is_a_key_error(pair_scores: Make) -> None:

@@ -47,7 +47,7 @@ def test_absent_labels_are_skipped_and_vanished_ones_are_not(
     moving[6:9, 6:9, 6:9] = 3  # not in the fixed scan
     fixed[9:12, 6:9, 2:5], moving[9:12, 6:9, 9:12] = 4, 4
     disp = np.zeros((3, 12, 10, 14), np.float32)
-    disp[0, 9:12] = 50.0  # label 4 is looked up outside
+    disp[0, 9:12] = 50.0  # label 4 is sampled outside
     found = score_field("x", disp, nothing_known((fixed, moving)), task)
     assert found.dsc[1] == 1
     assert math.isnan(found.dsc[2])
@@ -69,7 +69,7 @@ def blocks(random: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
 def test_labels_are_measured_as_if_alone_in_voxels_and_mm(
     tiny_task: Callable[..., Task], random: np.random.Generator
 ) -> None:
-    task = tiny_task("abdomen", spacing_mm=[1.75, 1.25, 2.0])
+    task = tiny_task("abdomen", spacing_mm=(1.75, 1.25, 2.0))
     fixed, moving = blocks(random)
     disp = random.normal(0, 0.6, (3, 12, 10, 14)).astype(np.float32)
     found = score_field("x", disp, nothing_known((fixed, moving)), task)
@@ -84,7 +84,7 @@ def test_labels_are_measured_as_if_alone_in_voxels_and_mm(
         assert found.hd95_mm[label] == hausdorff(*in_mm, 95)
         assert found.assd_mm[label] == assd(*in_mm)
     isotropic = score_field(
-        "x", disp, nothing_known((fixed, moving)), replace(task, spacing_mm=[2.0, 2.0, 2.0])
+        "x", disp, nothing_known((fixed, moving)), replace(task, spacing_mm=(2.0, 2.0, 2.0))
     )
     assert isotropic.hd95_mm[4] == 2 * isotropic.hd95_voxels[4] == 2 * found.hd95_voxels[4]
 
@@ -164,8 +164,8 @@ def gold(golden: Path, open_data: Callable[..., Dataset]) -> Dataset:
     task = replace(
         build(load_preset("task", "lung")),
         name="gold",
-        shape=config["shape"],
-        spacing_mm=config["spacing_mm"],
+        shape=tuple(config["shape"]),
+        spacing_mm=tuple(config["spacing_mm"]),
         labels={label: str(label) for label in config["labels"]},
         sdlogj_masked=["2021", "current"],
         layouts={"2021": layout},

@@ -40,9 +40,9 @@ def test_scores_are_read_as_they_were_written(
 ) -> None:
     path = tmp_path / "out/scores.json"
     write_scores(path, tiny_task("lung"), OLD, scored)
-    content, back = read_scores(path)
+    content, restored = read_scores(path)
     assert (content["task"], content["number"], content["rules"]) == ("lung", 2, "2021")
-    assert back == scored
+    assert restored == scored
     ours = content["submissions"]["ours"]
     assert ours["aggregates"]["tre_mm"]["mean"] == 1.0
     assert ours["thirty"]["tre30_worst_pairs"] == 1.0

@@ -61,8 +61,8 @@ def naive(first: np.ndarray, second: np.ndarray, spacing: Spacing) -> float:
     def percentile(a: tuple[np.ndarray, np.ndarray], b: tuple[np.ndarray, np.ndarray]) -> float:
         nearest = np.linalg.norm(a[0][:, None] - b[0][None], axis=2).min(axis=1)
         order = np.argsort(nearest, kind="stable")
-        share = np.cumsum(a[1][order]) / a[1].sum()
-        return float(nearest[order][np.searchsorted(share, 0.95)])
+        fraction = np.cumsum(a[1][order]) / a[1].sum()
+        return float(nearest[order][np.searchsorted(fraction, 0.95)])
 
     one, two = elements(first), elements(second)
     return max(percentile(one, two), percentile(two, one))
@@ -95,15 +95,15 @@ def test_near_and_far_surfaces_measure_as_the_organisers_library_does(
 ) -> None:
     first, second = balls(random, apart)
     official = surface_distance.compute_surface_distances(first, second, spacing)
-    there, back = surface_distances(first, second, spacing)
+    forward, backward = surface_distances(first, second, spacing)
     for percent in (50, 95, 100):
         expected = surface_distance.compute_robust_hausdorff(official, percent)
-        assert hausdorff(there, back, percent) == pytest.approx(expected, abs=1e-9)
+        assert hausdorff(forward, backward, percent) == pytest.approx(expected, abs=1e-9)
     means = surface_distance.compute_average_surface_distance(official)
-    assert (there.mean(), back.mean()) == pytest.approx(means, abs=1e-8)
-    areas = there.area.sum(), back.area.sum()
+    assert (forward.mean(), backward.mean()) == pytest.approx(means, abs=1e-8)
+    areas = forward.area.sum(), backward.area.sum()
     expected = (means[0] * areas[0] + means[1] * areas[1]) / sum(areas)
-    assert assd(there, back) == pytest.approx(expected, abs=1e-8)
+    assert assd(forward, backward) == pytest.approx(expected, abs=1e-8)
 
 
 def test_flips_padding_and_the_order_of_the_masks_do_not_matter(
@@ -161,12 +161,12 @@ def test_the_official_values_of_hard_masks(golden: Path) -> None:
             if spacing == "dice":
                 continue
             i, j, k = (float(size) for size in spacing.split("x"))
-            there, back = surface_distances(first, second, (i, j, k))
+            forward, backward = surface_distances(first, second, (i, j, k))
             ours = {
-                "hd95": hausdorff(there, back, 95),
-                "hd100": hausdorff(there, back, 100),
-                "asd_gt_to_pred": there.mean(),
-                "asd_pred_to_gt": back.mean(),
+                "hd95": hausdorff(forward, backward, 95),
+                "hd100": hausdorff(forward, backward, 100),
+                "asd_gt_to_pred": forward.mean(),
+                "asd_pred_to_gt": backward.mean(),
             }
             for metric, value in values.items():
                 tolerance = 1e-8 if metric.startswith("asd") else 1e-9

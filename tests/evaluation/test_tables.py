@@ -8,10 +8,10 @@ from l2reg.evaluation.pair_scores import PairScores
 from l2reg.evaluation.score_submissions import SubmissionScores
 from l2reg.evaluation.tables import (
     HEADINGS,
+    align_columns,
     case_table,
     difference_table,
     differences,
-    in_columns,
     label_table,
     metric_values,
     missing_note,
@@ -108,6 +108,6 @@ def test_values_are_shown_in_their_unit(pair_scores: Make) -> None:
 
 
 def test_text_stands_left_and_numbers_right() -> None:
-    assert in_columns([["", "bb"], ["aaa", "1"]]) == "     bb\naaa   1"
+    assert align_columns([["", "bb"], ["aaa", "1"]]) == "     bb\naaa   1"
     with pytest.raises(ValueError, match="shorter"):
-        in_columns([["a", "b"], ["a", "b", "c"]])
+        align_columns([["a", "b"], ["a", "b", "c"]])

@@ -111,10 +111,12 @@ def naive_folded_volume(disp: np.ndarray) -> float:
                 [c, *(n for n in inner if np.abs(np.subtract(n, c)).sum() == 1)] for c in outer
             ]
             for piece in pieces:
-                here = np.array(piece, float)
-                there = here + [disp[(slice(None), *np.add(cell, corner))] for corner in piece]
-                sign = np.sign(tetrahedron(here))
-                total += max(0.0, -sign * tetrahedron(there)) / 2
+                corners = np.array(piece, float)
+                displaced = corners + [
+                    disp[(slice(None), *np.add(cell, corner))] for corner in piece
+                ]
+                sign = np.sign(tetrahedron(corners))
+                total += max(0.0, -sign * tetrahedron(displaced)) / 2
     return total / float(np.prod(cells))
 
 

@@ -42,8 +42,8 @@ def test_points_and_field_agree(rng: torch.Generator) -> None:
 
 def test_the_inverse_undoes_the_map(rng: torch.Generator) -> None:
     points = torch.rand(1, 5, 3, generator=rng, dtype=torch.float64)
-    back = apply_affine(invert_affine(MATRIX), apply_affine(MATRIX, points))
-    torch.testing.assert_close(back, points)
+    restored = apply_affine(invert_affine(MATRIX), apply_affine(MATRIX, points))
+    torch.testing.assert_close(restored, points)
 
 
 def test_maps_compose_from_the_inside_out(rng: torch.Generator) -> None:

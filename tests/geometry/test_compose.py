@@ -48,9 +48,9 @@ def test_a_constant_velocity_integrates_to_itself_up_to_the_border(squarings: in
 
 def test_opposite_velocities_cancel_to_a_twentieth_of_a_voxel(rng: torch.Generator) -> None:
     velocity = smooth_field(rng, 4.0)
-    there, back = (integrate(sign * velocity, squarings=7) for sign in (1, -1))
-    assert inside(there).norm(dim=1).max() > 1.5
-    assert inside(compose(back, there)).norm(dim=1).max() < 0.05
+    forward, backward = (integrate(sign * velocity, squarings=7) for sign in (1, -1))
+    assert inside(forward).norm(dim=1).max() > 1.5
+    assert inside(compose(backward, forward)).norm(dim=1).max() < 0.05
 
 
 def test_integration_follows_the_exponential_of_a_linear_velocity() -> None:

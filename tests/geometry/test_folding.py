@@ -14,18 +14,18 @@ def rough(rng: torch.Generator, size: float) -> torch.Tensor:
 def test_the_smallest_determinant_is_that_of_a_naive_loop(rng: torch.Generator) -> None:
     disp = rough(rng, 1.5)
     position = disp[0].numpy() + np.mgrid[:14, :12, :16]
-    found = min_corner_determinant(disp)[0].numpy()
+    determinants = min_corner_determinant(disp)[0].numpy()
     for cell in [(0, 0, 0), (12, 10, 14), (5, 3, 7)]:
         dets = []
         for corner in np.ndindex(2, 2, 2):
-            here = np.add(cell, corner)
+            voxel = np.add(cell, corner)
             columns = []
             for axis in range(3):
-                low, high = here.copy(), here.copy()
+                low, high = voxel.copy(), voxel.copy()
                 low[axis], high[axis] = cell[axis], cell[axis] + 1
                 columns.append(position[(slice(None), *high)] - position[(slice(None), *low)])
             dets.append(np.linalg.det(np.stack(columns, axis=1)))
-        np.testing.assert_allclose(found[cell], min(dets), rtol=1e-4)
+        np.testing.assert_allclose(determinants[cell], min(dets), rtol=1e-4)
 
 
 def test_an_affine_map_has_one_determinant() -> None:

@@ -31,10 +31,10 @@ def test_a_constant_of_3_scales_with_the_voxel_not_with_the_size() -> None:
     torch.testing.assert_close(doubled[0, :, 2, 3, 4], expected)
 
 
-def test_there_and_back_again_is_the_identity_for_a_linear_field() -> None:
+def test_to_a_finer_grid_and_back_is_the_identity_for_a_linear_field() -> None:
     disp = 0.1 * grid((7, 8, 9)) + 2
-    back = resize_field(resize_field(disp, (13, 15, 17)), (7, 8, 9))
-    torch.testing.assert_close(back, disp)
+    restored = resize_field(resize_field(disp, (13, 15, 17)), (7, 8, 9))
+    torch.testing.assert_close(restored, disp)
 
 
 def test_sampling_is_corner_aligned_as_scipy_zoom_is(rng: torch.Generator) -> None:
@@ -65,7 +65,7 @@ def test_labels_take_the_nearest_voxel_and_invent_none() -> None:
 
 
 @pytest.mark.parametrize("new", [(5, 8, 13), (18, 7, 26), (9, 11, 13)])
-def test_the_nearest_label_is_the_one_that_a_look_up_finds(new: tuple[int, int, int]) -> None:
+def test_the_nearest_label_is_that_of_nearest_interpolation(new: tuple[int, int, int]) -> None:
     labels = torch.randint(0, 36, (1, 1, 9, 11, 13), generator=torch.Generator().manual_seed(1))
     ratio = torch.tensor(voxel_ratio(new, (9, 11, 13)), dtype=torch.float64).view(3, 1, 1, 1)
     disp = grid(new) * (ratio - 1)
@@ -99,7 +99,7 @@ def test_resizing_field_and_images_together_keeps_their_match(rng: torch.Generat
     fine = (17, 19, 21)
     warped_then_resized = resample(warp(moving, disp), fine)
     resized_then_warped = warp(resample(moving, fine), resize_field(disp, fine))
-    inner = (..., slice(4, -4), slice(4, -4), slice(4, -4))  # where no lookup leaves the volume
+    inner = (..., slice(4, -4), slice(4, -4), slice(4, -4))  # sampled inside the volume
     torch.testing.assert_close(resized_then_warped[inner], warped_then_resized[inner])
 
 

@@ -16,7 +16,7 @@ def constant_field(shape: tuple[int, int, int], *vector: float) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("axis", [0, 1, 2])
-def test_convention_component_c_looks_one_voxel_further_along_axis_c(axis: int) -> None:
+def test_convention_component_c_samples_one_voxel_further_along_axis_c(axis: int) -> None:
     moving = torch.zeros(1, 1, *SHAPE)
     position = [2, 3, 4]
     moving[0, 0, *position] = 1.0
@@ -25,7 +25,7 @@ def test_convention_component_c_looks_one_voxel_further_along_axis_c(axis: int) 
 
     warped = warp(moving, constant_field(SHAPE, *vector), padding="zeros")
 
-    position[axis] -= 1  # we look ahead, so the content arrives one voxel earlier
+    position[axis] -= 1  # sampled one voxel further on, the content arrives one voxel earlier
     assert (warped[0, 0] > 0.5).nonzero().tolist() == [position]
 
 
@@ -56,7 +56,7 @@ def test_agrees_with_scipy_to_1e5_inside_in_float32(rng: torch.Generator) -> Non
     moving = torch.rand(1, 1, *shape, generator=rng)
     grid = voxel_coords(moving)
     target = torch.rand(1, 3, *shape, generator=rng) * (torch.tensor(shape) - 1).view(3, 1, 1, 1)
-    disp = target - grid  # every lookup lands inside
+    disp = target - grid  # every position is inside
 
     warped = warp(moving, disp)
 
@@ -90,11 +90,11 @@ def test_outside_is_the_edge_voxel_or_zero() -> None:
     assert (warp(image, far, padding="zeros") == 0.0).all()
 
 
-def test_nearest_lookup_invents_no_label(rng: torch.Generator) -> None:
+def test_nearest_interpolation_makes_no_new_label(rng: torch.Generator) -> None:
     labels = torch.randint(0, 2, (1, 1, *SHAPE), generator=rng).float() * 35
     disp = torch.randn(1, 3, *SHAPE, generator=rng)
     assert set(warp(labels, disp, interpolation="nearest").unique().tolist()) <= {0.0, 35.0}
-    assert len(warp(labels, disp).unique()) > 2  # linear lookups would
+    assert len(warp(labels, disp).unique()) > 2  # linear interpolation does
 
 
 def test_half_precision_and_autocast_change_nothing_but_the_input(rng: torch.Generator) -> None:

@@ -158,7 +158,10 @@ def test_a_faulty_pair_of_the_later_interface_gets_the_zero_field_too(
 
 @pytest.mark.parametrize(
     ("content", "words"),
-    [("{}", "cannot be read"), ('{"name": "NLST"}', "is of a task without a model here")],
+    [
+        ("{}", "cannot be read"),
+        ('{"name": "NLST"}', "is of a task that this image has no model for"),
+    ],
 )
 def test_a_dataset_json_of_no_known_task_is_refused(
     methods: Path, later: Path, content: str, words: str

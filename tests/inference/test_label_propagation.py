@@ -36,20 +36,20 @@ def labels(value: int) -> torch.Tensor:
 
 
 def test_the_majority_wins_background_included_and_the_lower_label_a_tie() -> None:
-    here = torch.zeros(1, 3, *SHAPE)
+    zero = torch.zeros(1, 3, *SHAPE)
     for given, expected in (([7, 3, 7], 7), ([0, 5, 0], 0), ([9, 4], 4), ([0, 2], 0)):
-        assert (vote([(labels(value), here) for value in given]) == expected).all()
+        assert (vote([(labels(value), zero) for value in given]) == expected).all()
 
 
 def test_a_single_atlas_gives_its_moved_labels() -> None:
     atlas = labels(0)
     atlas[..., 2:4, 3, 4] = 6
     disp = torch.zeros(1, 3, *SHAPE)
-    disp[:, 0] = 1.0  # looks one voxel further along i
+    disp[:, 0] = 1.0  # samples one voxel further along i
     won = vote([(atlas, disp)])
     assert won[0, 0].nonzero().tolist() == atlas[0, 0].roll(-1, 0).nonzero().tolist()
     assert set(won.unique().tolist()) == {0, 6}
-    disp[:, 0] = 0.4  # and the nearest label where it looks between two voxels
+    disp[:, 0] = 0.4  # between two voxels: the nearest label
     assert torch.equal(vote([(atlas, disp)]), atlas)
 
 
@@ -74,9 +74,9 @@ def test_only_training_scans_without_labels_get_some_and_only_training_scans_giv
     image = folder / "OASIS_OAS1_0002_MR1/aligned_norm.nii.gz"
     np.testing.assert_array_equal(read_affine(written[0]), read_affine(image))
     given = [folder / f"OASIS_OAS1_000{number}_MR1/aligned_seg35.nii.gz" for number in (1, 3)]
-    here = torch.zeros(1, 3, *data.task.shape)
+    zero = torch.zeros(1, 3, *data.task.shape)
     arrays = [torch.from_numpy(read_labels(p).astype(np.int16))[None, None] for p in given]
-    expected = vote([(array, here) for array in arrays])
+    expected = vote([(array, zero) for array in arrays])
     np.testing.assert_array_equal(read_labels(written[0]), expected[0, 0].numpy())
 
 

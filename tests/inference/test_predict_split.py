@@ -134,7 +134,7 @@ def test_a_run_predicts_its_own_task_into_its_own_folder(composed: TinyRun) -> N
     assert job.out == Path("run/predict_val")
     predicted = predict_split(job.predictor, job.pairs, job.out, [], job.rules)
     assert predicted.zip_path == Path("run/predict_val/task_02.zip")
-    assert job.notes == ["best.pt was chosen by its scores on 1 of 1 pairs"]
+    assert job.notes == ["best.pt was selected by its scores on 1 of 1 pairs"]
     assert yaml.safe_load((job.out / "config.yaml").read_text())["task"]["flavour"] == "lung"
 
 
@@ -227,7 +227,7 @@ def test_zero_needs_no_checkpoint(composed: TinyRun) -> None:
         (["model=zero", "task=phantom", "split=test"], "has no pair"),
         (["model=zero", "task=phantom", "device=cuda:77"], "device=cuda:77"),
         (["model=zero", "task=phantom", "precision=fp16"], "float32 or bf16"),
-        (["model=zero", "task=phantom", "format=2022"], "format=2022: are unknown"),
+        (["model=zero", "task=phantom", "rules=2022"], "rules=2022: are unknown"),
     ],
 )
 def test_what_cannot_be_predicted_is_told_before_anything_is_written(

@@ -60,7 +60,7 @@ def test_the_predictor_reads_onto_the_grids_of_model_and_refinement(
 def test_what_cannot_be_prepared_is_told() -> None:
     with pytest.raises(InputError, match="is missing"):
         prepared("ckpt=nowhere", "task=lung", "refine=gauss_newton")
-    with pytest.raises(InputError, match="does not know what to predict with"):
+    with pytest.raises(InputError, match="has no method to predict with"):
         prepared("task=lung")
 
 

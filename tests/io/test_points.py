@@ -24,7 +24,9 @@ def test_two_files_of_three_columns_correspond_row_by_row(tmp_path: Path) -> Non
     np.testing.assert_array_equal(fixed, [[1, 2, 3], [4, 5, 6]])
     np.testing.assert_array_equal(moving, [[7, 8, 9], [10, 11, 12]])
     b.write_text("7,8,9\n")
-    with pytest.raises(InputError, match=r"(?s)as many rows.*2 in .*a\.csv, 1 in .*b\.csv"):
+    with pytest.raises(
+        InputError, match=r"(?s)the same number of rows.*2 in .*a\.csv, 1 in .*b\.csv"
+    ):
         read_points([a, b])
 
 
@@ -47,6 +49,6 @@ def test_other_tables_are_refused(tmp_path: Path, text: str, words: str) -> None
     assert "6 numbers" in str(error.value)
 
 
-def test_a_missing_table_is_said_as_such(tmp_path: Path) -> None:
+def test_a_missing_table_is_reported(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="is missing"):
         read_points([tmp_path / "none.csv"])

@@ -36,13 +36,13 @@ def test_the_headers_factor_is_applied(tmp_path: Path) -> None:
     )
 
 
-def test_a_missing_file_is_said_as_such(tmp_path: Path) -> None:
+def test_a_missing_file_is_reported(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"none\.nii\.gz: is missing"):
         read_image(tmp_path / "none.nii.gz")
 
 
 @pytest.mark.parametrize("kept", [0, 10, 200, 0.5, 0.99])
-def test_a_truncated_file_is_said_as_such(
+def test_a_truncated_file_is_reported(
     tmp_path: Path, volume: Callable[..., Path], kept: float, random: np.random.Generator
 ) -> None:
     path = volume(tmp_path / "a.nii.gz", random.normal(size=(20, 21, 22)).astype(np.float32))
@@ -113,7 +113,7 @@ def test_a_header_that_cannot_be_inverted_is_refused(
         image.header[name] = row
     path = tmp_path / "a.nii.gz"
     nib.save(image, path)
-    with pytest.raises(InputError, match=r"(?s)does not say where its voxels lie.*found.*sform"):
+    with pytest.raises(InputError, match=r"(?s)has an invalid affine.*found.*sform"):
         read_affine(path)
 
 
@@ -133,7 +133,7 @@ def test_voxels_that_are_not_numbers_are_counted_and_located(
         read_image(path)
 
 
-def test_labels_stored_as_floats_are_read_if_they_are_whole(
+def test_labels_stored_as_floats_are_read_if_they_are_integers(
     tmp_path: Path, volume: Callable[..., Path]
 ) -> None:
     labels = np.arange(120, dtype=np.float32).reshape(SHAPE) % 36

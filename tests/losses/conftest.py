@@ -10,9 +10,9 @@ from l2reg.models.prediction import Prediction
 
 @pytest.fixture
 def aligned() -> Callable[..., Aligned]:
-    """Make what a term sees, from images and a field; masks are full unless given."""
+    """Make the input of a loss term from images and a field; masks are full by default."""
 
-    def made(
+    def make(
         fixed: torch.Tensor, moving: torch.Tensor, disp: torch.Tensor | None = None,
         **batch: torch.Tensor,
     ) -> Aligned:  # fmt: skip
@@ -28,4 +28,4 @@ def aligned() -> Callable[..., Aligned]:
         }
         return Aligned(Prediction(disp), warp(moving, disp), overlap_mask(disp, whole), whole)
 
-    return made
+    return make

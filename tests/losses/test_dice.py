@@ -64,7 +64,7 @@ def test_the_gradient_pulls_labels_together() -> None:
     disp = NO_MOTION.clone().requires_grad_()
     warped_dice_loss(box(7, 2), box(7, 3), disp, volume_exponent=0.0).sum().backward()
     assert disp.grad is not None
-    assert disp.grad[:, 0].sum() < 0  # looking further along i lowers the loss
+    assert disp.grad[:, 0].sum() < 0  # a larger displacement along i lowers the loss
     assert disp.grad[:, 0].abs().sum() > 10 * disp.grad[:, 1:].sum().abs()
 
 
@@ -78,7 +78,7 @@ def test_pairs_without_labels_count_with_0(aligned: Callable[..., Aligned]) -> N
     torch.testing.assert_close(losses, torch.tensor([1.0, 0.0]))
 
 
-def test_a_small_structure_counts_as_much_more_as_balance_says() -> None:
+def test_the_volume_exponent_is_the_power_by_which_small_structures_count_more() -> None:
     """Label 1 overlaps, label 2 does not and has a third of its voxels."""
     fixed, moving = torch.maximum(box(1, 0), box(2, 4)), box(1, 0)
     fixed[..., 5:7, :, :][fixed[..., 5:7, :, :] == 2] = 0
@@ -86,5 +86,5 @@ def test_a_small_structure_counts_as_much_more_as_balance_says() -> None:
     for volume_exponent, ratio in ((0.0, 1.0), (0.5, 3**0.5), (1.0, 3.0)):
         loss = warped_dice_loss(fixed, moving, NO_MOTION, volume_exponent=volume_exponent)
         torch.testing.assert_close(loss, torch.tensor([ratio / (1 + ratio)]))
-    with pytest.raises(ValueError, match="0 or more"):
+    with pytest.raises(ValueError, match="volume_exponent must be 0 or more"):
         Dice(volume_exponent=-1.0)

@@ -47,8 +47,8 @@ def test_the_same_motion_in_mm_costs_the_same_on_a_finer_grid() -> None:
 def test_a_velocity_is_smoothed_instead_of_its_flow(aligned: Callable[..., Aligned]) -> None:
     image = torch.zeros(1, 1, 4, 5, 6)
     rough = torch.randn(1, 3, 4, 5, 6)
-    seen = aligned(image, image)
-    flow = replace(seen, prediction=Prediction(rough, velocity=torch.ones_like(rough)))
+    still = aligned(image, image)
+    flow = replace(still, prediction=Prediction(rough, velocity=torch.ones_like(rough)))
     assert Diffusion()(flow).tolist() == [0.0]
     assert Diffusion()(aligned(image, image, rough)).item() > 0
 

@@ -12,21 +12,23 @@ SHAPE = (16, 18, 20)
 
 
 def velocity(rng: torch.Generator, pairs: int = 1) -> torch.Tensor:
-    """A smooth one of two to three voxels that vanishes at the border."""
+    """Return a smooth velocity of two to three voxels that vanishes at the border."""
     inner = 1.5 * torch.randn(pairs, 3, 3, 3, 3, generator=rng)
     return resample(torch.nn.functional.pad(inner, [1] * 6), SHAPE)
 
 
 def test_a_velocity_and_its_negative_undo_each_other(rng: torch.Generator) -> None:
-    there, back = (integrate(sign * velocity(rng.manual_seed(1)), squarings=7) for sign in (1, -1))
-    mask = torch.ones(1, 1, *SHAPE)
-    assert there.abs().max() > 2
-    assert inverse_consistency_error(there, back, mask) < 5e-3  # less than a tenth of a voxel
-    assert inverse_consistency_error(there, there, mask) > 100 * inverse_consistency_error(
-        there, back, mask
+    forward, backward = (
+        integrate(sign * velocity(rng.manual_seed(1)), squarings=7) for sign in (1, -1)
     )
-    assert inverse_consistency_error(there, -there, mask) > 10 * inverse_consistency_error(
-        there, back, mask
+    mask = torch.ones(1, 1, *SHAPE)
+    assert forward.abs().max() > 2
+    assert inverse_consistency_error(forward, backward, mask) < 5e-3  # less than a tenth of a voxel
+    assert inverse_consistency_error(forward, forward, mask) > 100 * inverse_consistency_error(
+        forward, backward, mask
+    )
+    assert inverse_consistency_error(forward, -forward, mask) > 10 * inverse_consistency_error(
+        forward, backward, mask
     )
 
 
@@ -40,11 +42,11 @@ def test_opposite_translations_cost_nothing_and_one_alone_its_squared_length() -
 
 
 def test_only_voxels_of_the_mask_count() -> None:
-    there = torch.zeros(1, 3, *SHAPE)
-    there[:, 0, :4] = 2.0
+    forward = torch.zeros(1, 3, *SHAPE)
+    forward[:, 0, :4] = 2.0
     mask = torch.ones(1, 1, *SHAPE)
     mask[:, :, :4] = 0
-    assert inverse_consistency_error(there, 0 * there, mask) == 0
+    assert inverse_consistency_error(forward, 0 * forward, mask) == 0
 
 
 def test_the_term_compares_every_pair_with_its_own_opposite(
@@ -54,8 +56,8 @@ def test_the_term_compares_every_pair_with_its_own_opposite(
     batch = both_directions({"fixed": image, "moving": image})
     flow = velocity(rng, pairs=2)
     disp = integrate(torch.cat([flow, -flow]), squarings=7)
-    seen = aligned(batch["fixed"], batch["moving"], disp, opposite=batch["opposite"])
-    assert (InverseConsistency()(seen) < 5e-3).all()
+    consistent = aligned(batch["fixed"], batch["moving"], disp, opposite=batch["opposite"])
+    assert (InverseConsistency()(consistent) < 5e-3).all()
     mixed_up = aligned(batch["fixed"], batch["moving"], disp[[0, 1, 3, 2]],
                        opposite=batch["opposite"])  # fmt: skip
     assert (InverseConsistency()(mixed_up) > 0.1).all()
@@ -70,8 +72,8 @@ def test_pairs_of_one_direction_cost_nothing(aligned: Callable[..., Aligned]) ->
 
 
 def test_the_gradient_reaches_both_directions(rng: torch.Generator) -> None:
-    there, back = (velocity(rng).requires_grad_() for _ in range(2))
-    inverse_consistency_error(there, back, torch.ones(1, 1, *SHAPE)).sum().backward()
-    assert there.grad is not None
-    assert back.grad is not None
-    assert min(there.grad.abs().sum(), back.grad.abs().sum()) > 0
+    forward, backward = (velocity(rng).requires_grad_() for _ in range(2))
+    inverse_consistency_error(forward, backward, torch.ones(1, 1, *SHAPE)).sum().backward()
+    assert forward.grad is not None
+    assert backward.grad is not None
+    assert min(forward.grad.abs().sum(), backward.grad.abs().sum()) > 0

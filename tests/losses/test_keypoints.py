@@ -45,9 +45,9 @@ def test_pairs_without_points_count_with_0_and_backpropagate(
     image = torch.zeros(1, 1, *SHAPE)
     disp = torch.zeros(1, 3, *SHAPE, requires_grad=True)
     none = torch.zeros(1, 0, 3)
-    seen = aligned(image, image, disp, fixed_points=none, moving_points=none,
+    still = aligned(image, image, disp, fixed_points=none, moving_points=none,
                    point_weights=torch.zeros(1, 0))  # fmt: skip
-    loss = Keypoints()(seen)
+    loss = Keypoints()(still)
     loss.sum().backward()
     assert loss.tolist() == [0.0]
     assert disp.grad is not None

@@ -17,13 +17,13 @@ SHAPE = (12, 13, 14)
 
 
 def full_objective(name: str) -> Objective:
-    """Return the objective of a YAML file with every term of a field switched on."""
+    """Return the objective of a YAML file, every term of a field with weight 1."""
     shared, own = (
         yaml.safe_load((config_dir() / f"{stem}.yaml").read_text())
         for stem in ("loss_terms", f"loss/{name}")
     )
     terms = shared["terms"] | own["terms"]
-    terms.pop("segmentation")  # judges what else a network returns: test_segmentation.py
+    terms.pop("segmentation")  # a term of another output than the field: test_segmentation.py
     objective: Objective = build({**shared, "terms": terms, "weights": dict.fromkeys(terms, 1.0)})
     return objective
 
@@ -88,7 +88,7 @@ def test_two_ranks_of_one_pair_equal_one_rank_of_two(name: str, rng: torch.Gener
 
 
 def test_pairs_with_labels_points_both_and_neither_share_a_batch(rng: torch.Generator) -> None:
-    """Each is taught by what it has, exactly as if it were alone."""
+    """Each is supervised by what it has, with the same gradient as in a batch of its own."""
     data = batch(4, rng)
     data["label_weight"] = torch.tensor([1.0, 0.0, 1.0, 0.0])
     data["point_weights"] = torch.tensor([[0.0], [1.0], [1.0], [0.0]]).expand(4, 6)
@@ -96,7 +96,7 @@ def test_pairs_with_labels_points_both_and_neither_share_a_batch(rng: torch.Gene
     supervision = {name: shared["terms"][name] for name in ("dice", "keypoints")}
     objective = build({**shared, "terms": supervision, "weights": dict.fromkeys(supervision, 1.0)})
 
-    def pull(which: slice) -> torch.Tensor:
+    def gradient(which: slice) -> torch.Tensor:
         part = {name: value[which] for name, value in data.items()}
         disp = torch.zeros(len(part["fixed"]), 3, *SHAPE, requires_grad=True)
         terms = objective(Prediction(disp), part)
@@ -104,9 +104,9 @@ def test_pairs_with_labels_points_both_and_neither_share_a_batch(rng: torch.Gene
         assert disp.grad is not None
         return disp.grad
 
-    together = pull(slice(0, 4))
+    together = gradient(slice(0, 4))
     for n in range(4):
-        torch.testing.assert_close(4 * together[n : n + 1], pull(slice(n, n + 1)))
+        torch.testing.assert_close(4 * together[n : n + 1], gradient(slice(n, n + 1)))
     strength = [float(pair.abs().sum()) for pair in together]
     assert min(strength[:3]) > 0
     assert strength[3] == 0
@@ -172,7 +172,7 @@ def test_weights_multiply_once_and_a_term_of_weight_0_is_not_computed() -> None:
     assert {name: float(value) for name, value in objective(still(1), data).items()} == {"a": 3.0}
 
 
-def test_fields_of_coarser_levels_are_judged_on_their_own_grids(rng: torch.Generator) -> None:
+def test_fields_of_coarser_levels_are_compared_on_their_own_grids(rng: torch.Generator) -> None:
     fixed = torch.rand(1, 1, *SHAPE, generator=rng)
     data = batch(1, rng) | {"fixed": fixed, "moving": fixed}
     shapes = ((6, 7, 7), (3, 4, 4))
@@ -196,16 +196,18 @@ def test_fields_of_coarser_levels_are_judged_on_their_own_grids(rng: torch.Gener
     assert set(objective(Prediction(whole), data)) == {"a"}
 
 
-def test_a_network_told_how_smooth_to_be_is_judged_by_that(rng: torch.Generator) -> None:
+def test_the_smoothness_of_a_prediction_multiplies_its_smoothness_term(
+    rng: torch.Generator,
+) -> None:
     data, disp = batch(2, rng), torch.randn(2, 3, *SHAPE, generator=rng)
     objective = Objective({"smoothness": Diffusion(), "a": MSE()}, {"smoothness": 2.0, "a": 1.0})
     plain = [
         objective(Prediction(disp[n : n + 1]), {k: v[n : n + 1] for k, v in data.items()})
         for n in (0, 1)
     ]
-    told = objective(Prediction(disp, smoothness=torch.tensor([0.0, 3.0])), data)
-    torch.testing.assert_close(told["smoothness"], 3 * plain[1]["smoothness"] / 2)
-    torch.testing.assert_close(told["a"], (plain[0]["a"] + plain[1]["a"]) / 2)
+    scaled = objective(Prediction(disp, smoothness=torch.tensor([0.0, 3.0])), data)
+    torch.testing.assert_close(scaled["smoothness"], 3 * plain[1]["smoothness"] / 2)
+    torch.testing.assert_close(scaled["a"], (plain[0]["a"] + plain[1]["a"]) / 2)
 
 
 def test_a_term_without_weight_is_refused_by_name() -> None:
@@ -215,19 +217,19 @@ def test_a_term_without_weight_is_refused_by_name() -> None:
         Objective({"smoothness": Diffusion()}, {"smoothness": -1.0})
 
 
-def test_only_what_is_looked_up_inside_both_volumes_is_compared(
+def test_only_voxels_sampled_inside_the_moving_volume_are_compared(
     aligned: Callable[..., Aligned],
 ) -> None:
     image = torch.ones(1, 1, *SHAPE)
     disp = torch.zeros(1, 3, *SHAPE)
-    disp[:, 1] = 3.0  # the last three planes look outside
+    disp[:, 1] = 3.0  # the last three planes are sampled outside
     mask = overlap_mask(disp, {"moving": image, "fixed_mask": image})
     assert (mask[:, :, :, :-3] == 1).all()
     assert (mask[:, :, :, -3:] == 0).all()
     assert (aligned(image, image, disp).mask == mask).all()
 
 
-def test_a_field_that_leaves_the_volume_altogether_does_not_get_away_with_it() -> None:
+def test_a_field_that_leaves_the_volume_altogether_is_compared_in_the_whole_mask() -> None:
     image = torch.ones(2, 1, *SHAPE)
     disp = torch.zeros(2, 3, *SHAPE)
     disp[1] = 1000.0
@@ -235,7 +237,7 @@ def test_a_field_that_leaves_the_volume_altogether_does_not_get_away_with_it() -
     assert (mask == 1).all()
 
 
-def test_the_masked_mean_is_the_mean_of_what_is_inside() -> None:
+def test_the_masked_mean_is_the_mean_inside_the_mask() -> None:
     values = torch.arange(24.0).view(2, 2, 1, 2, 3)
     mask = torch.tensor([[1.0, 0, 0], [0, 0, 1]]).view(1, 1, 1, 2, 3).repeat(2, 1, 1, 1, 1)
     torch.testing.assert_close(masked_mean(values, mask), torch.tensor([5.5, 17.5]))

@@ -15,8 +15,8 @@ from l2reg.problems import InputError
 SHAPE = (8, 9, 10)
 
 
-def labels_of(rng: torch.Generator, most: int, pairs: int = 1) -> torch.Tensor:
-    return torch.randint(0, most + 1, (pairs, 1, *SHAPE), generator=rng)
+def labels_of(rng: torch.Generator, max_label: int, pairs: int = 1) -> torch.Tensor:
+    return torch.randint(0, max_label + 1, (pairs, 1, *SHAPE), generator=rng)
 
 
 def test_monai_agrees_where_all_labels_are_present(rng: torch.Generator) -> None:
@@ -45,49 +45,50 @@ def test_a_label_that_a_scan_lacks_counts_as_background(rng: torch.Generator) ->
     assert segmentation_loss(sure[:, [2, 1, 0, 3]], labels).item() > 1
 
 
-def seen(
-    aligned: Callable[..., Aligned], rng: torch.Generator, pairs: int, most: int
+def segmented(
+    aligned: Callable[..., Aligned], rng: torch.Generator, pairs: int, max_label: int
 ) -> tuple[Aligned, torch.Tensor]:
     image = torch.zeros(pairs, 1, *SHAPE)
     logits = torch.randn(pairs, 3, *SHAPE, generator=rng).requires_grad_()
-    made = aligned(
+    still = aligned(
         image, image, label_weight=torch.tensor([1.0, 0.0][:pairs]),
-        fixed_labels=labels_of(rng, most, pairs), moving_labels=labels_of(rng, most, pairs),
+        fixed_labels=labels_of(rng, max_label, pairs),
+        moving_labels=labels_of(rng, max_label, pairs),
     )  # fmt: skip
-    prediction = replace(made.prediction, segmentations=(logits, logits))
-    return replace(made, prediction=prediction), logits
+    prediction = replace(still.prediction, segmentations=(logits, logits))
+    return replace(still, prediction=prediction), logits
 
 
 def test_pairs_without_labels_count_with_0(
     aligned: Callable[..., Aligned], rng: torch.Generator
 ) -> None:
-    """Of weight 0, or of no label at all."""
-    what, logits = seen(aligned, rng, pairs=2, most=2)
-    cost = Segmentation()(what)
+    """The label weight is 0, or the label maps are empty."""
+    segmentations, logits = segmented(aligned, rng, pairs=2, max_label=2)
+    cost = Segmentation()(segmentations)
     cost.sum().backward()
     assert cost[0] > 0
     assert cost[1] == 0
     assert logits.grad is not None
     assert logits.grad[0].any()
     assert not logits.grad[1].any()
-    what, logits = seen(aligned, rng, pairs=1, most=0)
-    Segmentation()(what).sum().backward()
+    segmentations, logits = segmented(aligned, rng, pairs=1, max_label=0)
+    Segmentation()(segmentations).sum().backward()
     assert logits.grad is not None
     assert not logits.grad.any()
 
 
-def test_what_does_not_fit_is_said_plainly(
+def test_too_few_channels_and_a_network_without_segmentations_are_refused(
     aligned: Callable[..., Aligned], rng: torch.Generator
 ) -> None:
-    what, _ = seen(aligned, rng, pairs=1, most=4)
+    segmentations, _ = segmented(aligned, rng, pairs=1, max_label=4)
     with pytest.raises(InputError, match=r"(?s)model\.segmentation_labels=2.*label 4"):
-        Segmentation()(what)
+        Segmentation()(segmentations)
     with pytest.raises(InputError, match=r"model\.segmentation_labels=N"):
-        Segmentation()(replace(what, prediction=Prediction(what.prediction.disp)))
+        Segmentation()(replace(segmentations, prediction=Prediction(segmentations.prediction.disp)))
 
 
 def test_a_network_learns_to_segment_one_pair(rng: torch.Generator) -> None:
-    """Coarser levels, which have fields alone, are left out."""
+    """Coarser levels have no segmentations and are left out."""
     torch.manual_seed(0)
     model = SiameseUNet([8, 12, 16], [1, 1], "subtract", 0.0, False, 1, "displacement", "half")
     labels = torch.zeros(1, 1, *SHAPE, dtype=torch.int16)

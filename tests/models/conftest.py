@@ -17,17 +17,17 @@ Batches = Callable[..., dict[str, torch.Tensor]]
 def batch(rng: torch.Generator) -> Batches:
     """Make a batch of random images of the given size."""
 
-    def made(*shape: int, pairs: int = 1) -> dict[str, torch.Tensor]:
+    def make(*shape: int, pairs: int = 1) -> dict[str, torch.Tensor]:
         return {name: torch.rand(pairs, 1, *shape, generator=rng) for name in ("fixed", "moving")}
 
-    return made
+    return make
 
 
 @pytest.fixture
 def network() -> Callable[..., nn.Module]:
     """Build a network as ``model=NAME model.KEY=VALUE`` would."""
 
-    def built(name: str, *overrides: str) -> nn.Module:
+    def build_network(name: str, *overrides: str) -> nn.Module:
         torch.manual_seed(0)
         with initialize_config_dir(str(config_dir()), version_base="1.3"):
             config = compose("train", overrides=[f"model={name}", *overrides, "run_dir=unused"])
@@ -35,17 +35,17 @@ def network() -> Callable[..., nn.Module]:
         model: nn.Module = build(node)
         return model.eval()
 
-    return built
+    return build_network
 
 
 @pytest.fixture
 def awake() -> Callable[[nn.Module], nn.Module]:
-    """Fill the weights that are zero at first, so that a new network moves something."""
+    """Fill the weights that are zero at first, so that a new network predicts some motion."""
 
-    def filled(model: nn.Module) -> nn.Module:
+    def fill(model: nn.Module) -> nn.Module:
         for parameter in model.parameters():
             if not parameter.any():
                 nn.init.normal_(parameter, std=0.01)
         return model
 
-    return filled
+    return fill

@@ -16,8 +16,8 @@ def test_a_new_head_moves_nothing(rng: torch.Generator) -> None:
     assert (AffineHead(6)(fixed, warped) == 0).all()
 
 
-def test_a_change_is_an_affine_map_of_positions_as_scipy_has_it(rng: torch.Generator) -> None:
-    """Rotation, zoom and shear included, which no map of displacements could do."""
+def test_a_change_is_an_affine_map_of_positions_as_in_scipy(rng: torch.Generator) -> None:
+    """Rotation, scaling and shear are included, which an affine map of displacements is not."""
     change = 0.1 * torch.randn(1, 3, 4, generator=rng, dtype=torch.float64)
     moving = torch.rand(1, 1, *SHAPE, generator=rng, dtype=torch.float64)
     matrix = about_centre(change, moving)
@@ -31,7 +31,7 @@ def test_a_change_is_an_affine_map_of_positions_as_scipy_has_it(rng: torch.Gener
 
 @pytest.mark.parametrize("scale", [0.0, 0.2])
 def test_a_shift_and_a_zoom_can_be_learned(scale: float) -> None:
-    """From a blob in the middle, and one moved and scaled."""
+    """The pair is a blob in the middle and the same blob translated and scaled."""
     torch.manual_seed(0)
     grid = voxel_coords(torch.zeros(1, 1, *SHAPE))
     head = AffineHead(2)

@@ -4,9 +4,7 @@ from l2reg.models.blocks import ConvBlock, crop, crop_prediction, halve_shape, p
 from l2reg.models.prediction import Prediction
 
 
-def test_padding_does_not_reach_the_near_corner(
-    rng: torch.Generator,
-) -> None:
+def test_padding_repeats_the_edge_at_the_end_of_each_axis(rng: torch.Generator) -> None:
     padded = pad_to_multiple(torch.rand(1, 1, 9, 8, 30, generator=rng), 8)
     assert padded.shape[2:] == (16, 8, 32)
     assert torch.equal(padded[..., 9:, :, :30], padded[..., 8:9, :, :30].expand(-1, -1, 7, -1, -1))
@@ -27,7 +25,7 @@ def test_a_halved_grid_keeps_two_voxels_at_least() -> None:
     assert halve_shape((9, 16, 5), 0) == (9, 16, 5)
 
 
-def test_a_prediction_is_cropped_with_all_that_it_was_made_from(rng: torch.Generator) -> None:
+def test_a_prediction_is_cropped_with_its_velocity_and_gradient(rng: torch.Generator) -> None:
     disp, velocity, gradient = torch.rand(3, 1, 3, 8, 8, 16, generator=rng)
     level = Prediction(torch.zeros(1, 3, 4, 4, 8))
     whole = Prediction(disp, velocity, gradient, levels=(level,))

@@ -33,10 +33,10 @@ def test_equals_brute_force_in_value_and_gradients(radius: int, rng: torch.Gener
     pair = features(rng)
     ours, expected = cost_volume(*pair, radius), brute_force(*pair, radius)
     torch.testing.assert_close(ours, expected)
-    seen = torch.randn(ours.shape, generator=rng, dtype=torch.float64)
+    upstream = torch.randn(ours.shape, generator=rng, dtype=torch.float64)
     for mine, theirs in zip(
-        torch.autograd.grad(ours, pair, seen),
-        torch.autograd.grad(expected, pair, seen),
+        torch.autograd.grad(ours, pair, upstream),
+        torch.autograd.grad(expected, pair, upstream),
         strict=True,
     ):
         torch.testing.assert_close(mine, theirs)
@@ -50,12 +50,12 @@ def test_gradients_are_those_of_finite_differences(rng: torch.Generator) -> None
 @pytest.mark.parametrize("axis", [0, 1, 2])
 def test_the_last_axis_runs_fastest_and_offsets_point_into_the_moving_map(axis: int) -> None:
     fixed, moving = torch.zeros(1, 1, *SHAPE), torch.zeros(1, 1, *SHAPE)
-    here, there = [2, 2, 3], [2, 2, 3]
-    there[axis] += 1
-    fixed[0, 0, *here] = moving[0, 0, *there] = 1.0
+    fixed_voxel, moving_voxel = [2, 2, 3], [2, 2, 3]
+    moving_voxel[axis] += 1
+    fixed[0, 0, *fixed_voxel] = moving[0, 0, *moving_voxel] = 1.0
     costs = cost_volume(fixed, moving, 1)
     stride = (9, 3, 1)[axis]
-    assert costs.nonzero().tolist() == [[0, 13 + stride, *here]]
+    assert costs.nonzero().tolist() == [[0, 13 + stride, *fixed_voxel]]
 
 
 def test_autocast_changes_nothing(rng: torch.Generator) -> None:
@@ -66,7 +66,7 @@ def test_autocast_changes_nothing(rng: torch.Generator) -> None:
         assert cost_volume(fixed.bfloat16(), moving.bfloat16(), 2).dtype == torch.float32
 
 
-def test_a_gradient_of_any_layout_is_welcome(rng: torch.Generator) -> None:
+def test_a_gradient_may_have_any_memory_layout(rng: torch.Generator) -> None:
     pair = features(rng)
     costs = cost_volume(*pair, 1)
     flat = torch.autograd.grad(costs.sum(), pair, retain_graph=True)

@@ -14,11 +14,11 @@ def test_a_velocity_head_integrates_so_that_its_flow_has_an_inverse(rng: torch.G
     )
     prediction = head(features, (16, 18, 20))
     assert prediction.velocity is not None
-    back = integrate(-prediction.velocity, squarings=7)
-    there = prediction.disp
+    backward = integrate(-prediction.velocity, squarings=7)
+    forward = prediction.disp
     inner = (..., slice(4, -4), slice(4, -4), slice(4, -4))
-    assert there[inner].abs().max() > 0.2
-    assert compose(back, there)[inner].abs().max() < 0.1 * there[inner].abs().max()
+    assert forward[inner].abs().max() > 0.2
+    assert compose(backward, forward)[inner].abs().max() < 0.1 * forward[inner].abs().max()
 
 
 def test_a_field_estimated_on_a_coarser_grid_counts_voxels_of_the_fine_one() -> None:
@@ -37,7 +37,7 @@ def test_a_gradient_of_one_half_is_the_identity() -> None:
 
 @pytest.mark.parametrize("axis", [0, 1, 2])
 def test_a_constant_gradient_stretches_along_its_own_axis(axis: int) -> None:
-    """The published formula: position = 2 * (sum of gradients up to and with here) - 1."""
+    """The published formula: position = 2 * (sum of gradients up to the voxel's own) - 1."""
     gradient = torch.full((1, 3, 5, 6, 7), 0.5)
     gradient[:, axis] = 0.6
     disp = integrate_gradient(gradient)

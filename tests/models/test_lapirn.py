@@ -27,14 +27,14 @@ def test_every_level_has_its_published_size(levels: int, parameters: int) -> Non
     assert sum(p.numel() for p in model.levels[:levels].parameters()) == parameters
 
 
-def test_a_level_begins_when_the_one_before_is_done_and_the_others_rest_a_while() -> None:
+def test_a_level_is_added_at_its_stage_and_coarser_levels_are_frozen_for_a_while() -> None:
     model = small_lapirn()
-    seen = []
+    states = []
     for progress in (0.0, 0.24, 0.25, 0.34, 0.36, 0.5, 0.59, 0.61, 0.99):
         model.set_progress(progress)
         trained = [all(p.requires_grad for p in level.parameters()) for level in model.levels]
-        seen.append((model.in_use, trained[: model.in_use]))
-    assert seen == [
+        states.append((model.in_use, trained[: model.in_use]))
+    assert states == [
         (1, [True]), (1, [True]),
         (2, [False, True]), (2, [False, True]), (2, [True, True]),
         (3, [False, False, True]), (3, [False, False, True]), (3, [True] * 3), (3, [True] * 3),
@@ -54,7 +54,7 @@ def test_a_level_that_was_not_trained_yet_adds_nothing_at_test_time(
     assert (final - coarse).abs().max() < 0.2 * coarse.abs().max()  # interpolated in two steps
 
 
-def test_no_level_moves_farther_than_its_reach(batch: Batches, awake: Awake) -> None:
+def test_no_level_moves_farther_than_its_largest_displacement(batch: Batches, awake: Awake) -> None:
     model = awake(small_lapirn(stages=[1.0])).eval()
     nn.init.normal_(model.levels[0].decode[-1].weight, std=1e4)
     disp = model(batch(16, 20, 24)).disp
@@ -64,16 +64,16 @@ def test_no_level_moves_farther_than_its_reach(batch: Batches, awake: Awake) -> 
     )
 
 
-def test_velocities_add_up_over_the_levels_and_flow_back(batch: Batches, awake: Awake) -> None:
+def test_velocities_add_up_over_the_levels_and_are_integrated_once(
+    batch: Batches, awake: Awake
+) -> None:
     model = awake(small_lapirn(head="velocity")).eval()
     prediction = model(batch(16, 24, 32))
     assert prediction.velocity is not None
     torch.testing.assert_close(prediction.disp, integrate(prediction.velocity, squarings=7))
 
 
-def test_smoothness_is_an_input_that_training_draws_and_the_test_gives(
-    batch: Batches, awake: Awake
-) -> None:
+def test_smoothness_is_drawn_in_training_and_set_at_test_time(batch: Batches, awake: Awake) -> None:
     model = awake(small_lapirn(smoothness=2.0))
     pair = batch(16, 20, 24, pairs=3)
     drawn = torch.cat([model.train()(pair).smoothness for _ in range(20)])

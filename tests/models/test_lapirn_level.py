@@ -8,9 +8,9 @@ SHAPE = (8, 10, 12)
 
 def level(*, conditional: bool = False) -> LapIRNLevel:
     torch.manual_seed(0)
-    made = LapIRNLevel(5, 4, 2, 64 if conditional else None)
-    nn.init.normal_(made.decode[-1].weight)
-    return made
+    network = LapIRNLevel(5, 4, 2, 64 if conditional else None)
+    nn.init.normal_(network.decode[-1].weight)
+    return network
 
 
 def test_the_embedding_of_a_level_fits_the_blocks_of_the_next(rng: torch.Generator) -> None:
@@ -28,8 +28,8 @@ def test_the_embedding_of_a_level_fits_the_blocks_of_the_next(rng: torch.Generat
 
 def test_each_pair_follows_its_own_condition(rng: torch.Generator) -> None:
     conditioned = level(conditional=True)
-    seen = torch.rand(1, 5, *SHAPE, generator=rng).expand(2, -1, -1, -1, -1)
-    both, _ = conditioned(seen, None, torch.tensor([0.1, 0.9]))
+    inputs = torch.rand(1, 5, *SHAPE, generator=rng).expand(2, -1, -1, -1, -1)
+    both, _ = conditioned(inputs, None, torch.tensor([0.1, 0.9]))
     assert not torch.allclose(both[0], both[1])
-    alone, _ = conditioned(seen[:1], None, torch.tensor([0.9]))
+    alone, _ = conditioned(inputs[:1], None, torch.tensor([0.9]))
     torch.testing.assert_close(alone[0], both[1])

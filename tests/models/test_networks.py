@@ -1,4 +1,4 @@
-"""What every network promises, whatever it is made of."""
+"""Properties that every network has."""
 
 import json
 from collections.abc import Callable
@@ -59,7 +59,7 @@ def test_the_network_has_the_size_that_its_config_says(name: str, network: Netwo
 def test_any_size_goes_in_and_the_same_size_comes_out(
     name: str, network: Networks, batch: Batches, awake: Awake
 ) -> None:
-    """With weights that know no size, and the pair's own answer whatever its neighbour is."""
+    """The weights do not depend on the size, and a pair's field not on its neighbour's."""
     model = awake(network(name))
     for shape in (SHAPE, (9, 8, 30)):
         pairs = batch(*shape, pairs=2)
@@ -138,13 +138,15 @@ def test_the_published_recipes_take_two_steps_with_a_narrow_network(
     assert trains(phantoms[flavour], flavour, f"experiment={experiment}", *narrow)
 
 
-def test_a_joint_network_takes_two_steps_in_both_directions(phantoms: dict[str, Path]) -> None:
-    segmentation_labels = [
+def test_a_segmenting_network_takes_two_steps_in_both_directions(
+    phantoms: dict[str, Path],
+) -> None:
+    segmenting = [
         "model=siamese_unet",
         "model.segmentation_labels=4",
         "loss.weights.segmentation=1",
     ]
-    assert trains(phantoms["abdomen"], "abdomen", *segmentation_labels, "trainer.symmetric=true")
+    assert trains(phantoms["abdomen"], "abdomen", *segmenting, "trainer.symmetric=true")
     lines = [json.loads(line) for line in Path("run/metrics.jsonl").read_text().splitlines()]
     assert all(line["train/segmentation"] > 0 for line in lines)
 
@@ -169,7 +171,7 @@ def test_every_network_takes_two_steps_with_every_head_loss_and_task(
     ],
 )
 def test_a_network_overfits_one_pair(name: str, phantoms: dict[str, Path]) -> None:
-    """An overfit check, no result: 90 % of the error at the keypoints it is taught by is gone."""
+    """An overfit check, no result: the error at its training keypoints falls by 90 %."""
     steps, rate = OVERFIT[name]
     assert trains(phantoms["lung"], "lung", f"model={name}", "model.grid=[16,12,17]",
           f"trainer.max_steps={steps}", f"optimizer.lr={rate}", "data.exclude=[3]",

@@ -23,7 +23,7 @@ def small_pyramid(**changes: Any) -> Pyramid:
 
 
 @pytest.mark.parametrize("halvings", [1, 2, 3])
-def test_a_fitting_grid_keeps_its_corners_when_halved(halvings: int) -> None:
+def test_a_halvable_grid_keeps_its_corners_when_halved(halvings: int) -> None:
     assert halvable_shape((96, 97, 104), 3) == (97, 97, 105)
     assert halvable_shape((2, 3, 9), 2) == (5, 5, 9)
     shape = halvable_shape((11, 20, 30), halvings)
@@ -34,7 +34,7 @@ def test_a_fitting_grid_keeps_its_corners_when_halved(halvings: int) -> None:
 
 
 def test_features_are_normalised_before_they_are_correlated(rng: torch.Generator) -> None:
-    """So gain and offset of a scan change nothing."""
+    """Gain and offset of a scan therefore change nothing."""
     image = torch.rand(1, 1, 17, 21, 25, generator=rng)
     for maps in Encoder([4, 6])(image):
         torch.testing.assert_close(maps.mean(dim=(2, 3, 4)), torch.zeros_like(maps[..., 0, 0, 0]),
@@ -48,7 +48,7 @@ def test_features_are_normalised_before_they_are_correlated(rng: torch.Generator
 def test_every_level_has_a_field_on_a_grid_with_the_working_grids_corners(
     radius: list[int], coarser: int, batch: Batches, awake: Awake
 ) -> None:
-    """One radius more than features is one field more, at the working grid itself."""
+    """With one radius more than features the working grid has a field of its own."""
     model = awake(small_pyramid(radius=radius)).train()
     prediction = model(batch(13, 17, 21))
     assert [tuple(level.disp.shape[2:]) for level in prediction.levels] == [
@@ -58,7 +58,7 @@ def test_every_level_has_a_field_on_a_grid_with_the_working_grids_corners(
 
 
 def test_a_level_adds_its_residual_by_composition(rng: torch.Generator) -> None:
-    """What it finds on warped features says where to look in the warped image."""
+    """A residual estimated on warped features is a field to the warped image."""
     level = small_pyramid(context=[]).levels[1].eval()
     residual = torch.tensor([1.0, -0.5, 2.0])
     with torch.no_grad():

@@ -28,8 +28,8 @@ def test_the_published_network_has_its_published_size() -> None:
     """30,823,311 with one channel (hippocampus); abdomen's 30,825,039 has three CT windows."""
     model = small_siamese(encoder=[32, 64, 128, 256, 512], convs_per_level=[1, 2, 3, 2])
     assert sum(p.numel() for p in model.parameters()) == 30_823_311
-    entering = model.enter.first[0].weight
-    assert 30_823_311 + 2 * entering.numel() == 30_825_039
+    first_weight = model.enter.first[0].weight
+    assert 30_823_311 + 2 * first_weight.numel() == 30_825_039
     deep = sum(p.numel() for p in model.level_heads.parameters())
     assert deep == 77_772
 
@@ -69,21 +69,21 @@ def test_a_subtracting_network_sees_no_difference_between_equal_scans(
 
 
 def test_a_second_decoder_segments_both_scans_in_training(batch: Batches) -> None:
-    """It adds its own weights, and leaves the field as it was."""
-    alone, segmentation_labels = small_siamese(), small_siamese(segmentation_labels=3)
-    added = {name for name, _ in segmentation_labels.named_parameters()} - set(alone.state_dict())
+    """It adds its own weights and does not change the field."""
+    plain, segmenting = small_siamese(), small_siamese(segmentation_labels=3)
+    added = {name for name, _ in segmenting.named_parameters()} - set(plain.state_dict())
     assert {name.split(".")[0] for name in added} == {"segmenter"}
     pairs = batch(13, 16, 22, pairs=2)
-    made = segmentation_labels.train()(pairs).segmentations
-    assert [tuple(logits.shape) for logits in made] == [(2, 4, 13, 16, 22)] * 2
+    segmentations = segmenting.train()(pairs).segmentations
+    assert [tuple(logits.shape) for logits in segmentations] == [(2, 4, 13, 16, 22)] * 2
     swapped = {"fixed": pairs["moving"], "moving": pairs["fixed"]}
-    torch.testing.assert_close(made, segmentation_labels(swapped).segmentations[::-1])
-    assert segmentation_labels.eval()(pairs).segmentations is None
-    torch.testing.assert_close(segmentation_labels(pairs).disp, alone.eval()(pairs).disp)
+    torch.testing.assert_close(segmentations, segmenting(swapped).segmentations[::-1])
+    assert segmenting.eval()(pairs).segmentations is None
+    torch.testing.assert_close(segmenting(pairs).disp, plain.eval()(pairs).disp)
 
 
 def test_options_that_do_not_fit_are_refused() -> None:
-    with pytest.raises(ValueError, match=r"(?s)convolutions must have one entry.*\[1\]"):
+    with pytest.raises(ValueError, match=r"(?s)convs_per_level must have one entry.*\[1\]"):
         small_siamese(convs_per_level=[1])
     with pytest.raises(ValueError, match="subtract, concat, sum, got 'add'"):
         small_siamese(merge="add")

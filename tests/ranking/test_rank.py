@@ -8,7 +8,7 @@ import pytest
 from scipy.stats import gmean
 
 from l2reg.problems import InputError
-from l2reg.ranking.rank import METHODS, Method, TaskScores, official_better_counts, rank
+from l2reg.ranking.rank import METHODS, RankingMethod, TaskScores, official_better_counts, rank
 
 TABLES = ["table1", "table2", "table3"]
 
@@ -30,8 +30,10 @@ def golden_task(path: Path, key: str) -> TaskScores:
     )
 
 
-def made(random: np.random.Generator, *, n_teams: int = 4, n_pairs: int = 8) -> list[TaskScores]:
-    """Tasks 1 and 2 of teams that are better the later they come; the zero field is worst."""
+def make_tasks(
+    random: np.random.Generator, *, n_teams: int = 4, n_pairs: int = 8
+) -> list[TaskScores]:
+    """Return tasks 1 and 2 of teams in ascending order of quality; the zero field is worst."""
     step = np.arange(n_teams)[:, None, None]
     tasks = []
     for number, n_labels, n_landmarks in ((1, 5, 0), (2, 0, 12)):
@@ -56,7 +58,7 @@ def made(random: np.random.Generator, *, n_teams: int = 4, n_pairs: int = 8) -> 
     return tasks
 
 
-def chosen(task: TaskScores, order: list[int], **changes: Any) -> TaskScores:
+def select_teams(task: TaskScores, order: list[int], **changes: Any) -> TaskScores:
     """Return the scores of these teams only."""
     arrays = ("dsc", "hd95_voxels", "tre_mm", "sdlogj", "runtime_s")
     own = {name: getattr(task, name)[order] for name in arrays}
@@ -66,17 +68,19 @@ def chosen(task: TaskScores, order: list[int], **changes: Any) -> TaskScores:
 @pytest.mark.golden
 @pytest.mark.parametrize("key", ["task1", "task2", "task3"])
 @pytest.mark.parametrize("table", TABLES)
-def test_losses_and_rank_scores_are_the_organisers(table: str, key: str, golden: Path) -> None:
+def test_better_counts_and_rank_scores_are_the_organisers(
+    table: str, key: str, golden: Path
+) -> None:
     expected = json.loads((golden / "ranking/expected.json").read_text())[table]["tasks"][key]
     task = golden_task(golden / f"ranking/{table}.npz", key)
-    losses = official_better_counts(task, np.ones((1, len(task.pairs))))
+    better = official_better_counts(task, np.ones((1, len(task.pairs))))
     ranked = rank([task], "official", resamples=1).tasks[key]
     assert list(ranked.names) == expected["columns_in_task_score"]
-    assert set(losses) == set(ranked.columns) == set(ranked.names)
+    assert set(better) == set(ranked.columns) == set(ranked.names)
     for name, known in expected["metrics"].items():
         if name == "dsc30_per_case":  # not part of the score
             continue
-        assert losses[name][0].tolist() == known["losses"]
+        assert better[name][0].tolist() == known["losses"]
         close(ranked.columns[name][0], known["rank_scores"])
     close(ranked.score[0], expected["task_score"])
     close(ranked.score_without_runtime[0], expected["task_score_without_runtime"])
@@ -87,7 +91,7 @@ def test_losses_and_rank_scores_are_the_organisers(table: str, key: str, golden:
 def test_what_is_missing_is_filled_as_the_organisers_fill_it(table: str, golden: Path) -> None:
     known = json.loads((golden / "ranking/expected.json").read_text())[table]["tasks"]
     for key in known:
-        filled = golden_task(golden / f"ranking/{table}.npz", key).filled()
+        filled = golden_task(golden / f"ranking/{table}.npz", key).fill_missing()
         for name, values in filled.items():
             means = np.abs(values).mean(axis=(1, 2))
             close(means, known[key]["metrics"][name]["mean"])
@@ -109,9 +113,9 @@ def close(actual: np.ndarray, expected: list[float]) -> None:
 
 @pytest.mark.parametrize("method", METHODS)
 def test_a_team_that_is_better_everywhere_is_first_in_every_resample(
-    method: Method, random: np.random.Generator
+    method: RankingMethod, random: np.random.Generator
 ) -> None:
-    ranking = rank(made(random, n_pairs=12), method, resamples=50)
+    ranking = rank(make_tasks(random, n_pairs=12), method, resamples=50)
     assert ranking.places[0].tolist() == [4, 3, 2, 1]
     assert ranking.place_interval[:, 3].tolist() == [1, 1]
     assert ranking.place_kept[3] == 1
@@ -121,19 +125,21 @@ def test_a_team_that_is_better_everywhere_is_first_in_every_resample(
 
 @pytest.mark.parametrize("method", METHODS)
 def test_the_order_of_the_teams_does_not_matter(
-    method: Method, random: np.random.Generator
+    method: RankingMethod, random: np.random.Generator
 ) -> None:
-    tasks = [replace(t, sdlogj=random.normal(size=t.sdlogj.shape)) for t in made(random)]
+    tasks = [replace(t, sdlogj=random.normal(size=t.sdlogj.shape)) for t in make_tasks(random)]
     order = [0, 3, 1, 2]
     one = rank(tasks, method, resamples=30)
-    other = rank([chosen(task, order) for task in tasks], method, resamples=30)
+    other = rank([select_teams(task, order) for task in tasks], method, resamples=30)
     np.testing.assert_allclose(one.score[:, order], other.score, rtol=1e-12)
     assert one.places[:, order].tolist() == other.places.tolist()
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_the_same_data_give_the_same_stability(method: Method, random: np.random.Generator) -> None:
-    tasks = [replace(t, dsc=random.random(t.dsc.shape)) for t in made(random)]
+def test_the_same_data_give_the_same_stability(
+    method: RankingMethod, random: np.random.Generator
+) -> None:
+    tasks = [replace(t, dsc=random.random(t.dsc.shape)) for t in make_tasks(random)]
     one, other = (rank(tasks, method, resamples=40) for _ in range(2))
     assert one.places.tolist() == other.places.tolist()
     alone = rank(
@@ -143,7 +149,7 @@ def test_the_same_data_give_the_same_stability(method: Method, random: np.random
 
 
 def test_a_place_that_hangs_on_few_pairs_is_unstable(random: np.random.Generator) -> None:
-    task = made(random, n_teams=3, n_pairs=6)[0]
+    task = make_tasks(random, n_teams=3, n_pairs=6)[0]
     noise = random.normal(scale=0.3, size=task.dsc.shape)
     even = replace(
         task,
@@ -161,7 +167,7 @@ def test_a_place_that_hangs_on_few_pairs_is_unstable(random: np.random.Generator
 
 def test_teams_without_a_task_tie_with_the_zero_field(random: np.random.Generator) -> None:
     tasks = []
-    for task in made(random):
+    for task in make_tasks(random):
         arrays = {
             name: getattr(task, name).copy()
             for name in ("dsc", "hd95_voxels", "tre_mm", "sdlogj", "runtime_s")
@@ -176,17 +182,17 @@ def test_teams_without_a_task_tie_with_the_zero_field(random: np.random.Generato
 
 
 def test_missing_entries_are_worth_what_the_organisers_put(random: np.random.Generator) -> None:
-    labelled, marked = made(random)
+    labelled, marked = make_tasks(random)
     for values in (labelled.dsc, labelled.sdlogj, labelled.runtime_s, marked.tre_mm):
         values[1, 0] = np.nan
     labelled.hd95_voxels[1, 0] = np.inf
     labelled.hd95_voxels[2] = np.inf  # all vanished: submitted all the same
-    filled = labelled.filled()
+    filled = labelled.fill_missing()
     for name, value in (("dsc", 0), ("hd95", -10), ("sdlogj", -5), ("runtime", -5000)):
         assert (filled[name][1, 0] == value).all()
         assert np.isfinite(filled[name]).all()
     assert (filled["hd95"][2] == -10).all()
-    assert (marked.filled()["tre"][1, 0] == -30).all()
+    assert (marked.fill_missing()["tre"][1, 0] == -30).all()
     assert labelled.lacking == {"team 1": ["0"]}
 
 
@@ -194,7 +200,7 @@ def test_missing_entries_are_worth_what_the_organisers_put(random: np.random.Gen
 def test_dsc30_and_tre30_see_only_what_was_hardest_at_first(
     hard: bool, random: np.random.Generator
 ) -> None:
-    labelled, marked = (chosen(task, [0, 0]) for task in made(random, n_pairs=20))
+    labelled, marked = (select_teams(task, [0, 0]) for task in make_tasks(random, n_pairs=20))
     overlap, distance = labelled.dsc, marked.tre_mm
     limits = np.quantile(overlap[0], 0.3), np.quantile(distance[0], 0.7, axis=1)[:, None]
     overlap[1] += 0.5 * ((overlap[0] < limits[0]) == hard)
@@ -205,7 +211,7 @@ def test_dsc30_and_tre30_see_only_what_was_hardest_at_first(
 
 
 def test_without_any_runtime_the_other_four_columns_rank(random: np.random.Generator) -> None:
-    for task in made(random):
+    for task in make_tasks(random):
         timed = rank([task], "official", resamples=1).tasks[task.name]
         untimed = rank(
             [replace(task, runtime_s=np.full_like(task.runtime_s, np.nan))], "official", resamples=1
@@ -219,7 +225,7 @@ def test_without_any_runtime_the_other_four_columns_rank(random: np.random.Gener
 
 
 def test_landmarks_that_a_pair_lacks_do_not_count(random: np.random.Generator) -> None:
-    task = made(random)[1]
+    task = make_tasks(random)[1]
     padded = np.concatenate([task.tre_mm, np.full_like(task.tre_mm, np.nan)], axis=2)
     for method in METHODS:
         one = rank([task], method, resamples=20)
@@ -229,7 +235,7 @@ def test_landmarks_that_a_pair_lacks_do_not_count(random: np.random.Generator) -
 
 def test_the_page_averages_over_structures_what_the_code_pools(random: np.random.Generator) -> None:
     """One label of five got far better, in every pair: one structure, but much of the pool."""
-    task = chosen(made(random)[0], [0, 1])
+    task = select_teams(make_tasks(random)[0], [0, 1])
     dsc = np.broadcast_to(task.dsc[:1], task.dsc.shape).copy()
     dsc[1, :, 0] += 0.5
     changed = replace(task, dsc=dsc)
@@ -240,10 +246,10 @@ def test_the_page_averages_over_structures_what_the_code_pools(random: np.random
 
 
 def test_the_page_knows_no_tre30(random: np.random.Generator) -> None:
-    task = made(random)[1]
+    task = make_tasks(random)[1]
     assert rank([task], "page", resamples=1).tasks["task2"].names == ("tre", "sdlogj", "runtime")
 
 
 def test_no_resamples_are_refused(random: np.random.Generator) -> None:
     with pytest.raises(InputError, match="resamples: are too few"):
-        rank(made(random), "official", resamples=0)
+        rank(make_tasks(random), "official", resamples=0)

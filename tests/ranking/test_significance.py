@@ -21,14 +21,14 @@ def draws(n_pairs: int, random: np.random.Generator) -> np.ndarray:
     return random.multinomial(n_pairs, np.full(n_pairs, 1 / n_pairs), size=5).astype(float)
 
 
-def naive_losses(values: np.ndarray) -> list[int]:
-    """Losses as the organisers count them, with scipy's own test."""
+def naive_better_counts(values: np.ndarray) -> list[int]:
+    """Number of better teams as the organisers count them, with SciPy's own test."""
     pooled = [team[~np.isnan(team)] for team in values.reshape(len(values), -1)]
     tests = [[ranksums(other, own) for other in pooled] for own in pooled]
     return [sum(bool(t.statistic > 0 and t.pvalue < 0.05) for t in row) for row in tests]
 
 
-def test_fewest_losses_score_1_most_losses_a_tenth_and_ties_share_the_mean() -> None:
+def test_fewest_better_teams_score_1_most_a_tenth_and_ties_share_the_mean() -> None:
     assert rank_scores(np.array([2, 0, 1])) == pytest.approx([0.1, 1.0, 0.55])
     assert rank_scores(np.array([3, 0, 1, 1, 3])) == pytest.approx(
         [0.2125, 1.0, 0.6625, 0.6625, 0.2125]
@@ -66,13 +66,13 @@ def test_the_rank_sum_test_is_that_of_scipy(random: np.random.Generator) -> None
     for spread in (0.0, 0.2, 0.5):
         shift = random.normal(scale=spread, size=(6, 1, 1))
         values = np.round(shift + random.normal(size=(6, 7, 9)), 1)  # with ties
-        assert count_better_by_rank_sum(values, once(7))[0].tolist() == naive_losses(values)
+        assert count_better_by_rank_sum(values, once(7))[0].tolist() == naive_better_counts(values)
 
 
 def test_the_rank_sum_test_leaves_out_what_is_nan(random: np.random.Generator) -> None:
     values = random.normal(size=(5, 6, 8)) + 0.3 * np.arange(5)[:, None, None]
     values[:, random.random((6, 8)) < 0.4] = np.nan
-    assert count_better_by_rank_sum(values, once(6))[0].tolist() == naive_losses(values)
+    assert count_better_by_rank_sum(values, once(6))[0].tolist() == naive_better_counts(values)
 
 
 def test_a_pair_that_counts_twice_is_there_twice(random: np.random.Generator) -> None:
@@ -89,7 +89,7 @@ def test_a_pair_that_counts_twice_is_there_twice(random: np.random.Generator) ->
         assert together.tolist() == np.array(alone).tolist()
 
 
-def test_the_published_example_of_losses_comes_out() -> None:
+def test_the_published_example_of_better_counts_comes_out() -> None:
     i = np.arange(60)
     values = np.stack(
         [
@@ -99,9 +99,9 @@ def test_the_published_example_of_losses_comes_out() -> None:
             0.70 + 0.002 * ((i + 3) % 10),
         ]
     )
-    losses = count_better_by_rank_sum(values[:, :, None], once(60))[0]
-    assert losses.tolist() == [1, 0, 2, 2]
-    assert rank_scores(losses) == pytest.approx([0.7, 1.0, 0.25, 0.25])
+    better = count_better_by_rank_sum(values[:, :, None], once(60))[0]
+    assert better.tolist() == [1, 0, 2, 2]
+    assert rank_scores(better) == pytest.approx([0.7, 1.0, 0.25, 0.25])
 
 
 @pytest.mark.parametrize("n_pairs", [3, 5, 6, 8, 20])
@@ -111,12 +111,12 @@ def test_the_signed_rank_test_is_the_exact_one_of_scipy(
     found = []
     for shift in np.linspace(0, 2, 12):
         values = random.normal(size=(2, n_pairs)) + np.array([[0.0], [shift]])
-        losses = count_better_by_signed_rank(values, once(n_pairs))[0]
+        better = count_better_by_signed_rank(values, once(n_pairs))[0]
         significant = wilcoxon(values[1] - values[0], method="exact").pvalue < 0.05
         ahead = int(np.median(values[1] - values[0]) > 0)
         expected = [0, 0]
         expected[1 - ahead] = int(significant)
-        assert losses.tolist() == expected
+        assert better.tolist() == expected
         found.append(significant)
     assert any(found) == (n_pairs >= 6)
 
@@ -128,8 +128,8 @@ def test_of_eight_pairs_a_rank_sum_of_three_is_the_last_that_is_significant(
     """Wilcoxon's table: two-sided, 0.05."""
     size = np.arange(1.0, 9.0)
     difference = np.where(np.isin(size, lost), -size, size)
-    losses = count_better_by_signed_rank(np.stack([difference, 0 * size]), once(8))
-    assert losses.tolist() == [[0, int(sum(lost) <= 3)]]
+    better = count_better_by_signed_rank(np.stack([difference, 0 * size]), once(8))
+    assert better.tolist() == [[0, int(sum(lost) <= 3)]]
 
 
 def test_equal_teams_do_not_beat_each_other() -> None:
@@ -148,5 +148,5 @@ def test_nothing_drawn_is_no_evidence() -> None:
 def test_the_worst_pairs_are_a_teams_own() -> None:
     good_at_once = [0.9, 0.9, 0.1, 0.9, 0.9, 0.9, 0.9]
     bad_elsewhere = [0.3, 0.4, 1.0, 1.0, 1.0, 1.0, 1.0]  # better on the whole
-    losses = count_better_on_worst_pairs(np.array([good_at_once, bad_elsewhere]), once(7))
-    assert losses.tolist() == [[0, 1]]  # means over two pairs: 0.5 and 0.35
+    better = count_better_on_worst_pairs(np.array([good_at_once, bad_elsewhere]), once(7))
+    assert better.tolist() == [[0, 1]]  # means over two pairs: 0.5 and 0.35

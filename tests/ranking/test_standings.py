@@ -3,7 +3,7 @@ from typing import Any
 
 import numpy as np
 
-from l2reg.ranking.rank import Method, TaskScores, rank
+from l2reg.ranking.rank import RankingMethod, TaskScores, rank
 from l2reg.ranking.standings import ranking_text
 
 
@@ -33,7 +33,7 @@ def oasis(task: TaskScores) -> TaskScores:
     )
 
 
-def text(*tasks: TaskScores, method: Method = "official") -> str:
+def text(*tasks: TaskScores, method: RankingMethod = "official") -> str:
     return ranking_text(rank(tasks, method, resamples=20), tasks)
 
 

@@ -23,7 +23,7 @@ def write(
 ) -> Write:
     """Write scores of teams with a given landmark error; the zero field is 9 mm off."""
 
-    def written(
+    def write_file(
         name: str, teams: dict[str, float], pairs: str = "ab", rules: str = "2021", **changes: Any
     ) -> Path:
         def scores(error: float) -> list[PairScores]:
@@ -38,7 +38,7 @@ def write(
         write_scores(path, task, RULES[rules], scored)
         return path
 
-    return written
+    return write_file
 
 
 LABELS = {
@@ -98,7 +98,7 @@ def test_a_team_given_twice_is_refused_with_both_files(write: Write) -> None:
         read_tasks(paths)
     (problem,) = error.value.problems
     assert problem.where == str(paths[1])
-    assert problem.what == f"holds team A, which {paths[0]} holds too"
+    assert problem.what == f"holds team A, which {paths[0]} also holds"
     assert "another name" in problem.remedy
 
 
@@ -112,7 +112,7 @@ def test_files_with_other_pairs_or_rules_are_refused_at_once(write: Write) -> No
         read_tasks(paths)
     said = [(p.where, p.what, p.expected, p.found) for p in error.value.problems]
     assert sorted(said) == [
-        (str(paths[1]), f"holds other pairs than {paths[0]}", "a, b", "b, c"),
+        (str(paths[1]), f"has other pairs than {paths[0]}", "a, b", "b, c"),
         (str(paths[2]), f"was scored by other rules than {paths[0]}", "2021", "current"),
     ]
 
@@ -124,7 +124,7 @@ def test_another_truth_shows_in_the_zero_fields_scores(write: Write) -> None:
         with pytest.raises(InputError) as error:
             read_tasks([first, second])
         assert f"{second}: was scored with other labels or landmarks" in str(error.value)
-        assert "others for a, b" in str(error.value)
+        assert "other scores for a, b" in str(error.value)
 
 
 def test_a_file_that_holds_no_scores_is_refused(tmp_path: Path) -> None:

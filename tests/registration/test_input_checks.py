@@ -37,7 +37,7 @@ def test_a_constant_scan_is_refused(
     nib.save(nib.Nifti1Image(np.full(like.shape, value, np.int16), like.affine), empty)
     for pair in ((empty, scans[1]), (scans[0], empty)):
         said = refusal(*pair, tmp_path / "out", preset)
-        assert said.startswith(f"{empty}: shows nothing with --like {preset}")
+        assert said.startswith(f"{empty}: has almost no contrast with --like {preset}")
         assert f"found     intensities from {value} to {value}" in said
         assert "remedy    name another file" in said
     assert not (tmp_path / "out").exists()

@@ -11,7 +11,12 @@ from l2reg.evaluation.score_files import read_scores
 from l2reg.evaluation.score_submissions import ZERO_FIELD
 from l2reg.phantom.make import phantom_task
 from l2reg.problems import InputError
-from l2reg.reporting.evaluate_submissions import Evaluation, evaluate_submissions, named, slug
+from l2reg.reporting.evaluate_submissions import (
+    Evaluation,
+    evaluate_submissions,
+    name_submissions,
+    slug,
+)
 from l2reg.submission.fields import write_field
 from l2reg.submission.rules import RULES
 
@@ -94,12 +99,12 @@ def test_without_a_submission_the_zero_field_alone_is_scored(how: Evaluation) ->
 
 
 def test_submissions_are_named_by_their_path_unless_told_otherwise() -> None:
-    assert named(["a.zip", "b"]) == {"a.zip": Path("a.zip"), "b": Path("b")}
-    assert named({"ours": "a.zip"}) == {"ours": Path("a.zip")}
+    assert name_submissions(["a.zip", "b"]) == {"a.zip": Path("a.zip"), "b": Path("b")}
+    assert name_submissions({"ours": "a.zip"}) == {"ours": Path("a.zip")}
     assert slug("../a team: x.zip") == "a_team_x.zip"
 
 
 @pytest.mark.parametrize("given", [["a", "a"], {ZERO_FIELD: "a"}])
 def test_two_submissions_of_one_name_are_refused(given: list[str] | dict[str, str]) -> None:
-    with pytest.raises(InputError, match="names one twice"):
-        named(given)
+    with pytest.raises(InputError, match="has a name twice"):
+        name_submissions(given)

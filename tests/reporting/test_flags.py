@@ -30,7 +30,7 @@ def test_a_good_pair_has_no_flag(pair_scores: Make) -> None:
             {"folds": 0.0125, "det_min": -1.5},
             "folds: 1.2500 % of the voxels, determinants down to -1.50",
         ),
-        ({}, {"outside": 0.25}, "leaves the volume: 25.0 % of the voxels"),
+        ({}, {"outside": 0.25}, "maps outside the moving volume: 25.0 % of the voxels"),
         ({}, {"hd95_voxels": {1: 2.0, 2: math.inf}}, "vanished when warped: spleen"),
     ],
 )  # fmt: skip

@@ -5,9 +5,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from l2reg.config.presets import CHALLENGE_TASKS, load_preset
 from l2reg.data.pairs import Pair, Scan
 from l2reg.problems import InputError
 from l2reg.submission.bundle import (
+    TASK_FOLDERS,
     join_bundles,
     missing_fields,
     open_submission,
@@ -139,10 +141,10 @@ def test_runtimes_lie_in_or_beside_a_submission(submission: Path, tmp_path: Path
 
 
 @pytest.mark.parametrize("what", ["zip", "field"])
-def test_a_full_disk_is_said_as_such_and_leaves_nothing_half(
+def test_a_full_disk_is_reported_and_leaves_no_partial_file(
     submission: Path, tmp_path: Path, what: str
 ) -> None:
-    """Drafts are sent to a device that is always full."""
+    """Temporary files are links to a device that is always full."""
     zip_path, folder = tmp_path / "task_02.zip", submission / "task_02"
     (tmp_path / ".part_task_02.zip").symlink_to("/dev/full")
     (folder / ".part_disp_0009_0009.npz").symlink_to("/dev/full")
@@ -179,7 +181,7 @@ def test_the_tasks_of_zips_and_folders_become_one_submission(
 
 @pytest.mark.parametrize(
     ("sources", "words"),
-    [(["out", "out/submission"], "which another one holds too"), (["none.zip"], "no such file"),
+    [(["out", "out/submission"], "which another source holds too"), (["none.zip"], "no such file"),
      (["empty"], "none of them a field of task_0T")],
 )  # fmt: skip
 def test_a_task_given_twice_or_not_at_all_is_refused(
@@ -189,6 +191,12 @@ def test_a_task_given_twice_or_not_at_all_is_refused(
     with pytest.raises(InputError, match=words):
         join_bundles([tmp_path / source for source in sources], tmp_path / "submission.zip")
     assert not (tmp_path / "submission.zip").exists()
+
+
+def test_the_folders_are_those_of_the_challenges_tasks_in_the_order_of_their_numbers() -> None:
+    assert TASK_FOLDERS == ("task_01", "task_02", "task_03")
+    for folder, task in zip(TASK_FOLDERS, CHALLENGE_TASKS, strict=True):
+        assert load_preset("task", task)["layouts"]["2021"]["folder"] == folder
 
 
 def test_full_fields_lie_in_no_folder(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from l2reg.data.task import Task
 from l2reg.phantom.make import phantom_task
 from l2reg.submission.bundle import write_bundle, write_full_bundle
 from l2reg.submission.convention_check import (
-    AS_IT_IS,
+    AS_SPECIFIED,
     alternative_conventions,
     convention_warnings,
     likelier_convention,
@@ -24,17 +24,17 @@ from l2reg.submission.fields import (
 from l2reg.submission.rules import RULES
 
 FLAVOURS = ("lung", "abdomen", "oasis")
-READINGS = ("half values", "double values", "millimetres", "axes reversed", "first axes swapped",
+CONVENTIONS = ("half values", "double values", "millimetres", "axes reversed", "first axes swapped",
             "last axes swapped", "wrong sign", "normalised", "normalised, axes reversed",
             "positions", "normalised positions, axes reversed")  # fmt: skip
 
 
-def spoiled(half: np.ndarray, how: str, task: Task) -> np.ndarray:
-    """Return a field as somebody would write it who misread the rules."""
+def in_convention(half: np.ndarray, name: str, task: Task) -> np.ndarray:
+    """Return a field of the rules' convention in another one."""
     grid = np.array(task.shape).reshape(3, 1, 1, 1)
     axes = [np.linspace(0, n - 1, m) for n, m in zip(task.shape, half.shape[1:], strict=True)]
     positions = half + np.stack(np.meshgrid(*axes, indexing="ij"))
-    made = {
+    fields = {
         "half values": half / 2,
         "double values": half * 2,
         "millimetres": half * np.array(task.spacing_mm).reshape(3, 1, 1, 1),
@@ -47,7 +47,7 @@ def spoiled(half: np.ndarray, how: str, task: Task) -> np.ndarray:
         "positions": positions,
         "normalised positions, axes reversed": (positions * 2 / (grid - 1) - 1)[::-1],
     }
-    return made[how].astype(np.float16)
+    return fields[name].astype(np.float16)
 
 
 @pytest.fixture
@@ -64,7 +64,7 @@ def true_field(data: Dataset) -> torch.Tensor:
         return torch.from_numpy(truth["arr_0"].astype(np.float32))[None]
 
 
-def found(data: Dataset, field: np.ndarray) -> list[str]:
+def warnings(data: Dataset, field: np.ndarray) -> list[str]:
     pair, folder = data.split_pairs("val")[0], data.release.task.folder
     write_field(Path("s") / folder, pair.name, field)
     write_bundle(Path("s"), folder, Path("s.zip"))
@@ -77,28 +77,28 @@ def found(data: Dataset, field: np.ndarray) -> list[str]:
 
 
 @pytest.mark.parametrize("flavour", FLAVOURS)
-def test_a_good_field_raises_no_doubt(data: Callable[[str], Dataset], flavour: str) -> None:
+def test_a_good_field_gives_no_warning(data: Callable[[str], Dataset], flavour: str) -> None:
     opened = data(flavour)
     (half,) = to_submission(true_field(opened), opened.release.task.shape)
-    assert found(opened, half) == []
-    assert found(opened, (0.8 * half).astype(np.float16)) == []
-    assert found(opened, np.zeros_like(half)) == []
+    assert warnings(opened, half) == []
+    assert warnings(opened, (0.8 * half).astype(np.float16)) == []
+    assert warnings(opened, np.zeros_like(half)) == []
 
 
 @pytest.mark.parametrize(
-    ("flavour", "how"),
-    [("lung", how) for how in READINGS]
-    + [(f, how) for f in ("abdomen", "oasis") for how in ("half values", "wrong sign")]
+    ("flavour", "name"),
+    [("lung", name) for name in CONVENTIONS]
+    + [(f, name) for f in ("abdomen", "oasis") for name in ("half values", "wrong sign")]
     + [("abdomen", "millimetres"), ("oasis", "normalised, axes reversed")],
 )
-def test_a_spoiled_field_is_recognised(
-    data: Callable[[str], Dataset], flavour: str, how: str
+def test_a_field_in_another_convention_is_recognised(
+    data: Callable[[str], Dataset], flavour: str, name: str
 ) -> None:
     opened = data(flavour)
     task = opened.release.task
     (half,) = to_submission(true_field(opened), task.shape)
-    assert found(opened, spoiled(half, how, task)) == [
-        f"looks as if its fields were written with a fault: {how}"
+    assert warnings(opened, in_convention(half, name, task)) == [
+        f"seems to hold fields in another convention: {name}"
     ]
 
 
@@ -112,20 +112,21 @@ def test_full_fields_are_recognised_too(data: Callable[[str], Dataset]) -> None:
     assert "submit its inverse" in problem.remedy
 
 
-def test_every_reading_is_undone_by_writing_so(
+def test_every_convention_is_converted_back(
     data: Callable[[str], Dataset], random: np.random.Generator
 ) -> None:
     task = data("lung").release.task
     half = random.uniform(-3, 3, (3, 36, 32, 40))
-    for how in READINGS:
-        made = torch.from_numpy(spoiled(half, how, task).astype(np.float64))[None]
+    for name in CONVENTIONS:
+        disp = torch.from_numpy(in_convention(half, name, task).astype(np.float64))[None]
         np.testing.assert_allclose(
-            alternative_conventions(made, task)[how][0].numpy(), half, atol=0.06
+            alternative_conventions(disp, task)[name][0].numpy(), half, atol=0.06
         )
 
 
 def test_every_pair_must_agree() -> None:
-    clear, against = {AS_IT_IS: 1.0, "wrong sign": 0.5}, {AS_IT_IS: 1.0, "wrong sign": 1.1}
+    clear = {AS_SPECIFIED: 1.0, "wrong sign": 0.5}
+    against = {AS_SPECIFIED: 1.0, "wrong sign": 1.1}
     assert likelier_convention([clear, clear]) == "wrong sign"
     assert likelier_convention([clear, against]) is None
-    assert likelier_convention([{AS_IT_IS: 1.0, "wrong sign": 0.95}]) is None
+    assert likelier_convention([{AS_SPECIFIED: 1.0, "wrong sign": 0.95}]) is None

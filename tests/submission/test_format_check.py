@@ -96,7 +96,11 @@ FIRST = "submission/task_02/disp_0001_0001.npz"
         (npz(np.full((3, *HALF), 0.5, np.float32)), "float32", "astype(np.float16)"),
         (npz(np.full((*HALF, 3), 0.5, np.float16)), "(6, 5, 7, 3)", "np.moveaxis(field, -1, 0)"),
         (npz(np.full((3, *GRID), 0.5, np.float16)), "(3, 12, 10, 14)", "half the resolution"),
-        (npz(np.full((3, *reversed(HALF)), 0.5, np.float16)), "(3, 7, 5, 6)", "other way round"),
+        (
+            npz(np.full((3, *reversed(HALF)), 0.5, np.float16)),
+            "(3, 7, 5, 6)",
+            "reverse the array axes",
+        ),
         (npz(np.full((3, 2, 2, 2), 0.5, np.float16)), "(3, 2, 2, 2)", "docs/conventions.md"),
         (npz(np.full((3, *HALF), np.nan, np.float16)), "630 values that are NaN", "predict.py"),
         (npz(flow=np.full((3, *HALF), 0.5, np.float16)), "flow", "without a keyword"),
@@ -127,7 +131,7 @@ def test_all_faults_are_listed_at_once(check: Callable[..., CheckResult]) -> Non
         "lacks fields",
         "has the wrong shape",
         "has the wrong type",
-        "names its array",
+        "stores its array under another name",
         "has values that are not numbers",
     ]
 
@@ -138,7 +142,7 @@ def test_missing_fields_are_named_and_swapped_ids_recognised(
     fault = only(check(tree(), [*NAMES, "0003_0003"]).faults)
     assert fault.found == "1 missing: 0003_0003"
     checked = check(tree(**{"submission/task_02/disp_0005_0004.npz": GOOD}), [*NAMES, "0004_0005"])
-    assert "fixed id first: 0005_0004" in only(checked.faults).remedy
+    assert "fixed id first: the zip holds 0005_0004" in only(checked.faults).remedy
     assert "not evaluated" in only(checked.warnings).what
 
 
@@ -152,8 +156,8 @@ def test_what_is_odd_but_accepted_is_a_warning(check: Callable[..., CheckResult]
     assert checked.faults == []
     assert [warning.what for warning in checked.warnings] == [
         "is one of 1 hidden files",
-        "moves nothing",
-        "moves voxels further than the volume is long",
+        "has no displacement",
+        "has displacements larger than the volume",
     ]
 
 
@@ -179,7 +183,7 @@ def test_a_member_named_twice_or_damaged_is_a_fault(
     with zipfile.ZipFile(path, "a") as archive, pytest.warns(UserWarning, match="Duplicate name"):
         archive.writestr(FIRST, GOOD)
     assert (
-        "is there 2 times"
+        "occurs 2 times"
         in only(check_submission(path, tiny_task("lung"), NAMES, RULES["2021"]).faults).what
     )
     path = zipped(tmp_path / "t.zip", tree())

@@ -34,9 +34,9 @@ def test_the_latest_step_counts_where_patterns_overlap(network: nn.Module) -> No
 @pytest.mark.parametrize(
     ("until", "words"),
     [
-        ({"encoder*": 3}, r"(?s)encoder\*.*name of no parameter.*down\*, up\*, head\*"),
-        ({"fixed*": 3}, "name of no parameter"),
-        ({"*": 3}, "nothing to learn in the first step"),
+        ({"encoder*": 3}, r"(?s)encoder\*.*matches no trainable parameter.*down\*, up\*, head\*"),
+        ({"fixed*": 3}, "matches no trainable parameter"),
+        ({"*": 3}, "freezes all parameters in the first step"),
     ],
 )
 def test_a_schedule_that_cannot_be_meant_is_refused(

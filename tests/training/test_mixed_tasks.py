@@ -101,9 +101,9 @@ def test_a_mixed_checkpoint_is_fine_tuned_on_and_predicts_each_of_its_tasks(
         assert torch.equal(tuned.model.state_dict()[name], value)
     assert len(storage.load(Path("run/last.pt"))["trained_on"]) == 4 + 4 + 3
 
-    rebuilt = load_trained_model(Path("mixed"), {"data.cache": None}, "oasis")
-    assert rebuilt.config["task"]["flavour"] == "oasis"
-    assert rebuilt.config["data"]["cache"] is None
+    loaded = load_trained_model(Path("mixed"), {"data.cache": None}, "oasis")
+    assert loaded.config["task"]["flavour"] == "oasis"
+    assert loaded.config["data"]["cache"] is None
     predict = composed("predict", "ckpt=mixed", "task=phantom", "device=cpu", "out=out")
     assert [pair.name for pair in prepare_prediction(predict, []).pairs] == ["0001_0001"]
     with pytest.raises(InputError, match=r"(?s)needs to know the task.*task=oasis"):

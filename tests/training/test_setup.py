@@ -204,12 +204,12 @@ def test_symmetric_training_does_not_care_which_scan_is_the_fixed_one(
         "_".join([other.get(side, side) for side in name.split("_")]): value
         for name, value in batch.items()
     }
-    there = trainer.train_step(batch)
+    forward = trainer.train_step(batch)
     trainer.model.load_state_dict(before)
-    back = trainer.train_step(swapped)
-    assert there["inverse_consistency"] > 0
-    for term, value in there.items():
-        assert back[term] == pytest.approx(value, rel=1e-4), term
+    backward = trainer.train_step(swapped)
+    assert forward["inverse_consistency"] > 0
+    for term, value in forward.items():
+        assert backward[term] == pytest.approx(value, rel=1e-4), term
 
 
 def test_inverse_consistency_without_both_directions_is_refused(tiny_run: TinyRun) -> None:

@@ -228,7 +228,7 @@ def test_gradients_are_clipped() -> None:
     assert moved(1e-9) < 1e-7
 
 
-def test_frozen_parameters_rest_until_their_step_and_learn_then() -> None:
+def test_parameters_are_frozen_until_their_step_and_trained_from_then_on() -> None:
     trainer = build(4, freeze={"layer.0*": 2})
     trainer.optimizer = torch.optim.AdamW(trainer.model.parameters(), lr=1e-2, weight_decay=0.1)
     history = []

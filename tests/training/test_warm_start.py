@@ -38,7 +38,7 @@ def test_a_run_starts_with_the_best_weights_of_another_and_says_so(
     assert all(torch.equal(own[name], value) for name, value in best.items())
     said = capsys.readouterr().out
     assert f"starting from {parent}/best.pt: {len(own)} of {len(own)} tensors loaded\n" in said
-    for words in ("not loaded", "new here", "not used"):
+    for words in ("not loaded", "not in the checkpoint", "not used"):
         assert words not in said
 
 
@@ -51,8 +51,11 @@ def test_what_does_not_fit_is_told_with_both_shapes_and_left_as_it_was(
     model = prepare_training(tiny_run("init_from=parent/last.pt", *wider)).model.state_dict()
     said = capsys.readouterr().out
     before = weights("parent/last.pt")
-    assert "not loaded, other shape: up.0.0.weight (6, 10, 3, 3, 3), here (8, 10, 3, 3, 3)" in said
-    assert "new here: final.1.0.weight (4, 4, 3, 3, 3)" in said
+    assert (
+        "not loaded, different shape: up.0.0.weight (6, 10, 3, 3, 3), in this network (8, 10"
+        in said
+    )
+    assert "not in the checkpoint: final.1.0.weight (4, 4, 3, 3, 3)" in said
     loaded = [name for name, value in before.items() if torch.equal(model[name], value)]
     assert f"{len(loaded)} of {len(model)} tensors loaded" in said
     assert any(name.startswith("down") for name in loaded)
@@ -89,23 +92,23 @@ def test_scores_on_what_an_earlier_run_was_trained_or_chosen_on_get_a_note(
     prepare_training({**child, "run_dir": "child"})
     prepare_training(tiny_run("init_from=child", "data.exclude=[2,3]", "trainer.validate_every=0",
                               "data.sampling.val_images=true"))  # fmt: skip
-    rebuilt = load_trained_model(Path("run"), {})
-    assert rebuilt.origin.started_from == ["parent/best.pt (step 1)", "child/last.pt (step 0)"]
+    loaded = load_trained_model(Path("run"), {})
+    assert loaded.origin.started_from == ["parent/best.pt (step 1)", "child/last.pt (step 0)"]
     config = tiny_run()
     data = build(config["data"], task=build(config["task"]))
-    assert rebuilt.leakage_notes(data.training_set.intra_patient) == [
+    assert loaded.leakage_notes(data.training_set.intra_patient) == [
         "2 of 2 pairs were trained on: their scores are an overfit check"
     ]
-    assert rebuilt.leakage_notes(data.split_pairs("val")) == [
+    assert loaded.leakage_notes(data.split_pairs("val")) == [
         "1 of 1 pairs were trained on as images, without labels and points",
-        "its first weights, child/last.pt (step 0), were chosen by scores on 1 of 1 pairs",
+        "its initial weights, child/last.pt (step 0), were selected by scores on 1 of 1 pairs",
     ]
 
 
 def test_an_image_once_trained_on_with_its_labels_stays_so() -> None:
     origin = Provenance(trained_on={"a": "supervised", "b": "image"})
-    seen = {"a": "image", "b": "supervised", "c": "image"}
-    assert origin.and_trained_on(seen) == {"a": "supervised", "b": "supervised", "c": "image"}
+    uses = {"a": "image", "b": "supervised", "c": "image"}
+    assert origin.merge_trained_on(uses) == {"a": "supervised", "b": "supervised", "c": "image"}
 
 
 def test_a_run_that_started_elsewhere_resumes_without_its_parent(

@@ -27,7 +27,7 @@ def oblique(spacing: Three, flip: bool, origin: Three) -> np.ndarray:
 
 
 @pytest.mark.parametrize("flip", [True, False])
-def test_simpleitk_resamples_as_we_do_on_any_header(
+def test_simpleitk_resamples_as_warp_does_on_any_header(
     tmp_path: Path, flip: bool, random: np.random.Generator
 ) -> None:
     fixed_affine = oblique((1.5, 1.0, 2.0), flip, (5.0, -7.0, 3.0))
@@ -48,26 +48,26 @@ def test_simpleitk_resamples_as_we_do_on_any_header(
             SimpleITK.sitkLinear,
         )
     ).T
-    volume, field_of_ours = torch.from_numpy(moving)[None, None], torch.from_numpy(disp)[None]
-    expected = warp(volume, field_of_ours)[0, 0].numpy()
-    lookup = np.indices(SHAPE) + disp
+    volume, own_field = torch.from_numpy(moving)[None, None], torch.from_numpy(disp)[None]
+    expected = warp(volume, own_field)[0, 0].numpy()
+    positions = np.indices(SHAPE) + disp
     last = np.array(SHAPE).reshape(3, 1, 1, 1) - 1
-    inside = ((lookup > 0.01) & (lookup < last - 0.01)).all(axis=0)
+    inside = ((positions > 0.01) & (positions < last - 0.01)).all(axis=0)
     assert inside.sum() > 4000
     np.testing.assert_allclose(warped[inside], expected[inside], atol=1e-4)
 
 
-def test_points_move_as_we_say(tmp_path: Path) -> None:
+def test_simpleitk_moves_a_point_to_its_partner(tmp_path: Path) -> None:
     affine = oblique((1.5, 1.0, 2.0), True, (5.0, -7.0, 3.0))
     disp = np.zeros((3, *SHAPE), np.float32)
     disp[:] = np.array([1.0, -2.0, 0.5]).reshape(3, 1, 1, 1)
     write_warp(tmp_path / "warp.nii.gz", disp, affine, affine)
     field = SimpleITK.ReadImage(str(tmp_path / "warp.nii.gz"), SimpleITK.sitkVectorFloat64)
     to_lps = np.diag([-1.0, -1, 1, 1]) @ affine
-    here = (to_lps @ [7, 8, 9, 1])[:3]
-    there = (to_lps @ [8, 6, 9.5, 1])[:3]
-    moved = SimpleITK.DisplacementFieldTransform(field).TransformPoint(tuple(here))
-    np.testing.assert_allclose(moved, there, atol=1e-4)
+    fixed_point = (to_lps @ [7, 8, 9, 1])[:3]
+    moving_point = (to_lps @ [8, 6, 9.5, 1])[:3]
+    moved = SimpleITK.DisplacementFieldTransform(field).TransformPoint(tuple(fixed_point))
+    np.testing.assert_allclose(moved, moving_point, atol=1e-4)
 
 
 def test_the_header_says_vectors_in_millimetres(tmp_path: Path) -> None:

@@ -1,7 +1,7 @@
 """Compare networks on real scans: trained equally long on images alone, scored, refined, scored.
 
-python -m benchmarks.bench_real --task oasis --steps 80 --keep runs/real_oasis
-python -m benchmarks.bench_real --task lung --models zero convex pyramid --steps 80
+python -m benchmarks.methods.bench_real --task oasis --steps 80 --keep runs/real_oasis
+python -m benchmarks.methods.bench_real --task lung --models zero convex pyramid --steps 80
 
 Scans are those below L2REG_DATA. Networks see neither labels nor points, but on the lung they see
 the images of the scored pairs: with one patient there are no others. Every row is a process of its
@@ -20,7 +20,7 @@ from typing import Any
 
 import torch
 
-from benchmarks.networks import NETWORKS, composed, in_own_process, table, trained
+from benchmarks.methods.networks import NETWORKS, composed, in_own_process, table, trained
 from l2reg.config.build import build
 from l2reg.data.dataset import Dataset
 from l2reg.evaluation.score_field import load_ground_truth, score_field

@@ -1,6 +1,6 @@
 """Time the official scores of one brain pair, the organisers' steps beside ours, and the memory.
 
-python -m benchmarks.bench_evaluate --repeat 3 --threads 2
+python -m benchmarks.operators.bench_evaluate --repeat 3 --threads 2
 
 The pair is the first validation pair of OASIS below L2REG_DATA, else one of the phantom's brains
 of the same size and labels; the field is smooth noise in the challenge's form, with some folds.

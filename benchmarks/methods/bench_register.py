@@ -1,8 +1,9 @@
-"""Register the real pairs below L2REG_DATA with l2reg and with what pip installs, and compare.
+r"""Register the real pairs below L2REG_DATA with l2reg and with what pip installs, and compare.
 
 pip install -e .[bench]
-python -m benchmarks.bench_register --cases lung --methods convex greedy
-python -m benchmarks.bench_register --methods convex --ours 'model=convex refine=none' --repeat 3
+python -m benchmarks.methods.bench_register --cases lung --methods convex greedy
+python -m benchmarks.methods.bench_register --methods convex --repeat 3 \
+    --ours "model=convex refine=none"
 
 Every run is a command of its own, from reading the scans to the written submission; methods take
 turns. All see the same folder, which holds the images and masks alone: no method can read labels
@@ -30,8 +31,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from benchmarks.register_peers import PEERS
-from benchmarks.register_results import Run, save, table
+from benchmarks.methods.register_peers import PEERS
+from benchmarks.methods.register_results import Run, save, table
 from l2reg.config.build import build
 from l2reg.config.presets import load_preset
 from l2reg.data.dataset import Dataset
@@ -45,7 +46,7 @@ from l2reg.submission.fields import file_name, read_field
 from l2reg.submission.half_resolution import upsample
 from l2reg.submission.rules import RULES
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 OURS = {"zero": "model=zero", "convex": "model=convex"}
 CASES: dict[str, tuple[str, str | None]] = {  # task and list of pairs, the validation list if None
     "lung": ("lung", None),
@@ -103,7 +104,7 @@ class Method:
             return command, out / "submission" / place.task.folder / field_name
         scans = (place.pair.fixed, place.pair.moving)
         masks = [str(scan.mask) for scan in scans if scan.mask is not None]
-        command = [options.peer_python, "-m", "benchmarks.register_peers", self.name]
+        command = [options.peer_python, "-m", "benchmarks.methods.register_peers", self.name]
         command += [*(str(scan.image) for scan in scans), str(out / field_name)]
         command += ["--threads", str(options.threads)]
         return command + (["--masks", *masks] if len(masks) == 2 else []), out / field_name

@@ -1,6 +1,6 @@
 """Time the cost volume of a network's finest level, and the memory it takes above its inputs.
 
-python benchmarks/bench_cost_volume.py [--shape 40 48 56] [--radius 3] [--channels 32]
+python -m benchmarks.operators.bench_cost_volume [--shape 40 48 56] [--radius 3] [--channels 32]
 
 Output and gradients are counted. On the CPU the peak is that of the resident memory, in a process
 that does nothing else; allocations are given back at once, so that none hides in another's shadow.

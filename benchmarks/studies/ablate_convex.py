@@ -1,7 +1,7 @@
 """What each part of ``model=convex`` and its refinement is worth: leave one out, add one, score.
 
-python -m benchmarks.ablate_convex model=convex task=lung
-python -m benchmarks.ablate_convex model=convex task=abdomen data.pairs=my.csv
+python -m benchmarks.studies.ablate_convex model=convex task=lung
+python -m benchmarks.studies.ablate_convex model=convex task=abdomen data.pairs=my.csv
 
 Takes the options of ``predict.py``, and prints the means over the pairs of its split: of errors,
 so that less is better in every column, and of the seconds that a pair took.
@@ -14,11 +14,9 @@ from typing import Any
 import hydra
 from omegaconf import DictConfig, OmegaConf
 
-from benchmarks.tune_convex import CONFIGS, FEATURES, changed, checked, run
+from benchmarks.studies.tune_convex import CONFIGS, FEATURES, changed, checked, run
 from l2reg.config.presets import load_preset
 from l2reg.runtime import configure_malloc, select_device
-
-MIND = {"_target_": FEATURES + "Mind", "radius": 1, "dilation": 1}
 
 
 def variants(levels: Sequence[Sequence[int]]) -> dict[str, Mapping[str, Any]]:
@@ -31,8 +29,8 @@ def variants(levels: Sequence[Sequence[int]]) -> dict[str, Mapping[str, Any]]:
         "finest level only": {"refine.levels": levels[-1:]},
         "one step a level": {"refine.levels": [[*level[:2], 1] for level in levels]},
         "no elastic term": {"refine.elastic": 0.0},
-        "MIND for all": {"refine.features": MIND},
-        "intensities for all": {"refine.features": {"_target_": FEATURES + "MatchedIntensity"}},
+        "MIND for all": {"refine.features": FEATURES["mind"]},
+        "intensities for all": {"refine.features": FEATURES["matched intensities"]},
         "folds left": {"refine.diffeomorphic": False},
         "with keypoints": {"refine.points.weight": 1.0},
         "symmetric": {"refine.symmetric": True},

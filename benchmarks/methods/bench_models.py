@@ -1,6 +1,7 @@
-"""Compare networks: trained equally long on the same phantoms, scored on others.
+r"""Compare networks: trained equally long on the same phantoms, scored on others.
 
-python -m benchmarks.bench_models --models unet pyramid --flavour lung --steps 200 --seeds 0 1 2
+python -m benchmarks.methods.bench_models --models unet pyramid --flavour lung --steps 200 \
+    --seeds 0 1 2
 
 Each run is a process of its own, so that its peak memory is its own. Seeds change the initial
 weights and the order of the training pairs, not the data. Further arguments are options of
@@ -17,7 +18,7 @@ from typing import Any
 
 import torch
 
-from benchmarks.networks import NETWORKS, composed, in_own_process, table, trained
+from benchmarks.methods.networks import NETWORKS, composed, in_own_process, table, trained
 from l2reg.config.build import build
 from l2reg.data.dataset import Dataset
 from l2reg.inference.method import Method

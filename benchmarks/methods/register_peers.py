@@ -1,6 +1,6 @@
 """Register one pair with another package, whole command: read, register, write a submission.
 
-python -m benchmarks.register_peers greedy fixed.nii.gz moving.nii.gz disp_0001_0001.npz
+python -m benchmarks.methods.register_peers greedy fixed.nii.gz moving.nii.gz disp_0001_0001.npz
 
 ``bench_register.py`` runs this once per pair. The packages come with ``pip install -e .[bench]``;
 only the one that is asked for is imported. None is given labels or landmarks. Each is run as its

@@ -1,7 +1,8 @@
-"""Find settings of ``model=convex`` and its refinement on pairs that can be scored: your own.
+r"""Find settings of ``model=convex`` and its refinement on pairs that can be scored: your own.
 
-python -m benchmarks.tune_convex model=convex task=lung +minutes=60
-python -m benchmarks.tune_convex model=convex task=oasis data.pairs=my.csv out=tuned +minutes=60
+python -m benchmarks.studies.tune_convex model=convex task=lung +minutes=60
+python -m benchmarks.studies.tune_convex model=convex task=oasis data.pairs=my.csv out=tuned \
+    +minutes=60
 
 Takes the options of ``predict.py``. The first trial is what is set, every further one changes about
 half of what ``CHOICES`` names, drawn at random from the seed; the rest keeps what is set. A trial's
@@ -25,7 +26,7 @@ from omegaconf import DictConfig, OmegaConf
 from scipy.stats import gmean, rankdata
 
 from l2reg.config.build import build
-from l2reg.data.check import check_pairs, check_truth
+from l2reg.data.check import check_ground_truth, check_pairs
 from l2reg.data.dataset import Dataset
 from l2reg.data.pairs import Pair
 from l2reg.data.task import Task
@@ -39,8 +40,26 @@ from l2reg.problems import exit_on_input_error, raise_if_any
 from l2reg.runtime import configure_malloc, select_device
 from l2reg.submission.rules import RULES
 
-CONFIGS = str(Path(__file__).parents[1] / "configs")
-FEATURES = "l2reg.features.extractor."
+CONFIGS = str(Path(__file__).parents[2] / "configs")
+FEATURES: Mapping[str, Mapping[str, Any]] = {
+    "mind": {"_target_": "l2reg.features.mind.Mind", "radius": 1, "dilation": 1},
+    "wide mind": {"_target_": "l2reg.features.mind.Mind", "radius": 2, "dilation": 2},
+    "contrast": {
+        "_target_": "l2reg.features.local_contrast.LocalContrast",
+        "radius": 2,
+        "flat": 1e-4,
+    },
+    "wide contrast": {
+        "_target_": "l2reg.features.local_contrast.LocalContrast",
+        "radius": 3,
+        "flat": 1e-4,
+    },
+    "matched intensities": {
+        "_target_": "l2reg.features.histogram_matching.HistogramMatching",
+        "quantiles": 256,
+        "samples": 100_000,
+    },
+}
 CHOICES: Mapping[str, Sequence[Any]] = {
     "model.stride": (2, 3, 4),
     "model.radius": (3, 4, 5, 6),
@@ -48,15 +67,9 @@ CHOICES: Mapping[str, Sequence[Any]] = {
     "refine.elastic": (0.003, 0.01, 0.03, 0.1, 0.3),
     "refine.viscous": (0.01, 0.03, 0.1, 0.3, 1.0),
     "refine.smoothing_passes": (0, 1, 2),
-    "refine.features": (
-        {"_target_": FEATURES + "LocalContrast", "radius": 2},
-        {"_target_": FEATURES + "LocalContrast", "radius": 3},
-        {"_target_": FEATURES + "Mind", "radius": 1, "dilation": 1},
-        {"_target_": FEATURES + "Mind", "radius": 2, "dilation": 2},
-        {"_target_": FEATURES + "MatchedIntensity"},
-    ),
+    "refine.features": tuple(FEATURES.values()),
 }
-CHANGED = 0.5  # share of them that a trial changes
+CHANGED = 0.5  # fraction of them that a trial changes
 
 
 @dataclass(frozen=True)
@@ -130,8 +143,8 @@ def checked(config: Mapping[str, Any]) -> tuple[Dataset, list[Pair]]:
         data: Dataset = build(config["data"], task=build(config["task"]))
         pairs = data.split_pairs(config["split"])
         task = data.release.task
-        raise_if_any(check_pairs(pairs, task, data.volumes, prealign=data.prealign))
-        raise_if_any(check_truth(pairs, task))
+        raise_if_any(check_pairs(pairs, task, data.volume_cache, prealign=data.prealign))
+        raise_if_any(check_ground_truth(pairs, task))
     return data, pairs
 
 

@@ -1,6 +1,6 @@
 """Time ``model=convex`` on a random pair of any size, and measure the memory it takes.
 
-python -m benchmarks.bench_convex --size 256 256 256 --stride 4 --radius 4
+python -m benchmarks.methods.bench_convex --size 256 256 256 --stride 4 --radius 4
 
 The search works on half of the size, as ``model.grid=half`` does: the capture range is twice
 stride times radius voxels. The moving scan is the fixed one, shifted; prints how far off it ends.

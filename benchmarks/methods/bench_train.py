@@ -1,6 +1,7 @@
-"""Time a training step of a model on random images, and the memory it takes.
+r"""Time a training step of a model on random images, and the memory it takes.
 
-python benchmarks/bench_train.py task=oasis model=unet trainer.precision=bf16 trainer.max_steps=20
+python -m benchmarks.methods.bench_train task=oasis model=unet trainer.precision=bf16 \
+    trainer.max_steps=20
 
 Takes the options of ``train.py``. The images have the task's working grid; reading and augmenting
 data is not timed. The first quarter of the steps warms up and does not count.
@@ -24,7 +25,7 @@ from l2reg.runtime import configure_malloc, select_device
 from l2reg.shapes import working_shape
 from l2reg.training.trainer import Scalars, Trainer
 
-CONFIGS = str(Path(__file__).parents[1] / "configs")
+CONFIGS = str(Path(__file__).parents[2] / "configs")
 
 
 class RandomBatches:

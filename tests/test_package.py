@@ -1,0 +1,32 @@
+"""What ``import l2reg`` loads and offers, seen from a process of its own."""
+
+import subprocess
+import sys
+
+import pytest
+
+import l2reg
+from l2reg.registration.register import register
+
+
+def run(code: str) -> str:
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    return done.stdout.strip()
+
+
+def test_importing_the_package_loads_nothing_heavy() -> None:
+    heavy = "{'torch', 'numpy', 'scipy', 'matplotlib', 'monai', 'nibabel'}"
+    assert run(f"import l2reg, sys; print(sorted({heavy} & set(sys.modules)))") == "[]"
+
+
+def test_register_is_imported_when_it_is_first_used() -> None:
+    code = "import l2reg, sys; print(l2reg.register.__module__, 'torch' in sys.modules)"
+    assert run(code) == "l2reg.registration.register True"
+    assert l2reg.register is register
+    assert l2reg.__all__ == ["register"]
+
+
+def test_other_attributes_do_not_exist() -> None:
+    assert not hasattr(l2reg, "nothing")
+    with pytest.raises(AttributeError, match="module 'l2reg' has no attribute 'regsiter'"):
+        l2reg.regsiter  # noqa: B018
