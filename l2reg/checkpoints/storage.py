@@ -11,7 +11,7 @@ import torch
 from l2reg.io.files import atomic_write
 from l2reg.problems import InputError, Problem
 
-FORMAT = 1
+FORMAT = 2  # raise when a checkpoint's config has other keys or classes
 BEST, LAST = "best.pt", "last.pt"
 
 
@@ -62,7 +62,8 @@ def load(path: Path) -> dict[str, Any]:
         ) from error
     found_format = state.get("format") if isinstance(state, dict) else None
     if found_format != FORMAT:
-        found = f"format {found_format}"
+        written_by = state.get("l2reg", "unknown") if isinstance(state, dict) else "unknown"
+        found = f"format {found_format}, written by l2reg {written_by}"
         remedy = "load it with the version of l2reg in its run's environment.json"
         raise InputError(
             Problem(

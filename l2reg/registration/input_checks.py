@@ -5,11 +5,12 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from l2reg.data.intensity import Intensity
 from l2reg.geometry.affine import affine_field
 from l2reg.geometry.warp import warp
-from l2reg.io.volumes import Volume, read_volume
+from l2reg.io.volumes import Volume
 from l2reg.problems import InputError, Problem, raise_if_any
 from l2reg.shapes import Affine, Field
 
@@ -20,74 +21,41 @@ _MIN_RANGE = 0.1  # of the normalised intensities, which lie in [0, 1]
 _PRESETS = "lung is for CT in Hounsfield units, abdomen and oasis for scans with background 0"
 
 
-def read_scans(paths: Sequence[Path]) -> list[Volume]:
-    """Read scans, each file once.
-
-    Raises:
-        InputError: If a scan is unreadable, has a header that cannot be inverted, or has fewer than
-            8 voxels along an axis; it lists the faults of all scans.
-    """
-    scans: list[Volume] = []
-    problems: list[Problem] = []
-    for path in paths:
-        try:
-            scans.append(read_volume(path))
-        except InputError as error:
-            problems += error.problems
-        else:
-            problems += _too_small(path, scans[-1].array.shape)
-    raise_if_any(problems)
-    return scans
-
-
-def check_contrast(
-    paths: Sequence[Path], scans: Sequence[Volume], preset: str, presets: Mapping[str, Intensity]
-) -> None:
-    """Refuse scans that have almost no contrast after normalisation.
+def check_inputs(
+    paths: Sequence[Path],
+    scans: Sequence[Volume],
+    images: Sequence[Tensor],
+    initial: Affine,
+    preset: str,
+    presets: Mapping[str, Intensity],
+) -> float:
+    """Refuse two scans that cannot be registered, with all their faults at once.
 
     Args:
-        paths: The files of the scans.
-        scans: The scans, in the order of their files.
+        paths: The files of the fixed and of the moving scan.
+        scans: The two scans.
+        images: Their normalised intensities, ``(1, 1, i, j, k)``.
+        initial: Map from fixed to moving voxels that the headers describe.
         preset: Name of the preset in use.
         presets: The normalisation of every preset, by name.
 
-    Raises:
-        InputError: If there is such a scan; the message names the presets with enough contrast.
-    """
-    problems = []
-    for path, scan in zip(paths, scans, strict=True):
-        suitable = [p for p, intensity in presets.items() if _range(scan, intensity) >= _MIN_RANGE]
-        if preset not in suitable:
-            problems.append(_without_contrast(path, scan, preset, presets[preset], suitable))
-    raise_if_any(problems)
-
-
-def check_overlap(fixed: Path, moving: Path, shape: Sequence[int], initial: Affine,
-                  moving_scan: Volume) -> float:  # fmt: skip
-    """Return the fraction of the fixed volume that the headers place inside the moving volume.
-
-    Args:
-        fixed: The file of the fixed scan.
-        moving: The file of the moving scan.
-        shape: Shape of the fixed scan.
-        initial: Map from fixed to moving voxels that the headers describe.
-        moving_scan: The moving scan.
+    Returns:
+        The fraction of the fixed volume that the headers place inside the moving volume.
 
     Raises:
-        InputError: If the fraction is below a tenth.
+        InputError: If a scan has fewer than 8 voxels along an axis or almost no contrast after
+            normalisation, or the scans overlap by less than a tenth of the fixed volume.
     """
-    i, j, k = shape
-    inside = inside_fraction(affine_field(initial, (i, j, k)), moving_scan)
+    problems: list[Problem] = []
+    for path, scan, image in zip(paths, scans, images, strict=True):
+        problems += _too_small(path, scan.array.shape)
+        if float(image.max() - image.min()) < _MIN_RANGE:
+            problems.append(_without_contrast(path, scan, preset, presets))
+    i, j, k = scans[0].array.shape
+    inside = inside_fraction(affine_field(initial, (i, j, k)), scans[1])
     if inside < _MIN_OVERLAP:
-        raise InputError(
-            Problem(
-                where=str(moving),
-                what=f"hardly overlaps {fixed}",
-                expected="headers that place both scans at the same position",
-                found=f"{100 * inside:.0f} % of the fixed volume lies inside the moving volume",
-                remedy="correct the origin or orientation in a header, or align the scans roughly",
-            )
-        )
+        problems.append(_apart(paths[0], paths[1], inside))
+    raise_if_any(problems)
     return inside
 
 
@@ -140,19 +108,29 @@ def _too_small(path: Path, shape: Sequence[int]) -> list[Problem]:
     ]
 
 
-def _range(scan: Volume, intensity: Intensity) -> float:
-    """Return the range of the normalised intensities."""
-    return float(np.ptp(intensity(scan.array)))
+def _apart(fixed: Path, moving: Path, inside: float) -> Problem:
+    return Problem(
+        where=str(moving),
+        what=f"hardly overlaps {fixed}",
+        expected="headers that place both scans at the same position",
+        found=f"{100 * inside:.0f} % of the fixed volume lies inside the moving volume",
+        remedy="correct the origin or orientation in a header, or align the scans roughly",
+    )
 
 
 def _without_contrast(
-    path: Path, scan: Volume, preset: str, intensity: Intensity, suitable: Sequence[str]
+    path: Path, scan: Volume, preset: str, presets: Mapping[str, Intensity]
 ) -> Problem:
-    others = " or ".join(f"--like {name}" for name in suitable)
+    suitable = [
+        f"--like {name}"
+        for name, intensity in presets.items()
+        if np.ptp(intensity(scan.array)) >= _MIN_RANGE
+    ]
+    remedy = f"try {' or '.join(suitable)}" if suitable else "name another file"
     return Problem(
         where=str(path),
         what=f"has almost no contrast with --like {preset}",
-        expected=f"contrast within {intensity}",
+        expected=f"contrast within {presets[preset]}",
         found=f"intensities from {scan.array.min():.4g} to {scan.array.max():.4g}",
-        remedy=f"{f'try {others}' if suitable else 'name another file'}; {_PRESETS}",
+        remedy=f"{remedy}; {_PRESETS}",
     )

@@ -1,5 +1,6 @@
 """Registration of two scans that belong to no data set, without training."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,19 +16,16 @@ from l2reg.geometry.resize import resize_field
 from l2reg.geometry.warp import warp
 from l2reg.inference.prepare import training_free_method
 from l2reg.io.files import atomic_write, ensure_writable
-from l2reg.io.volumes import Volume, write_volume
-from l2reg.registration.input_checks import (
-    check_contrast,
-    check_field,
-    check_overlap,
-    read_scans,
-)
+from l2reg.io.volumes import Volume, read_volume, write_volume
+from l2reg.problems import InputError, Problem, raise_if_any
+from l2reg.registration.input_checks import check_field, check_inputs
 from l2reg.registration.working_grid import on_grids, working_batch
 from l2reg.reporting.figures import pair_figure
 from l2reg.reporting.registered_pair import RegisteredPair
 from l2reg.runtime import select_device
 from l2reg.shapes import Field
 from l2reg.transforms.itk import write_warp
+from l2reg.transforms.world import voxel_map
 
 
 @dataclass(frozen=True)
@@ -68,39 +66,43 @@ def register(
             leads out of the moving scan, as happens for scans of different parts of the body.
     """
     settings = build(load_preset("register", "default"))
-    scans = read_scans([fixed, moving])
-    initial = _header_map(*scans)
-    shape = scans[0].array.shape
-    overlap = check_overlap(fixed, moving, shape, initial, scans[1])
-    check_contrast([fixed, moving], scans, preset, settings["intensity"])
+    intensity = settings["intensity"][preset]
+    fixed_scan, moving_scan = scans = _read_scans([fixed, moving])
+    initial = _tensor(voxel_map(fixed_scan.affine, moving_scan.affine))[0, :, :3].float()
+    fixed_image, moving_image = images = [_tensor(intensity(scan.array)) for scan in scans]
+    overlap = check_inputs([fixed, moving], scans, images, initial, preset, settings["intensity"])
     method = training_free_method(preset, select_device(device))
     ensure_writable(out)
 
-    fixed_image, moving_image = (
-        _tensor(settings["intensity"][preset](scan.array)) for scan in scans
-    )
     batch = working_batch(
-        fixed_image, moving_image, initial, scans[0].spacing_mm, settings["max_voxels"]
+        fixed_image, moving_image, initial, fixed_scan.spacing_mm, settings["max_voxels"]
     )
     batches = [to_device(b, method.device) for b in on_grids(batch, method.grids)]
     i, j, k = batch["fixed"].shape[2:]
     disp = resize_field(method.solve(batches), (i, j, k)).cpu()
-    i, j, k = shape
+    i, j, k = fixed_scan.array.shape
     total = affine_after_field(initial, resize_field(disp, (i, j, k)))
-    check_field(fixed, moving, total, scans[1], overlap)
+    check_field(fixed, moving, total, moving_scan, overlap)
 
     files = RegistrationFiles(out / "warped.nii.gz", out / "transform.nii.gz", out / "picture.png")
-    warped = warp(_tensor(scans[1].array), total)[0, 0].numpy()
-    write_volume(files.warped, warped, scans[0].affine)
-    write_warp(files.transform, total[0].numpy(), scans[0].affine, scans[1].affine)
+    warped = warp(_tensor(moving_scan.array), total)[0, 0].numpy()
+    write_volume(files.warped, warped, fixed_scan.affine)
+    write_warp(files.transform, total[0].numpy(), fixed_scan.affine, moving_scan.affine)
     _draw(files.picture, batch, disp)
     return files
 
 
-def _header_map(fixed: Volume, moving: Volume) -> Tensor:
-    """Return the map from fixed to moving voxels that the headers describe, ``(1, 3, 4)``."""
-    matrix = np.linalg.inv(moving.affine) @ fixed.affine
-    return torch.from_numpy(matrix)[None, :3].float()
+def _read_scans(paths: Sequence[Path]) -> list[Volume]:
+    """Read scans, each file once; the faults of all unreadable ones are listed together."""
+    scans: list[Volume] = []
+    problems: list[Problem] = []
+    for path in paths:
+        try:
+            scans.append(read_volume(path))
+        except InputError as error:
+            problems += error.problems
+    raise_if_any(problems)
+    return scans
 
 
 def _tensor(array: np.ndarray) -> Tensor:

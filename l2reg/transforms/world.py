@@ -21,3 +21,16 @@ def voxels_to_world(
     """
     world: np.ndarray = affine[:3, :3] @ voxels + affine[:3, 3:]
     return world
+
+
+def voxel_map(
+    fixed_affine: Float[np.ndarray, "4 4"], moving_affine: Float[np.ndarray, "4 4"]
+) -> Float[np.ndarray, "4 4"]:
+    """Return the map from fixed to moving voxels at the same position of the world.
+
+    Args:
+        fixed_affine: Map from voxels of the fixed scan to mm.
+        moving_affine: Map from voxels of the moving scan to mm, in the same system of axes.
+    """
+    matrix: np.ndarray = np.linalg.inv(moving_affine) @ fixed_affine
+    return matrix

@@ -6,7 +6,7 @@ import pytest
 import SimpleITK
 
 from l2reg.io.volumes import read_affine
-from l2reg.transforms.world import voxels_to_world
+from l2reg.transforms.world import voxel_map, voxels_to_world
 
 SHAPE = (18, 20, 22)
 
@@ -41,3 +41,20 @@ def test_any_affine_is_applied_as_nibabel_applies_it(random: np.random.Generator
     voxels = np.indices(SHAPE).reshape(3, -1)
     expected = nib.affines.apply_affine(affine, voxels.T).T
     np.testing.assert_allclose(voxels_to_world(affine, voxels), expected, atol=1e-12)
+
+
+def test_the_map_between_two_scans_keeps_positions_of_the_world(
+    tmp_path: Path, random: np.random.Generator
+) -> None:
+    """SimpleITK takes a voxel of the fixed scan to the world and from there into the moving one."""
+    fixed, moving = oblique_image(left_handed=False), oblique_image(left_handed=True)
+    moving.SetSpacing((0.8, 2.2, 1.1))
+    affines = []
+    for name, image in (("fixed", fixed), ("moving", moving)):
+        SimpleITK.WriteImage(image, str(tmp_path / f"{name}.nii.gz"))
+        affines.append(read_affine(tmp_path / f"{name}.nii.gz"))
+    matrix = voxel_map(*affines)
+    for voxel in random.uniform(-2, 24, (20, 3)):
+        world = fixed.TransformContinuousIndexToPhysicalPoint(voxel.tolist())
+        expected = moving.TransformPhysicalPointToContinuousIndex(world)
+        np.testing.assert_allclose(matrix[:3, :3] @ voxel + matrix[:3, 3], expected, atol=1e-3)
