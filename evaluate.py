@@ -6,7 +6,7 @@ import hydra
 from omegaconf import DictConfig, OmegaConf
 
 from l2reg.config.build import build
-from l2reg.config.keys import check_keys, require_key
+from l2reg.config.keys import check_keys, name_nearest_key, require_key
 from l2reg.problems import exit_on_input_error
 from l2reg.reporting.evaluate_submissions import Evaluation, evaluate_submissions, name_submissions
 from l2reg.runtime import configure_malloc
@@ -38,4 +38,5 @@ def main(cfg: DictConfig) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    with name_nearest_key():
+        main()

@@ -4,7 +4,7 @@ import hydra
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
-from l2reg.config.keys import check_keys
+from l2reg.config.keys import check_keys, name_nearest_key
 from l2reg.inference.predict_split import predict_split, prepare_prediction
 from l2reg.problems import exit_on_input_error
 from l2reg.runtime import configure_malloc
@@ -26,4 +26,5 @@ def main(cfg: DictConfig) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    with name_nearest_key():
+        main()

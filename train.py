@@ -8,7 +8,7 @@ import hydra
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
-from l2reg.config.keys import check_keys
+from l2reg.config.keys import check_keys, name_nearest_key
 from l2reg.config.presets import preset_names
 from l2reg.config.task_nodes import check_mixed_tasks
 from l2reg.problems import exit_on_input_error
@@ -62,4 +62,5 @@ def compose_tasks(config: dict[str, Any]) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    main()
+    with name_nearest_key():
+        main()

@@ -164,3 +164,8 @@ def test_an_existing_run_is_refused_before_anything_is_lost() -> None:
     for words in ("resume=true", "overwrite=true", "run_dir="):
         assert words in message
     assert Path("runs/phantom_unet/config.yaml").read_text() == "mine"
+
+
+def test_a_misspelt_key_is_told_with_the_nearest_one() -> None:
+    said = bad("predict", "model=convex", "task=lung", "refine.cg_iteration=3")
+    assert "is not a key; did you mean refine.cg_iterations" in said.splitlines()[-1]

@@ -12,6 +12,7 @@ from l2reg.io.files import atomic_write
 from l2reg.problems import InputError, Problem
 
 FORMAT = 2  # raise when a checkpoint's config has other keys or classes
+OTHER_BUILD = "load it with the l2reg of the commit in its run's environment.json, or train again"
 BEST, LAST = "best.pt", "last.pt"
 
 
@@ -64,7 +65,7 @@ def load(path: Path) -> dict[str, Any]:
     if found_format != FORMAT:
         written_by = state.get("l2reg", "unknown") if isinstance(state, dict) else "unknown"
         found = f"format {found_format}, written by l2reg {written_by}"
-        remedy = "load it with the version of l2reg in its run's environment.json"
+        remedy = OTHER_BUILD
         raise InputError(
             Problem(
                 where=str(path),

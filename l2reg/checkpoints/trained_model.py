@@ -83,17 +83,17 @@ def load_trained_model(
     config = single_task_config(deepcopy(state["config"]), task)
     for key, value in overrides.items():
         _set(config, key.split("."), value)
-    model: torch.nn.Module = build(config["model"])
     try:
+        model: torch.nn.Module = build(config["model"])
         model.load_state_dict(state["model"])
-    except RuntimeError as error:
+    except (InputError, RuntimeError) as error:
         raise InputError(
             Problem(
                 where=str(path),
                 what="does not fit the network that its config describes",
-                expected="weights of that network",
-                found=str(error).replace("\n", " ")[:300],
-                remedy="load it with the version of l2reg in its run's environment.json",
+                expected="a network of this version of l2reg, and its weights",
+                found=" ".join(str(error).split())[:300],
+                remedy=storage.OTHER_BUILD,
             )
         ) from error
     trained_on, selected_on = state["trained_on"], state.get("chosen_on", ())

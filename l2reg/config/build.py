@@ -94,7 +94,11 @@ def _check_arguments(name: str, target: Callable[..., Any], arguments: Mapping[s
                 where=f"config of {name}",
                 what="has keys that are not its arguments" if unknown else "lacks arguments",
                 expected=", ".join(parameters),
-                found=f"unknown {unknown}, missing {missing}",
+                found=", ".join(
+                    f"{what} {keys}"
+                    for what, keys in (("unknown", unknown), ("missing", missing))
+                    if keys
+                ),
                 remedy=suggest(unknown[0], parameters) if unknown else "add the missing keys",
             )
         )

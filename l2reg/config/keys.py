@@ -1,9 +1,14 @@
 """Checks of the scripts' top-level config keys: unknown and missing ones are errors."""
 
-from collections.abc import Mapping
+import difflib
+import re
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import yaml
+from tqdm import tqdm
 
 from l2reg.config.presets import config_dir
 from l2reg.problems import InputError, Problem, suggest
@@ -25,9 +30,10 @@ def check_keys(name: str, config: Mapping[str, Any]) -> None:
         known |= set(content)
         for entry in content["defaults"]:
             known |= {group.split()[-1] for group in entry} if isinstance(entry, dict) else set()
+    own = sorted(key for key in known if key != "defaults" and not key.startswith("hydra"))
     for key in sorted(set(config) - known):
-        expected = ", ".join(sorted(known - {"defaults", "hydra"}))
-        remedy = suggest(key, known)
+        expected = ", ".join(own)
+        remedy = suggest(key, own)
         raise InputError(
             Problem(
                 where=f"{key}=...",
@@ -62,3 +68,51 @@ def require_key(name: str, config: Mapping[str, Any], key: str, example: str) ->
                 remedy=remedy,
             )
         )
+
+
+@contextmanager
+def name_nearest_key() -> Iterator[None]:
+    """Name the nearest keys that exist after Hydra has refused a key and ended the program.
+
+    Hydra's own message only proposes to add the unknown key.
+    """
+    try:
+        yield
+    except SystemExit as stop:
+        refusal = stop.__context__
+        match = re.search(r"full_key: (\S+)", str(getattr(refusal, "__cause__", "")))
+        if match:
+            tqdm.write(nearest_keys(match.group(1)), file=sys.stderr)
+        raise
+
+
+def nearest_keys(key: str) -> str:
+    """Return a remedy for an unknown dotted key: keys of like spelling, else those of its group."""
+    known = _known_keys()
+    close = difflib.get_close_matches(key, known, n=3, cutoff=0.85)
+    if close:
+        return f"error: {key}: is not a key; did you mean {' or '.join(close)}?"
+    group = key.rpartition(".")[0]
+    beside = [other for other in known if other.rpartition(".")[0] == group]
+    if not beside:
+        return f"error: {key}: is not a key; --cfg job prints all keys"
+    return f"error: {key}: is not a key; the keys there are {', '.join(beside)}"
+
+
+def _known_keys() -> list[str]:
+    """Return the dotted keys of all YAML files below ``configs/``."""
+    keys: set[str] = set()
+    for path in config_dir().rglob("*.yaml"):
+        text = path.read_text(encoding="utf-8")
+        group = path.parent.relative_to(config_dir()).as_posix()
+        is_global = group == "." or text.startswith("# @package _global_")
+        keys |= set(_dotted(yaml.safe_load(text), "" if is_global else group))
+    return sorted(keys)
+
+
+def _dotted(node: Any, prefix: str) -> Iterator[str]:
+    if isinstance(node, Mapping):
+        for key, value in node.items():
+            dotted = f"{prefix}.{key}" if prefix else str(key)
+            yield dotted
+            yield from _dotted(value, dotted)

@@ -29,6 +29,9 @@ class Window:
         if self.low >= self.high:
             raise ValueError(f"window must have low < high, got low={self.low}, high={self.high}")
 
+    def __str__(self) -> str:
+        return f"the window from {self.low:g} to {self.high:g} HU"
+
     def __call__(self, image: Array) -> Array:
         """Return ``image``, scaled linearly and clipped to [0, 1]."""
         scaled: Array = (image - np.float32(self.low)) / np.float32(self.high - self.low)
@@ -51,6 +54,9 @@ class Percentiles:
             raise ValueError(
                 f"percentiles must satisfy 0 <= low < high <= 100, got {self.low}, {self.high}"
             )
+
+    def __str__(self) -> str:
+        return f"the percentiles {self.low:g} to {self.high:g} of the non-zero voxels"
 
     def __call__(self, image: Array) -> Array:
         """Return ``image``, scaled between its percentiles and clipped to [0, 1]."""

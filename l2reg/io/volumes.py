@@ -218,7 +218,7 @@ def _open(path: Path) -> SpatialImage:
                 what="is missing",
                 expected="a NIfTI volume (.nii.gz)",
                 found="no such file",
-                remedy="download or unpack it again; `l2reg check` lists all missing files",
+                remedy="check the path; `l2reg check` lists all missing files of a data set",
             )
         )
     try:

@@ -40,6 +40,18 @@ def test_weights_of_another_network_are_refused(tiny_run: TinyRun) -> None:
         load_trained_model(Path("run/other.pt"), {})
 
 
+def test_a_network_that_this_version_does_not_have_is_refused_with_the_checkpoint(
+    tiny_run: TinyRun,
+) -> None:
+    prepare_training(tiny_run())
+    state = storage.load(Path("run/last.pt"))
+    for change in ({"_target_": "l2reg.models.gone.Gone"}, {"slope": 0.1}):
+        changed = {**state["config"], "model": {**state["config"]["model"], **change}}
+        storage.save(Path("run/other.pt"), {**state, "config": changed})
+        with pytest.raises(InputError, match=r"(?s)other\.pt: does not fit.*environment\.json"):
+            load_trained_model(Path("run/other.pt"), {})
+
+
 def test_scores_on_what_was_trained_or_chosen_on_get_a_note(tiny_run: TinyRun) -> None:
     config = tiny_run("data.sampling.val_images=true")
     prepare_training(config).run()

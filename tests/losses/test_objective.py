@@ -7,13 +7,14 @@ from torch import nn
 
 from l2reg.batch import resize_batch
 from l2reg.config.build import build
-from l2reg.config.presets import config_dir
+from l2reg.config.presets import config_dir, preset_names
 from l2reg.losses.diffusion import Diffusion
 from l2reg.losses.mse import MSE
 from l2reg.losses.objective import Aligned, Objective, masked_mean, overlap_mask
 from l2reg.models.prediction import Prediction
 
 SHAPE = (12, 13, 14)
+LOSSES = preset_names("loss")
 
 
 def full_objective(name: str) -> Objective:
@@ -51,7 +52,7 @@ def still(pairs: int) -> Prediction:
     return Prediction(torch.zeros(pairs, 3, *SHAPE))
 
 
-@pytest.mark.parametrize("name", ["mse", "lncc", "mind"])
+@pytest.mark.parametrize("name", LOSSES)
 def test_equal_scans_without_deformation_cost_nothing_at_all(
     name: str, rng: torch.Generator
 ) -> None:
@@ -65,7 +66,7 @@ def test_equal_scans_without_deformation_cost_nothing_at_all(
     assert all(abs(float(value)) < 1e-6 for value in terms.values())
 
 
-@pytest.mark.parametrize("name", ["mse", "lncc", "mind"])
+@pytest.mark.parametrize("name", LOSSES)
 def test_different_scans_cost_something_in_every_term_but_smoothness(
     name: str, rng: torch.Generator
 ) -> None:
@@ -74,7 +75,7 @@ def test_different_scans_cost_something_in_every_term_but_smoothness(
     assert all(float(value) > 1e-3 for value in terms.values())
 
 
-@pytest.mark.parametrize("name", ["mse", "lncc", "mind"])
+@pytest.mark.parametrize("name", LOSSES)
 def test_two_ranks_of_one_pair_equal_one_rank_of_two(name: str, rng: torch.Generator) -> None:
     objective, both = full_objective(name), batch(2, rng)
     both["label_weight"] = torch.tensor([1.0, 0.0])  # partial supervision
@@ -112,7 +113,7 @@ def test_pairs_with_labels_points_both_and_neither_share_a_batch(rng: torch.Gene
     assert strength[3] == 0
 
 
-@pytest.mark.parametrize("name", ["mse", "lncc", "mind"])
+@pytest.mark.parametrize("name", LOSSES)
 @pytest.mark.parametrize("kind", ["flat", "offset", "half", "black"])
 def test_hard_input_gives_finite_values_and_gradients(
     name: str, kind: str, rng: torch.Generator
@@ -137,7 +138,7 @@ def test_hard_input_gives_finite_values_and_gradients(
     assert torch.isfinite(disp.grad).all()
 
 
-@pytest.mark.parametrize("name", ["mse", "lncc", "mind"])
+@pytest.mark.parametrize("name", LOSSES)
 def test_autocast_changes_no_value(name: str, rng: torch.Generator) -> None:
     objective, data = full_objective(name), batch(1, rng)
     exact = objective(still(1), data)
@@ -146,7 +147,7 @@ def test_autocast_changes_no_value(name: str, rng: torch.Generator) -> None:
     assert all(torch.equal(exact[term], rough[term]) for term in exact)
 
 
-@pytest.mark.parametrize("name", ["mse", "lncc", "mind"])
+@pytest.mark.parametrize("name", LOSSES)
 def test_changing_the_mask_changes_the_loss_and_an_empty_one_costs_nothing(
     name: str, rng: torch.Generator
 ) -> None:

@@ -10,7 +10,7 @@ from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 from torch import nn
 
-from l2reg.config.presets import config_dir
+from l2reg.config.presets import config_dir, preset_names
 from l2reg.models.heads import KINDS
 from l2reg.models.prediction import Prediction
 from l2reg.training.setup import prepare_training
@@ -153,7 +153,7 @@ def test_a_segmenting_network_takes_two_steps_in_both_directions(
 
 @pytest.mark.slow
 @pytest.mark.parametrize("head", KINDS)
-@pytest.mark.parametrize("loss", ["mse", "lncc", "mind"])
+@pytest.mark.parametrize("loss", preset_names("loss"))
 @pytest.mark.parametrize("flavour", ["lung", "abdomen", "oasis"])
 @pytest.mark.parametrize("name", PARAMETERS)
 def test_every_network_takes_two_steps_with_every_head_loss_and_task(

@@ -49,7 +49,7 @@ def test_an_mr_that_is_dark_in_the_window_of_ct_is_refused_with_what_fits(
     shown = random.random((16, 18, 20)).astype("f4")
     brain = volume(tmp_path / "brain.nii.gz", 0.8 * (shown - shown.min()) / np.ptp(shown))
     said = refusal(brain, brain, tmp_path / "out", "lung")
-    assert "low=-1000.0, high=200.0" in said
+    assert "contrast within the window from -1000 to 200 HU" in said
     assert "found     intensities from 0 to 0.8" in said
     assert "remedy    try --like abdomen or --like oasis" in said
 
