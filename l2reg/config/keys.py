@@ -106,13 +106,13 @@ def _known_keys() -> list[str]:
         text = path.read_text(encoding="utf-8")
         group = path.parent.relative_to(config_dir()).as_posix()
         is_global = group == "." or text.startswith("# @package _global_")
-        keys |= set(_dotted(yaml.safe_load(text), "" if is_global else group))
+        keys |= set(_flatten_keys(yaml.safe_load(text), "" if is_global else group))
     return sorted(keys)
 
 
-def _dotted(node: Any, prefix: str) -> Iterator[str]:
+def _flatten_keys(node: Any, prefix: str) -> Iterator[str]:
     if isinstance(node, Mapping):
         for key, value in node.items():
             dotted = f"{prefix}.{key}" if prefix else str(key)
             yield dotted
-            yield from _dotted(value, dotted)
+            yield from _flatten_keys(value, dotted)
