@@ -20,6 +20,8 @@ from l2reg.shapes import Affine, Image, LabelMap, Mask, OneHot, PerPair, Points,
 Side = Literal["fixed", "moving"]
 SIDES: tuple[Side, Side] = ("fixed", "moving")
 
+_WHOLE = 0.999  # smoothed mask above which no image value comes from outside
+
 
 class Batch(TypedDict, total=False):
     """``b`` pairs on one working grid; a reader returns a batch of one pair.
@@ -31,6 +33,7 @@ class Batch(TypedDict, total=False):
     moving: Image
     fixed_mask: Mask  # 1 inside, 0 outside; 1 everywhere without a mask file
     moving_mask: Mask
+    overlap: Mask  # 1 where both scans have data; if missing, they have data everywhere
     fixed_labels: LabelMap | OneHot  # integers; in a refinement, one channel per common label
     moving_labels: LabelMap | OneHot
     label_weight: PerPair  # weight of the labels in a loss; 0 if either scan has none
@@ -87,7 +90,8 @@ def resize_batch(batch: Batch, shape: Shape3, masks: Literal["nearest", "linear"
     """Return a batch on a grid of ``shape`` with the same corners.
 
     Images and one-hot labels are smoothed and sampled, label maps take the nearest voxel, points
-    and the voxel size are converted to the new voxels. Other entries stay as they are.
+    and the voxel size are converted to the new voxels. The overlap keeps voxels whose smoothed
+    intensity comes from the overlap alone. Other entries stay as they are.
 
     Args:
         batch: Pairs on one grid.
@@ -100,6 +104,8 @@ def resize_batch(batch: Batch, shape: Shape3, masks: Literal["nearest", "linear"
         if name in ("fixed_mask", "moving_mask"):
             nearest = masks == "nearest"
             return resize_labels(value.int(), shape).float() if nearest else resample(value, shape)
+        if name == "overlap":
+            return (resize_image(value, shape) > _WHOLE).to(value.dtype)
         if name in ("fixed_points", "moving_points"):
             return resize_points(value, old, shape)
         if name == "spacing_mm":

@@ -63,3 +63,16 @@ def test_collating_pads_points_with_weight_0() -> None:
 def test_moving_to_a_device_moves_every_tensor() -> None:
     moved = to_device({"a": torch.ones(2)}, torch.device("meta"))
     assert moved["a"].device.type == "meta"
+
+
+def test_no_value_from_outside_the_overlap_reaches_it_on_a_coarser_grid() -> None:
+    images = torch.zeros(1, 1, 33, 20, 24)
+    overlap = torch.zeros_like(images)
+    overlap[:, :, 10:] = 1
+    images[:, :, :10] = 1  # outside
+    batch = {"fixed": images, "moving": images, "overlap": overlap}
+    for shape in ((17, 10, 12), (5, 8, 8), (33, 20, 24)):
+        coarse = resize_batch(batch, shape, masks="linear")
+        assert set(coarse["overlap"].unique().tolist()) == {0.0, 1.0}
+        assert (coarse["fixed"] * coarse["overlap"]).max() < 2e-3
+        assert coarse["overlap"][:, :, -1].all()

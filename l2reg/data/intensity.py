@@ -4,17 +4,23 @@ from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
 import numpy as np
-from jaxtyping import Float32
+from jaxtyping import Bool, Float32
 
 Array = Float32[np.ndarray, "i j k"]
+Region = Bool[np.ndarray, "i j k"]
 
 
 @runtime_checkable
 class Intensity(Protocol):
     """Normalisation of the scans of one modality; its ``repr`` is part of the cache key."""
 
-    def __call__(self, image: Array) -> Array:
-        """Return ``image`` with values in [0, 1]."""
+    def __call__(self, image: Array, region: Region | None = None) -> Array:
+        """Return ``image`` with values in [0, 1].
+
+        Args:
+            image: Intensities of a scan.
+            region: Voxels that the normalisation may be computed from; all by default.
+        """
         ...
 
 
@@ -32,8 +38,9 @@ class Window:
     def __str__(self) -> str:
         return f"the window from {self.low:g} to {self.high:g} HU"
 
-    def __call__(self, image: Array) -> Array:
-        """Return ``image``, scaled linearly and clipped to [0, 1]."""
+    def __call__(self, image: Array, region: Region | None = None) -> Array:
+        """Return ``image``, scaled linearly and clipped to [0, 1]; ``region`` changes nothing."""
+        del region
         scaled: Array = (image - np.float32(self.low)) / np.float32(self.high - self.low)
         windowed: Array = np.clip(scaled, 0, 1)
         return windowed
@@ -58,9 +65,14 @@ class Percentiles:
     def __str__(self) -> str:
         return f"the percentiles {self.low:g} to {self.high:g} of the non-zero voxels"
 
-    def __call__(self, image: Array) -> Array:
-        """Return ``image``, scaled between its percentiles and clipped to [0, 1]."""
-        signal = image[image != 0]
+    def __call__(self, image: Array, region: Region | None = None) -> Array:
+        """Return ``image``, scaled between its percentiles and clipped to [0, 1].
+
+        Args:
+            image: Intensities of a scan.
+            region: Voxels that the percentiles are taken from; all by default.
+        """
+        signal = image[image != 0] if region is None else image[region & (image != 0)]
         if signal.size == 0:
             return np.zeros_like(image)
         low, high = np.percentile(signal, [self.low, self.high]).astype(np.float32)

@@ -24,6 +24,11 @@ class HistogramMatching:
     quantiles: int
     samples: int
 
+    @property
+    def reach(self) -> int:
+        """Distance in voxels up to which the features of a voxel depend on others."""
+        return 0
+
     def __call__(self, fixed: Image, moving: Image) -> tuple[Maps, Maps]:
         """Return the fixed intensities and the mapped moving intensities, one channel each."""
         pairs = zip(fixed, moving, strict=True)

@@ -25,6 +25,11 @@ class LocalContrast:
         if self.radius < 1:
             raise ValueError(f"radius must be 1 or more, got {self.radius}")
 
+    @property
+    def reach(self) -> int:
+        """Distance in voxels up to which the features of a voxel depend on others."""
+        return self.radius
+
     def __call__(self, fixed: Image, moving: Image) -> tuple[Maps, Maps]:
         """Return the local contrast of both images, one channel each."""
         return self._normalise(fixed), self._normalise(moving)

@@ -82,6 +82,11 @@ class Mind:
                 f"radius and dilation must be 1 or more, got {self.radius}, {self.dilation}"
             )
 
+    @property
+    def reach(self) -> int:
+        """Distance in voxels up to which the features of a voxel depend on others."""
+        return self.radius + self.dilation
+
     def __call__(self, fixed: Image, moving: Image) -> tuple[Maps, Maps]:
         """Return the descriptors of both images, twelve channels each."""
         first, second = (

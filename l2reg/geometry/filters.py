@@ -2,7 +2,7 @@
 
 import torch.nn.functional as F
 
-from l2reg.shapes import Image
+from l2reg.shapes import Image, Mask
 
 
 def box_mean(volume: Image, window: int) -> Image:
@@ -31,3 +31,13 @@ def smooth(volume: Image, passes: int) -> Image:
     for _ in range(passes):
         volume = F.avg_pool3d(F.pad(volume, [1] * 6, mode="replicate"), 3, stride=1)
     return volume
+
+
+def erode(mask: Mask, radius: int) -> Mask:
+    """Return the minimum of ``mask`` over the cube of ``2 * radius + 1`` voxels around every voxel.
+
+    The cube is cut off at the border: a mask of ones stays as it is.
+    """
+    if radius == 0:
+        return mask
+    return 1 - F.max_pool3d(1 - mask, 2 * radius + 1, stride=1, padding=radius)

@@ -20,7 +20,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from l2reg.shapes import Field, Points
+from l2reg.shapes import Field, Mask, Points
 
 Interpolation = Literal["bilinear", "nearest"]
 Padding = Literal["border", "zeros"]
@@ -94,6 +94,21 @@ def voxel_coords(like: Float[Tensor, "b c i j k"]) -> Field:
     axes = [torch.arange(size, dtype=like.dtype, device=like.device) for size in like.shape[2:]]
     grid = torch.stack(torch.meshgrid(*axes, indexing="ij"))
     return grid.expand(like.shape[0], -1, -1, -1, -1)
+
+
+def inside_volume(disp: Field, shape: Sequence[int], *, margin: float = 0.0) -> Mask:
+    """Return 1 where ``disp`` points into a volume of ``shape``, else 0. It has no gradient.
+
+    Args:
+        disp: Field from the fixed grid to the grid of the volume, in voxels.
+        shape: Shape of the volume.
+        margin: Distance beyond the centres of the border voxels that still counts as inside, in
+            voxels; 0.5 is the edge of the voxels, where ITK ends a volume.
+    """
+    coords = disp.detach() + voxel_coords(disp)
+    last = coords.new_tensor(shape).view(3, 1, 1, 1) - 1
+    inside = (coords >= -margin) & (coords <= last + margin)
+    return inside.all(dim=1, keepdim=True).to(coords.dtype)
 
 
 def _to_torch_grid(coords: Field, shape: Sequence[int]) -> Float[Tensor, "b i j k 3"]:

@@ -8,7 +8,7 @@ from torch import nn
 
 from l2reg.batch import Batch, resize_batch
 from l2reg.geometry.resize import voxel_ratio
-from l2reg.geometry.warp import voxel_coords, warp
+from l2reg.geometry.warp import inside_volume, warp
 from l2reg.models.prediction import Prediction
 from l2reg.shapes import Field, Image, Mask, PerPair, Scalar
 
@@ -113,10 +113,7 @@ def overlap_mask(disp: Field, batch: Batch) -> Mask:
     For a pair whose field points outside everywhere it is the whole fixed mask, so that the loss
     does not vanish for such a field.
     """
-    coords = disp.detach() + voxel_coords(disp)
-    last = coords.new_tensor(batch["moving"].shape[2:]).view(3, 1, 1, 1) - 1
-    inside = ((coords >= 0) & (coords <= last)).all(dim=1, keepdim=True)
-    overlap = batch["fixed_mask"] * inside
+    overlap = batch["fixed_mask"] * inside_volume(disp, batch["moving"].shape[2:])
     is_empty = overlap.flatten(1).sum(dim=1).view(-1, 1, 1, 1, 1) == 0
     return torch.where(is_empty, batch["fixed_mask"], overlap)
 

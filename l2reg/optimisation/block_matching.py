@@ -151,8 +151,13 @@ class BlockMatching:
         self, aligned: _AlignedFeatures, motion: Motion, spacing_mm: Float[Tensor, "3"]
     ) -> AffineMatrix:
         """Return the map in mm that fits the matches inside both masks best."""
+        everywhere = torch.ones_like(aligned.masks[1])  # matches outside are left out below
         disp = discrete_search(
-            *aligned.maps, aligned.masks[0], self.radius, self.smoothing_passes, self.couplings
+            *aligned.maps,
+            (aligned.masks[0], everywhere),
+            self.radius,
+            self.smoothing_passes,
+            self.couplings,
         )
         inside = (aligned.masks[0] * warp(aligned.masks[1], disp, padding="zeros"))[0, 0] > 0.5
         if not bool(inside.any()):

@@ -14,7 +14,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from l2reg.batch import Batch
-from l2reg.features.extractor import FeatureExtractor
+from l2reg.features.extractor import FeatureExtractor, comparable_features
 from l2reg.geometry.compose import compose
 from l2reg.geometry.filters import box_mean, smooth
 from l2reg.geometry.resize import resample, resize_field, resize_image
@@ -70,25 +70,25 @@ class Convex(nn.Module):
         i, j, k = batch["fixed"].shape[2:]
         shape = search_shape((i, j, k), self.stride)
         with torch.autocast(batch["fixed"].device.type, enabled=False):
-            maps = self.features(batch["fixed"].float(), batch["moving"].float())
+            maps, masks = comparable_features(batch, self.features)
             fixed, moving = (resize_image(image, shape) for image in maps)
-            disp = self._search(fixed, moving, resample(batch["fixed_mask"].float(), shape))
+            fixed_mask, moving_mask = (resample(mask, shape) for mask in masks)
+            disp = self._search(fixed, moving, (fixed_mask, moving_mask))
             if self.inverse_consistent:
-                mask = resample(batch["moving_mask"].float(), shape)
-                backward = self._search(moving, fixed, mask)
+                backward = self._search(moving, fixed, (moving_mask, fixed_mask))
                 disp = make_inverse_consistent(disp, backward, self.consistency_iterations)
             return Prediction(resize_field(disp, (i, j, k)))
 
-    def _search(self, fixed: Image, moving: Image, mask: Mask) -> Field:
+    def _search(self, fixed: Image, moving: Image, masks: tuple[Mask, Mask]) -> Field:
         return discrete_search(
-            fixed, moving, mask, self.radius, self.smoothing_passes, self.couplings
+            fixed, moving, masks, self.radius, self.smoothing_passes, self.couplings
         )
 
 
 def discrete_search(
     fixed: Image,
     moving: Image,
-    mask: Mask,
+    masks: tuple[Mask, Mask],
     radius: int,
     smoothing_passes: int,
     couplings: Sequence[float],
@@ -98,40 +98,54 @@ def discrete_search(
     Args:
         fixed: Feature maps of the fixed scan.
         moving: Feature maps of the moving scan, on the same grid.
-        mask: Mask of the fixed scan.
+        masks: Masks of both scans.
         radius: Largest offset along each axis, in voxels.
         smoothing_passes: Number of box means of the costs over three voxels.
         couplings: See ``coupled_convex``.
     """
-    costs = ssd_cost_volume(fixed, moving, mask, radius)
+    costs = ssd_cost_volume(fixed, moving, masks, radius)
     for _ in range(smoothing_passes):
         costs = box_mean(costs, 3)
     return coupled_convex(costs, radius, couplings)
 
 
-def ssd_cost_volume(fixed: Image, moving: Image, mask: Mask, radius: int) -> Costs:
+def ssd_cost_volume(fixed: Image, moving: Image, masks: tuple[Mask, Mask], radius: int) -> Costs:
     """Return the sum of squared differences of every voxel and the moving voxels around it.
 
-    The sum runs over channels, in units of its mean over the volume. Beyond the border the moving
-    maps keep their last value; voxels outside the mask cost nothing at any offset.
+    The sum runs over channels, in units of its mean over the voxels with data. An offset that leads
+    outside the moving volume or its mask says nothing: it costs the mean of the voxel's other
+    offsets. Voxels outside the fixed mask, or without any offset inside the moving mask, cost
+    nothing at any offset.
 
     Args:
         fixed: Feature maps of the fixed scan.
         moving: Feature maps of the moving scan, on the same grid.
-        mask: Mask of the fixed scan.
+        masks: Masks of both scans.
         radius: Largest offset along each axis, in voxels.
 
     Returns:
         One channel for each of ``offsets(radius)``, in their order.
     """
-    padded = F.pad(moving, [radius] * 6, mode="replicate")
+    padded = F.pad(moving, [radius] * 6)
+    inside = F.pad((masks[1] > 0.5).to(fixed.dtype), [radius] * 6)[:, 0]
     i, j, k = fixed.shape[2:]
-    costs = fixed.new_empty((len(fixed), (2 * radius + 1) ** 3, i, j, k))
-    for n, (di, dj, dk) in enumerate((offsets(radius).int() + radius).tolist()):
-        shifted = padded[:, :, di : di + i, dj : dj + j, dk : dk + k]
-        torch.sum((shifted - fixed).square_(), dim=1, out=costs[:, n])
-    costs *= mask
-    costs /= costs.mean().clamp(min=1e-12)
+    windows = [
+        (slice(di, di + i), slice(dj, dj + j), slice(dk, dk + k))
+        for di, dj, dk in (offsets(radius).int() + radius).tolist()
+    ]
+    costs = fixed.new_empty((len(fixed), len(windows), i, j, k))
+    total, n_known = fixed.new_zeros(2, len(fixed), i, j, k)
+    for n, window in enumerate(windows):
+        torch.sum((padded[:, :, *window] - fixed).square_(), dim=1, out=costs[:, n])
+        costs[:, n] *= inside[:, *window]
+        total += costs[:, n]
+        n_known += inside[:, *window]
+    mean = total / n_known.clamp(min=1)
+    for n, window in enumerate(windows):
+        costs[:, n] += (1 - inside[:, *window]) * mean
+    costs *= masks[0]
+    with_data = ((masks[0] > 0) & (n_known[:, None] > 0)).to(fixed.dtype).mean()
+    costs /= (costs.mean() / with_data.clamp(min=1e-12)).clamp(min=1e-12)
     return costs
 
 

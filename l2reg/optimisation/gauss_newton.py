@@ -62,8 +62,8 @@ class StepSettings:
     Attributes:
         control_spacing: Voxels between control points.
         max_steps: Largest number of steps.
-        step_tolerance: The last step moves the control points by less than this on average, in
-            voxels.
+        step_tolerance: The last step moves the control points with data by less than this on
+            average, in voxels.
         cg_iterations: Largest number of conjugate-gradient iterations per step.
         cg_tolerance: The last iteration leaves less than this fraction of the residual's norm.
     """
@@ -77,7 +77,7 @@ class StepSettings:
 
 def gauss_newton(
     features: tuple[Image, Image],
-    weight: Mask,
+    masks: tuple[Mask, Mask],
     disp: StartField,
     spacing_mm: Float[Tensor, "b 3"],
     regularisation: Regularisation,
@@ -88,7 +88,8 @@ def gauss_newton(
 
     Args:
         features: Feature maps of the fixed and of the moving scan, on the same grid.
-        weight: Weight of every fixed voxel, 0 where nothing is to be compared.
+        masks: Masks of both scans. A fixed voxel has the weight of the fixed mask times that of the
+            moving mask where the current field samples it, and 0 outside the moving volume.
         disp: Initial field, in voxels of its own grid.
         spacing_mm: Voxel size of the scans' grid.
         regularisation: How the field is kept smooth.
@@ -98,7 +99,7 @@ def gauss_newton(
     Returns:
         The field on the control grid, in voxels of that grid.
     """
-    i, j, k = weight.shape[2:]
+    i, j, k = masks[0].shape[2:]
     shape = (i, j, k)
     control = control_shape(shape, settings.control_spacing)
     ratio = disp.new_tensor(voxel_ratio(control, shape)).view(3, 1, 1, 1)
@@ -106,7 +107,9 @@ def gauss_newton(
     passes = regularisation.smoothing_passes
     current = resize_field(disp, control) * ratio  # in voxels of the scans, as everything below
     for _ in range(settings.max_steps):
-        blocks, gradient = _normal_equations(*features, weight, resample(current, shape), control)
+        dense = resample(current, shape)
+        weight = masks[0] * warp(masks[1], dense, padding="zeros")
+        blocks, gradient = _normal_equations(*features, weight, dense, control)
         if matches is not None:
             point_blocks, point_gradient = matches.normal_equations(current, shape)
             blocks, gradient = blocks + point_blocks, gradient + point_gradient
@@ -116,9 +119,16 @@ def gauss_newton(
         step = smooth(step, passes)
         step = step.clamp(-LARGEST_STEP * ratio, LARGEST_STEP * ratio)
         current = compose(current / ratio, step / ratio) * ratio
-        if float(step.abs().mean()) < settings.step_tolerance:
+        reached = (F.adaptive_max_pool3d(weight, control) > 0).to(step.dtype)
+        if _mean_over(step.abs(), reached) < settings.step_tolerance:
             break
     return current / ratio
+
+
+def _mean_over(values: Field, mask: Mask) -> float:
+    """Return the mean of all components where ``mask`` holds; 0 where it holds nowhere."""
+    total = (values * mask).sum() / (mask.sum() * values.shape[1]).clamp(min=1)
+    return float(total)
 
 
 def control_shape(shape: Shape3, spacing: int) -> Shape3:

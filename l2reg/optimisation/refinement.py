@@ -6,14 +6,14 @@ from dataclasses import dataclass
 import torch
 
 from l2reg.batch import Batch, resize_batch, select_keys, swap_pair
-from l2reg.features.extractor import FeatureExtractor
+from l2reg.features.extractor import FeatureExtractor, comparable_features
 from l2reg.geometry.compose import invert
 from l2reg.geometry.folding import remove_folds
 from l2reg.optimisation.gauss_newton import Regularisation, StepSettings, gauss_newton
 from l2reg.optimisation.point_term import PointTerm
-from l2reg.shapes import ControlField, Maps, Shape3, StartField, WorkingGrid
+from l2reg.shapes import ControlField, Maps, Mask, Shape3, StartField, WorkingGrid
 
-_INPUTS = ("fixed", "moving", "fixed_mask", "moving_mask", "spacing_mm")
+_INPUTS = ("fixed", "moving", "fixed_mask", "moving_mask", "overlap", "spacing_mm")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,9 +97,10 @@ class Refinement:
         for n, (factor, control_spacing, max_steps) in enumerate(self.levels, start=1):
             shape = _coarse_shape(batch["fixed"].shape[2:], factor)
             level = resize_batch(batch, shape, masks="linear")
+            maps, masks = self._features(level)
             disp = gauss_newton(
-                self._maps(level),
-                level["fixed_mask"],
+                maps,
+                masks,
                 disp,
                 level["spacing_mm"],
                 regularisation,
@@ -114,18 +115,18 @@ class Refinement:
             )
         return disp
 
-    def _maps(self, batch: Batch) -> tuple[Maps, Maps]:
-        """Return the feature maps of both scans, followed by their weighted labels if any."""
-        maps = self.features(batch["fixed"], batch["moving"])
+    def _features(self, batch: Batch) -> tuple[tuple[Maps, Maps], tuple[Mask, Mask]]:
+        """Return the feature maps of both scans, followed by their weighted labels, and masks."""
+        maps, masks = comparable_features(batch, self.features)
         if "fixed_labels" not in batch:
-            return maps
+            return maps, masks
         factor = self.label_weight**0.5
         labels = (batch["fixed_labels"], batch["moving_labels"])
         fixed, moving = (
             torch.cat([image_maps, factor * one_hot], dim=1)
             for image_maps, one_hot in zip(maps, labels, strict=True)
         )
-        return fixed, moving
+        return (fixed, moving), masks
 
     def _one_hot_labels(self, batch: Batch) -> Batch:
         """Return a channel for each label that both scans have, if labels are to be read."""

@@ -13,13 +13,13 @@ from l2reg.config.build import build
 from l2reg.config.presets import load_preset
 from l2reg.geometry.affine import affine_after_field
 from l2reg.geometry.resize import resize_field
-from l2reg.geometry.warp import warp
+from l2reg.geometry.warp import inside_volume, warp
 from l2reg.inference.prepare import training_free_method
 from l2reg.io.files import atomic_write, ensure_writable
 from l2reg.io.volumes import Volume, read_volume, write_volume
 from l2reg.problems import InputError, Problem, raise_if_any
 from l2reg.registration.input_checks import check_field, check_inputs
-from l2reg.registration.working_grid import on_grids, working_batch
+from l2reg.registration.working_grid import on_grids, overlap_regions, working_batch
 from l2reg.reporting.figures import pair_figure
 from l2reg.reporting.registered_pair import RegisteredPair
 from l2reg.runtime import select_device
@@ -33,7 +33,8 @@ class RegistrationFiles:
     """The files of a registration.
 
     Attributes:
-        warped: The moving scan in its own intensities, on the grid of the fixed scan.
+        warped: The moving scan in its own intensities, on the grid of the fixed scan; its lowest
+            intensity outside of the moving scan.
         transform: The displacement field in the form of ITK and ANTs.
         picture: Slices of both scans before and after registration.
     """
@@ -69,7 +70,11 @@ def register(
     intensity = settings["intensity"][preset]
     fixed_scan, moving_scan = scans = _read_scans([fixed, moving])
     initial = _tensor(voxel_map(fixed_scan.affine, moving_scan.affine))[0, :, :3].float()
-    fixed_image, moving_image = images = [_tensor(intensity(scan.array)) for scan in scans]
+    regions = overlap_regions(fixed_scan.array.shape, moving_scan.array.shape, initial)
+    fixed_image, moving_image = images = [
+        _tensor(intensity(scan.array, region if region.any() else None))
+        for scan, region in zip(scans, regions, strict=True)
+    ]
     overlap = check_inputs([fixed, moving], scans, images, initial, preset, settings["intensity"])
     method = training_free_method(preset, select_device(device))
     ensure_writable(out)
@@ -85,7 +90,9 @@ def register(
     check_field(fixed, moving, total, moving_scan, overlap)
 
     files = RegistrationFiles(out / "warped.nii.gz", out / "transform.nii.gz", out / "picture.png")
-    warped = warp(_tensor(moving_scan.array), total)[0, 0].numpy()
+    raw = _tensor(moving_scan.array)
+    inside = inside_volume(total, raw.shape[2:], margin=0.5) > 0
+    warped = torch.where(inside, warp(raw, total), raw.min())[0, 0].numpy()
     write_volume(files.warped, warped, fixed_scan.affine)
     write_warp(files.transform, total[0].numpy(), fixed_scan.affine, moving_scan.affine)
     _draw(files.picture, batch, disp)

@@ -4,19 +4,39 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
+from jaxtyping import Bool
+from scipy.ndimage import gaussian_filter
 from torch import Tensor
 
 from l2reg.batch import Batch, resize_batch
-from l2reg.geometry.affine import affine_field
-from l2reg.geometry.resize import resize_image, voxel_ratio
-from l2reg.geometry.warp import warp
+from l2reg.data.intensity import Region
+from l2reg.geometry.affine import affine_field, invert_affine
+from l2reg.geometry.warp import inside_volume, warp
 from l2reg.shapes import Affine, Shape3, Spacing, WorkingGrid
+
+
+def overlap_regions(
+    fixed_shape: Shape3, moving_shape: Shape3, initial: Affine
+) -> tuple[Region, Bool[np.ndarray, "mi mj mk"]]:
+    """Return the voxels of the fixed and of the moving scan that the initial map puts in both.
+
+    Args:
+        fixed_shape: Shape of the fixed scan.
+        moving_shape: Shape of the moving scan.
+        initial: Map from fixed to moving voxels that the headers describe.
+    """
+    fixed = inside_volume(affine_field(initial, fixed_shape), moving_shape)
+    moving = inside_volume(affine_field(invert_affine(initial), moving_shape), fixed_shape)
+    return fixed[0, 0].numpy() > 0, moving[0, 0].numpy() > 0
 
 
 def working_batch(
     fixed: Tensor, moving: Tensor, initial: Affine, spacing_mm: Spacing, max_voxels: int
 ) -> Batch:
     """Return two scans on their working grid, the moving scan warped by the initial affine map.
+
+    The moving scan is first smoothed along the axes on which it is finer than the fixed scan. The
+    overlap is the part of the grid that it covers.
 
     Args:
         fixed: The fixed scan, intensities in [0, 1], ``(1, 1, i, j, k)``.
@@ -26,17 +46,35 @@ def working_batch(
         max_voxels: Largest number of voxels of the working grid.
     """
     i, j, k = fixed.shape[2:]
-    aligned = warp(moving, affine_field(initial, (i, j, k)), padding="zeros")
-    shape = reduced_shape((i, j, k), max_voxels)
-    ones = torch.ones(1, 1, *shape)
-    spacing = torch.tensor([spacing_mm], dtype=torch.float32)
-    return {
-        "fixed": resize_image(fixed, shape),
-        "moving": resize_image(aligned, shape),
+    disp = affine_field(initial, (i, j, k))
+    aligned = warp(smooth_to_resolution(moving, initial), disp, padding="zeros")
+    ones = torch.ones_like(fixed)
+    batch: Batch = {
+        "fixed": fixed,
+        "moving": aligned,
         "fixed_mask": ones,
         "moving_mask": ones,
-        "spacing_mm": spacing * spacing.new_tensor(voxel_ratio(shape, (i, j, k))),
+        "overlap": inside_volume(disp, moving.shape[2:]),
+        "spacing_mm": torch.tensor([spacing_mm], dtype=torch.float32),
     }
+    return resize_batch(batch, reduced_shape((i, j, k), max_voxels), masks="nearest")
+
+
+def smooth_to_resolution(moving: Tensor, initial: Affine) -> Tensor:
+    """Return the moving scan, smoothed along the axes on which a fixed voxel spans several of its.
+
+    The standard deviation is half the number of voxels that are lost, as in ``resize_image``.
+
+    Args:
+        moving: The moving scan, ``(1, 1, mi, mj, mk)``.
+        initial: Map from fixed to moving voxels.
+    """
+    steps = initial[0, :, :3].abs().amax(dim=1).tolist()  # moving voxels per fixed voxel, by axis
+    sigmas = [max(step - 1, 0) / 2 for step in steps]
+    if max(sigmas) == 0:
+        return moving
+    smoothed = gaussian_filter(moving[0, 0].numpy(), sigmas, mode="nearest", truncate=3)
+    return torch.from_numpy(smoothed)[None, None]
 
 
 def on_grids(batch: Batch, grids: Sequence[WorkingGrid]) -> list[Batch]:

@@ -38,3 +38,15 @@ def test_impossible_limits_are_refused() -> None:
         Window(low=1.0, high=1.0)
     with pytest.raises(ValueError, match="0 <= low < high <= 100"):
         Percentiles(low=50.0, high=101.0)
+
+
+def test_percentiles_can_be_taken_from_a_part_of_the_scan(random: np.random.Generator) -> None:
+    """Of two fields of view the common part alone says which window fits both."""
+    whole = random.uniform(1, 2, (8, 9, 10)).astype(np.float32)
+    whole[5:] *= 7
+    part = whole[:5]
+    region = np.zeros(whole.shape, dtype=bool)
+    region[:5] = True
+    window = Percentiles(low=1.0, high=99.0)
+    np.testing.assert_allclose(window(whole, region)[:5], window(part), rtol=1e-6)
+    assert not np.allclose(window(whole)[:5], window(part), atol=0.1)

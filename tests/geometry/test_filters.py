@@ -1,9 +1,9 @@
 import numpy as np
 import pytest
 import torch
-from scipy.ndimage import uniform_filter
+from scipy.ndimage import binary_erosion, uniform_filter
 
-from l2reg.geometry.filters import box_mean, smooth
+from l2reg.geometry.filters import box_mean, erode, smooth
 
 SHAPE = (9, 10, 11)
 
@@ -46,3 +46,11 @@ def test_smoothing_is_that_of_scipy_with_repeated_edges(passes: int, rng: torch.
 def test_smoothing_is_self_adjoint(rng: torch.Generator) -> None:
     a, b = (torch.rand(1, 1, *SHAPE, generator=rng, dtype=torch.float64) for _ in range(2))
     torch.testing.assert_close((smooth(a, 1) * b).sum(), (a * smooth(b, 1)).sum())
+
+
+@pytest.mark.parametrize("radius", [0, 1, 3])
+def test_erosion_is_that_of_scipy_with_the_border_kept(radius: int, rng: torch.Generator) -> None:
+    mask = (torch.rand(2, 1, *SHAPE, generator=rng) > 0.05).float()
+    cube = np.ones((2 * radius + 1,) * 3)
+    expected = binary_erosion(mask[1, 0].numpy() > 0, cube, border_value=1)
+    np.testing.assert_array_equal(erode(mask, radius)[1, 0].numpy() > 0, expected)

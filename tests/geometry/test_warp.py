@@ -6,7 +6,7 @@ import torch
 from monai.networks.blocks import Warp
 from scipy.ndimage import map_coordinates
 
-from l2reg.geometry.warp import sample_at_points, voxel_coords, warp
+from l2reg.geometry.warp import inside_volume, sample_at_points, voxel_coords, warp
 
 SHAPE = (5, 6, 7)  # three different sizes, so that a swapped axis cannot pass
 
@@ -207,3 +207,14 @@ def test_images_and_points_move_together_fixed_to_moving(sign: float, agrees: bo
 
     brightest = torch.tensor(np.unravel_index(int(warped.argmax()), shape), dtype=torch.float32)
     assert bool((brightest - fixed_point[0, 0]).abs().max() <= 1) is agrees
+
+
+@pytest.mark.parametrize("margin", [0.0, 0.5])
+def test_inside_is_where_every_coordinate_is(margin: float, rng: torch.Generator) -> None:
+    disp = 4 * torch.randn(1, 3, 5, 6, 7, generator=rng)
+    shape = (4, 9, 8)
+    inside = inside_volume(disp, shape, margin=margin)
+    for at in np.ndindex(5, 6, 7):
+        coords = np.array(at) + disp[0, :, at[0], at[1], at[2]].numpy()
+        expected = all(-margin <= x <= n - 1 + margin for x, n in zip(coords, shape, strict=True))
+        assert float(inside[0, 0][at]) == expected

@@ -3,7 +3,6 @@ from itertools import product
 import numpy as np
 import pytest
 import torch
-import torch.nn.functional as F
 from scipy.ndimage import gaussian_filter
 
 from l2reg.batch import Batch
@@ -35,17 +34,26 @@ def test_offsets_run_through_the_cube_last_axis_fastest() -> None:
 
 
 def test_costs_are_those_of_a_naive_loop(random: np.random.Generator) -> None:
+    """Offsets that lead outside the moving mask cost the mean of the voxel's other offsets."""
     fixed, moving = (torch.from_numpy(random.normal(size=(1, 2, 4, 5, 3))).float() for _ in "ab")
-    mask = torch.ones(1, 1, 4, 5, 3)
-    mask[..., 0] = 0
-    costs = ssd_cost_volume(fixed, moving, mask, 1)
-    padded = F.pad(moving, [1] * 6, mode="replicate")
+    fixed_mask, moving_mask = torch.ones(2, 1, 1, 4, 5, 3)
+    fixed_mask[..., 0] = 0
+    moving_mask[..., 0, :, :] = 0
+    costs = ssd_cost_volume(fixed, moving, (fixed_mask, moving_mask), 1)
     expected = np.zeros(costs.shape)
-    for n, (di, dj, dk) in enumerate(product((0, 1, 2), repeat=3)):
-        for i, j, k in np.ndindex(4, 5, 3):
-            difference = padded[0, :, i + di, j + dj, k + dk] - fixed[0, :, i, j, k]
-            expected[0, n, i, j, k] = float((difference**2).sum() * mask[0, 0, i, j, k])
-    np.testing.assert_allclose(costs.numpy(), expected / expected.mean(), rtol=1e-4, atol=1e-6)
+    for i, j, k in np.ndindex(4, 5, 3):
+        known = {}
+        for n, offset in enumerate(product((-1, 0, 1), repeat=3)):
+            at = (i + offset[0], j + offset[1], k + offset[2])
+            inside = all(0 <= x < size for x, size in zip(at, (4, 5, 3), strict=True))
+            if inside and moving_mask[0, 0][at] > 0:
+                difference = moving[0, :, at[0], at[1], at[2]] - fixed[0, :, i, j, k]
+                known[n] = float((difference**2).sum())
+        mean = np.mean(list(known.values()))
+        for n in range(27):
+            expected[0, n, i, j, k] = known.get(n, mean) * float(fixed_mask[0, 0, i, j, k])
+    with_data = expected[..., 1:].mean()  # the first plane along k is masked
+    np.testing.assert_allclose(costs.numpy(), expected / with_data, rtol=1e-4, atol=1e-6)
 
 
 def test_a_minimum_between_offsets_is_found_below_a_voxel() -> None:

@@ -67,7 +67,8 @@ def test_points_move_even_images_and_an_outlier_among_them_does_not(rng: torch.G
     there = here + torch.tensor([1.0, -0.5, 0.5])
     there[:40] += 15.0
     found = gauss_newton(
-        (even, even), torch.ones_like(even), torch.zeros(1, 3, *SHAPE), torch.ones(1, 3),
+        (even, even), (torch.ones_like(even), torch.ones_like(even)),
+        torch.zeros(1, 3, *SHAPE), torch.ones(1, 3),
         Regularisation(elastic=0.0, viscous=0.01, smoothing_passes=1),
         StepSettings(2, 20, 0.0, 20, 0.03),
         PointMatches(here, there, 1.0, cauchy_scale=1.0),

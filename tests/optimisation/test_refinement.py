@@ -58,6 +58,7 @@ def pair(
         "fixed": warp(moving, disp),
         "moving": moving,
         "fixed_mask": torch.ones_like(moving),
+        "moving_mask": torch.ones_like(moving),
         "spacing_mm": torch.tensor([[1.5, 1.0, 2.0]]).expand(len(disp), 3),
     }
 
@@ -154,9 +155,9 @@ def test_no_pair_leaves_a_trace_for_the_next(rng: torch.Generator) -> None:
     assert torch.equal(used(second, start), refiner(Mind(1, 1))(second, start))
 
 
-def test_nothing_but_the_pair_and_its_mask_is_read(rng: torch.Generator) -> None:
+def test_nothing_but_the_pair_and_its_masks_is_read(rng: torch.Generator) -> None:
     batch = pair(rng, wave(SMALL, 1.0))
-    assert set(batch) == {"fixed", "moving", "fixed_mask", "spacing_mm"}
+    assert set(batch) == {"fixed", "moving", "fixed_mask", "moving_mask", "spacing_mm"}
     assert not refiner()(batch, torch.zeros(1, 3, *SMALL, requires_grad=True)).requires_grad
 
 
@@ -201,10 +202,10 @@ def test_every_level_spans_the_whole_volume_in_millimetres(
     levels = [(4, 2, 3), (2, 3, 2), (1, 4, 1)]
     refiner(levels=levels, elastic=0.1)(batch, torch.zeros(1, 3, *shape))
 
-    grids = [tuple(weight.shape[2:]) for _, weight, *_ in seen]
+    grids = [tuple(weight.shape[2:]) for _, (weight, _), *_ in seen]
     assert grids == [(8, 8, 8), (16, 8, 8), shape]  # eight voxels at least, if there are so many
     edge_mm = batch["spacing_mm"] * (torch.tensor(shape) - 1)
-    for (features, weight, _, spacing_mm, stiffness, steps, matches), level in zip(
+    for (features, (weight, _), _, spacing_mm, stiffness, steps, matches), level in zip(
         seen, levels, strict=True
     ):
         assert matches is None

@@ -1,7 +1,16 @@
 import torch
 
-from l2reg.geometry.affine import identity_affine
-from l2reg.registration.working_grid import half_shape, on_grids, reduced_shape, working_batch
+from l2reg.geometry.affine import affine_field, identity_affine
+from l2reg.geometry.resize import resize_image
+from l2reg.geometry.warp import warp
+from l2reg.registration.working_grid import (
+    half_shape,
+    on_grids,
+    overlap_regions,
+    reduced_shape,
+    smooth_to_resolution,
+    working_batch,
+)
 
 
 def test_thick_slices_are_all_searched() -> None:
@@ -32,3 +41,29 @@ def test_the_working_grid_spans_the_fixed_scan_and_the_headers_map_is_applied(
     full, half = on_grids(batch, ["full", "half"])
     assert full is batch
     assert half["fixed"].shape[2:] == (5, 6, 13)  # slices of 2 mm are twice as long as 1 mm
+
+
+def test_the_overlap_is_what_the_moving_scan_covers(rng: torch.Generator) -> None:
+    fixed, moving = (torch.rand(1, 1, n, 11, 13, generator=rng) for n in (9, 6))
+    shift = identity_affine(1)
+    shift[0, 0, 3] = -2.0  # the moving scan begins at the third plane and ends with the eighth
+    batch = working_batch(fixed, moving, shift, (1.0, 1.0, 1.0), max_voxels=10_000)
+    assert batch["overlap"][0, 0, :, 5, 5].tolist() == [0, 0, 1, 1, 1, 1, 1, 1, 0]
+    regions = overlap_regions((9, 11, 13), (6, 11, 13), shift)
+    assert regions[0][:, 5, 5].tolist() == [False] * 2 + [True] * 6 + [False]
+    assert regions[1].all()
+
+
+def test_a_finer_moving_scan_is_smoothed_as_the_fixed_one_was(rng: torch.Generator) -> None:
+    """A scan and itself at half the resolution agree where they are compared."""
+    fine = resize_image(torch.rand(1, 1, 12, 13, 14, generator=rng), (47, 49, 53))
+    fine = fine + 0.3 * torch.rand(1, 1, 47, 49, 53, generator=rng)
+    coarse = resize_image(fine, (24, 25, 27))
+    scale = torch.diag(torch.tensor([46 / 23, 48 / 24, 52 / 26]))
+    initial = torch.cat([scale, torch.zeros(3, 1)], dim=1)[None]
+    batch = working_batch(coarse, fine, initial, (2.0, 2.0, 2.0), max_voxels=10**6)
+    inner = (..., slice(2, -2), slice(2, -2), slice(2, -2))
+    error = (batch["fixed"] - batch["moving"])[inner].abs().mean()
+    raw = warp(fine, affine_field(initial, (24, 25, 27)))
+    assert error < 0.1 * (coarse - raw)[inner].abs().mean()
+    assert torch.equal(smooth_to_resolution(fine, identity_affine(1)), fine)
