@@ -60,10 +60,11 @@ def register(
         device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
 
     Raises:
-        InputError: Before anything is computed, if a file is unreadable, a scan has fewer than 8
-            voxels along an axis or almost no contrast after the preset's normalisation, the scans
-            hardly overlap, or ``out`` cannot be written to. After the computation, if the field
-            leads out of the moving scan, as happens for scans of different parts of the body.
+        InputError: Before anything is computed, if a file is unreadable, its header is sheared or
+            invalid, a scan has fewer than 8 voxels along an axis or almost no contrast after the
+            preset's normalisation, the scans hardly overlap, or ``out`` cannot be written to. After
+            the computation, if the field leads out of the moving scan, as happens for scans of
+            different parts of the body.
     """
     settings = build(load_preset("register", "default"))
     intensity = settings["intensity"][preset]
@@ -86,7 +87,8 @@ def register(
 
     files = RegistrationFiles(out / "warped.nii.gz", out / "transform.nii.gz", out / "picture.png")
     warped = warp(_tensor(moving_scan.array), total)[0, 0].numpy()
-    write_volume(files.warped, warped, fixed_scan.affine)
+    unit = fixed_scan.mm_per_unit
+    write_volume(files.warped, warped, fixed_scan.affine, mm_per_unit=unit)
     write_warp(files.transform, total[0].numpy(), fixed_scan.affine, moving_scan.affine)
     _draw(files.picture, batch, disp)
     return files
