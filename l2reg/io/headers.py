@@ -65,7 +65,7 @@ def placement(image: SpatialImage, path: Path) -> Placement:
     form, reason = _choose_form(header, path)
     name, unit = _unit(header)
     sizes = np.asarray(header["pixdim"][1:4], dtype=np.float64)
-    affine = np.diag([unit, unit, unit, 1.0]) @ _scaled(_valid(form, path), sizes)
+    affine = np.diag([unit, unit, unit, 1.0]) @ _scale_columns(_valid(form, path), sizes)
     if name:
         reason = f"the header is in {name}"
     moved, corner = _apart(affine, seen, image.shape)
@@ -127,7 +127,7 @@ def _qform(header: Nifti1Header) -> Float[np.ndarray, "4 4"]:
     return form
 
 
-def _scaled(form: np.ndarray, sizes: Float[np.ndarray, " 3"]) -> Float[np.ndarray, "4 4"]:
+def _scale_columns(form: np.ndarray, sizes: Float[np.ndarray, " 3"]) -> Float[np.ndarray, "4 4"]:
     """Return a form with columns of the given lengths; it is kept where they have them."""
     lengths = np.linalg.norm(form[:3, :3], axis=0)
     if np.allclose(lengths, sizes, rtol=2e-7, atol=0):
