@@ -12,7 +12,7 @@ from l2reg.data.pairs import Pair, Scan
 from l2reg.geometry.resize import resize_field
 from l2reg.geometry.warp import warp
 from l2reg.inference.predictor import Predictor
-from l2reg.io.volumes import read_affine, read_labels, write_volume
+from l2reg.io.volumes import read_labels, read_placement, write_volume
 from l2reg.problems import InputError, Problem
 from l2reg.shapes import Field, LabelMap
 
@@ -53,7 +53,8 @@ def propagate_labels(
             atlases = atlases_for(target, labelled, n_atlases)
             labels = vote([_register_atlas(target, atlas, predictor) for atlas in atlases])
             array = labels[0, 0].numpy().astype(np.int16)
-            write_volume(path, array, read_affine(target.image))
+            place = read_placement(target.image)
+            write_volume(path, array, place.affine, mm_per_unit=place.mm_per_unit)
         paths.append(path)
     return paths
 

@@ -10,7 +10,7 @@ import torch
 from l2reg.data.pairs import Pair
 from l2reg.evaluation.metrics import warp_labels
 from l2reg.geometry.warp import warp
-from l2reg.io.volumes import read_affine, read_image, read_labels, write_volume
+from l2reg.io.volumes import read_affine, read_image, read_labels, read_placement, write_volume
 from l2reg.problems import InputError, Problem
 from l2reg.shapes import Field
 from l2reg.transforms.itk import write_warp
@@ -34,7 +34,7 @@ def check_extras(save: Sequence[str]) -> None:
 
 
 def save_extras(folder: Path, pair: Pair, full: Field, save: Sequence[Extra]) -> None:
-    """Write extra outputs of a pair, on the grid of the fixed scan and with its header.
+    """Write extra outputs of a pair, on the grid of the fixed scan and at its place.
 
     ``warped``: the moving scan in its own intensities, resampled once. ``labels``: the moving
     labels, warped as in the official evaluation. ``grid``: a deformed grid. ``transform``: the
@@ -48,11 +48,12 @@ def save_extras(folder: Path, pair: Pair, full: Field, save: Sequence[Extra]) ->
     """
     if not save:
         return
-    fixed_affine = read_affine(pair.fixed.image)
+    place = read_placement(pair.fixed.image)
     disp = full[0].numpy()
 
     def store(kind: str, array: np.ndarray) -> None:
-        write_volume(folder / f"{kind}_{pair.name}.nii.gz", array, fixed_affine)
+        path = folder / f"{kind}_{pair.name}.nii.gz"
+        write_volume(path, array, place.affine, mm_per_unit=place.mm_per_unit)
 
     if "warped" in save:
         moving = torch.from_numpy(read_image(pair.moving.image))[None, None]
@@ -63,7 +64,7 @@ def save_extras(folder: Path, pair: Pair, full: Field, save: Sequence[Extra]) ->
         store("grid", _grid_lines(full))
     if "transform" in save:
         path = folder / f"transform_{pair.name}.nii.gz"
-        write_warp(path, disp, fixed_affine, read_affine(pair.moving.image))
+        write_warp(path, disp, place.affine, read_affine(pair.moving.image))
 
 
 def _grid_lines(full: Field, every: int = 8) -> np.ndarray:

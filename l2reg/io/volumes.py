@@ -12,6 +12,7 @@ from nibabel.filebasedimages import ImageFileError
 from nibabel.spatialimages import HeaderDataError, SpatialImage
 
 from l2reg.io.files import atomic_write
+from l2reg.io.headers import Placement, placement, unit_in_mm
 from l2reg.problems import InputError, Problem
 from l2reg.shapes import Shape3, Spacing
 
@@ -24,6 +25,7 @@ _UNREADABLE = (
     HeaderDataError,
     ValueError,
 )
+_UNIT_NAMES = {1.0: "mm", 1e3: "meter", 1e-3: "micron"}
 _VECTOR = 1007  # NIfTI intent code of a vector per voxel
 
 
@@ -42,10 +44,12 @@ class Volume:
     Attributes:
         array: Intensities, with the header's scale factor and offset applied.
         affine: Map from voxels to RAS mm.
+        mm_per_unit: Unit of the numbers in the header, in mm.
     """
 
     array: Float32[np.ndarray, "i j k"]
     affine: Float[np.ndarray, "4 4"]
+    mm_per_unit: float = 1.0
 
     @property
     def spacing_mm(self) -> Spacing:
@@ -59,15 +63,15 @@ def read_volume(path: Path) -> Volume:
 
     Raises:
         InputError: If the file is missing or unreadable, is not three-dimensional, has voxels that
-            are not finite real numbers, or an affine that cannot be inverted.
+            are not finite real numbers, or an affine that is sheared or cannot be inverted.
     """
     image = _open(path)
-    affine = _affine(image, path)
-    return Volume(_finite(_array(image, path), path), affine)
+    place = placement(image, path)
+    return Volume(_finite(_array(image, path), path), place.affine, place.mm_per_unit)
 
 
 def read_header(path: Path) -> VolumeHeader:
-    """Return shape and voxel size of a volume; only the header is read.
+    """Return shape and voxel size in mm of a volume; only the header is read.
 
     Trailing axes of length one are dropped.
 
@@ -78,30 +82,22 @@ def read_header(path: Path) -> VolumeHeader:
 
 
 def read_affine(path: Path) -> Float[np.ndarray, "4 4"]:
-    """Return the affine of a header: the map from voxels to RAS mm.
+    """Return the affine of a header: the map from voxels to RAS mm, as ITK sees it.
 
     Raises:
-        InputError: If the file is missing or unreadable, or the map cannot be inverted.
+        InputError: See ``read_placement``.
     """
-    return _affine(_open(path), path)
+    return read_placement(path).affine
 
 
-def _affine(image: SpatialImage, path: Path) -> Float[np.ndarray, "4 4"]:
-    affine: np.ndarray = np.asarray(image.affine, dtype=np.float64)
-    sizes = np.linalg.norm(affine[:3, :3], axis=0)
-    # The determinant over this product is 1 for orthogonal axes and 0 where axes coincide
-    if not np.isfinite(affine).all() or abs(np.linalg.det(affine[:3, :3])) <= 1e-6 * sizes.prod():
-        rows = "; ".join(" ".join(f"{value:.4g}" for value in row) for row in affine[:3])
-        raise InputError(
-            Problem(
-                where=str(path),
-                what="has an invalid affine in its header",
-                expected="an affine whose three axes are independent and longer than 0 mm",
-                found=f"the rows {rows}",
-                remedy="write the sform or qform again, or convert the scan from DICOM again",
-            )
-        )
-    return affine
+def read_placement(path: Path) -> Placement:
+    """Return the affine of a header and the unit of its numbers; see ``headers.placement``.
+
+    Raises:
+        InputError: If the file is missing or unreadable, or the affine is sheared or cannot be
+            inverted.
+    """
+    return placement(_open(path), path)
 
 
 def read_image(path: Path) -> Float32[np.ndarray, "i j k"]:
@@ -188,24 +184,31 @@ def write_volume(
     array: Shaped[np.ndarray, "..."],
     affine: Float[np.ndarray, "4 4"],
     *,
+    mm_per_unit: float = 1.0,
     vectors: bool = False,
 ) -> None:
-    """Write a NIfTI volume atomically.
+    """Write a NIfTI volume atomically, with equal qform and sform, both of code 1.
 
     Args:
         path: File to write, ``.nii.gz``.
         array: Voxel values, stored in their own data type.
-        affine: Map from voxels to RAS mm.
+        affine: Map from voxels to RAS mm, without shear.
+        mm_per_unit: Unit of the numbers in the header, in mm: 1, 0.001 or 1000. In the unit of the
+            fixed scan its float32 numbers are met to the last digit, which ITK demands of two
+            images that are subtracted.
         vectors: Whether the last of five axes holds the components of a vector in mm. The header
             then has the intent code by which ITK recognises displacement fields.
 
     Raises:
         InputError: If the disk is full or the folder is not writable.
     """
-    image = nib.Nifti1Image(array, affine)
+    stored = np.diag([*(3 * [1 / mm_per_unit]), 1.0]) @ affine
+    image = nib.Nifti1Image(array, stored)
+    image.set_qform(stored, code=1)
+    image.set_sform(stored, code=1)
+    image.header.set_xyzt_units(_UNIT_NAMES[mm_per_unit])
     if vectors:
         image.header.set_intent(_VECTOR)
-        image.header.set_xyzt_units("mm")
     with atomic_write(path) as temporary:
         nib.save(image, temporary)
 
@@ -243,7 +246,8 @@ def _header(image: SpatialImage, path: Path) -> VolumeHeader:
             )
         )
     i, j, k = shape
-    di, dj, dk = (float(size) for size in image.header.get_zooms()[:3])
+    unit = unit_in_mm(image.header)
+    di, dj, dk = (unit * float(size) for size in image.header.get_zooms()[:3])
     return VolumeHeader((int(i), int(j), int(k)), (di, dj, dk))
 
 

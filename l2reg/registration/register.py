@@ -61,10 +61,11 @@ def register(
         device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
 
     Raises:
-        InputError: Before anything is computed, if a file is unreadable, a scan has fewer than 8
-            voxels along an axis or almost no contrast after the preset's normalisation, the scans
-            hardly overlap, or ``out`` cannot be written to. After the computation, if the field
-            leads out of the moving scan, as happens for scans of different parts of the body.
+        InputError: Before anything is computed, if a file is unreadable, its header is sheared or
+            invalid, a scan has fewer than 8 voxels along an axis or almost no contrast after the
+            preset's normalisation, the scans hardly overlap, or ``out`` cannot be written to. After
+            the computation, if the field leads out of the moving scan, as happens for scans of
+            different parts of the body.
     """
     settings = build(load_preset("register", "default"))
     intensity = settings["intensity"][preset]
@@ -93,7 +94,8 @@ def register(
     raw = _tensor(moving_scan.array)
     inside = inside_volume(total, raw.shape[2:], margin=0.5) > 0
     warped = torch.where(inside, warp(raw, total), raw.min())[0, 0].numpy()
-    write_volume(files.warped, warped, fixed_scan.affine)
+    unit = fixed_scan.mm_per_unit
+    write_volume(files.warped, warped, fixed_scan.affine, mm_per_unit=unit)
     write_warp(files.transform, total[0].numpy(), fixed_scan.affine, moving_scan.affine)
     _draw(files.picture, batch, disp)
     return files

@@ -1,9 +1,11 @@
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import nibabel as nib
 import numpy as np
 import pytest
+import SimpleITK as sitk  # noqa: N813
 import torch
 
 from l2reg.data.dataset import Dataset
@@ -37,6 +39,30 @@ def test_extras_lie_on_the_fixed_scans_grid_and_show_the_moving_one(
         assert after < 0.5 * before
     else:
         assert set(np.unique(files["labels"].get_fdata())) <= {0, 1, 2, 3, 4}
+
+
+def test_extras_lie_where_itk_sees_a_fixed_scan_whose_forms_disagree(
+    phantoms: dict[str, Path], open_data: Callable[..., Dataset], tmp_path: Path
+) -> None:
+    task = phantom_task("abdomen", "small", 0, 3, root=phantoms["abdomen"])
+    pair = open_data(task).split_pairs("val")[0]
+    image = nib.load(pair.fixed.image)
+    turned = np.array([[0, -1, 0, 20], [1, 0, 0, -8], [0, 0, 1, 5], [0, 0, 0, 1]]) @ image.affine
+    image.set_qform(turned, code=1)
+    image.set_sform(image.affine, code=4)
+    nib.save(image, tmp_path / "fixed.nii.gz")
+    pair = replace(pair, fixed=replace(pair.fixed, image=tmp_path / "fixed.nii.gz"))
+    full = torch.zeros(1, 3, *image.shape)
+    save_extras(tmp_path / "extra", pair, full, ["warped", "labels", "grid", "transform"])
+    fixed = sitk.ReadImage(str(tmp_path / "fixed.nii.gz"))
+    np.testing.assert_allclose(fixed.GetOrigin(), turned[:3, 3] * [-1, -1, 1], atol=1e-3)
+    written = list((tmp_path / "extra").iterdir())
+    assert len(written) == 4
+    for path in written:
+        found = sitk.ReadImage(str(path))
+        for get in ("GetOrigin", "GetSpacing", "GetDirection"):
+            there = getattr(fixed, get)()
+            np.testing.assert_allclose(getattr(found, get)(), there, rtol=0, atol=1e-5)
 
 
 def test_nothing_asked_nothing_written(

@@ -79,6 +79,41 @@ def test_grids_may_differ_and_itk_applies_the_transform_to_the_original_scan(
     assert inner(by_itk - warped) < 1.0
 
 
+@pytest.mark.parametrize("unit", ["mm", "micron"])
+def test_files_written_lie_where_itk_sees_the_fixed_scan_though_its_forms_disagree(
+    scans: tuple[Path, Path], tmp_path: Path, unit: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Qform code 1 and sform code 2, apart: ITK takes the one, nibabel the other."""
+    turned = np.array(
+        [[0.96, 0.28, 0, 20.4], [-0.28, 0.96, 0, -11.1], [0, 0, 1, 8.7], [0, 0, 0, 1]]
+    )
+    scale = np.diag([1e3, 1e3, 1e3, 1]) if unit == "micron" else np.eye(4)
+    paths = [tmp_path / "fixed.nii.gz", tmp_path / "moving.nii.gz"]
+    for path, scan in zip(paths, scans, strict=True):
+        image = nib.load(scan)
+        coarse = np.asarray(image.dataobj)[::2, ::2, ::2]
+        qform = turned @ image.affine @ np.diag([2.0, 2, 2, 1])
+        header = nib.Nifti1Header()
+        header.set_xyzt_units(unit)
+        copy = nib.Nifti1Image(coarse, None, header)
+        copy.set_qform(scale @ qform, code=1)
+        copy.set_sform(scale @ turned @ qform, code=2)
+        nib.save(copy, path)
+    written = register(*paths, tmp_path / "out", preset="lung", device="cpu")
+    said = capsys.readouterr().out.splitlines()
+    assert [line.split(":")[0] for line in said] == [str(path) for path in paths]
+    fixed, moving, warped = (
+        sitk.ReadImage(str(path), sitk.sitkFloat32) for path in (*paths, written.warped)
+    )
+    field = sitk.ReadImage(str(written.transform), sitk.sitkVectorFloat64)
+    np.testing.assert_allclose(field.GetOrigin(), fixed.GetOrigin(), rtol=0, atol=1e-4)
+    transform = sitk.DisplacementFieldTransform(field)
+    by_itk = sitk.Resample(moving, fixed, transform, sitk.sitkLinear, 0.0)
+    assert inner(sitk.GetArrayFromImage(by_itk - warped)) < 0.5
+    after = inner(sitk.GetArrayFromImage(fixed - warped))
+    assert after < 0.7 * inner(sitk.GetArrayFromImage(fixed) - sitk.GetArrayFromImage(moving))
+
+
 def test_scans_that_lie_elsewhere_are_refused_with_what_to_do(
     scans: tuple[Path, Path], tmp_path: Path
 ) -> None:

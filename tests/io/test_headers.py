@@ -1,0 +1,244 @@
+"""Where a file lies: SimpleITK is the independent reader."""
+
+from collections.abc import Iterator
+from itertools import product
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+import SimpleITK as sitk  # noqa: N813
+from scipy.spatial.transform import Rotation
+
+from l2reg.io.volumes import (
+    read_affine,
+    read_header,
+    read_placement,
+    read_volume,
+    write_volume,
+)
+from l2reg.problems import InputError
+from l2reg.transforms.world import voxels_to_world
+
+SHAPE = (9, 10, 12)
+SIZES = np.array([1.75, 1.25, 2.5])
+UNITS = {"mm": 1.0, "unknown": 1.0, "micron": 1e-3, "meter": 1e3}
+
+
+@pytest.fixture(autouse=True)
+def silent_itk() -> Iterator[None]:
+    sitk.ProcessObject.SetGlobalWarningDisplay(False)
+    yield
+    sitk.ProcessObject.SetGlobalWarningDisplay(True)
+
+
+def affine(
+    degrees: tuple[float, float, float] = (0, 0, 0),
+    origin: tuple[float, float, float] = (-10.5, 20.25, 30.0),
+    flip: bool = False,
+    sizes: np.ndarray = SIZES,
+) -> np.ndarray:
+    matrix = np.eye(4)
+    turn = Rotation.from_euler("xyz", degrees, degrees=True).as_matrix()
+    matrix[:3, :3] = turn @ np.diag(sizes * [-1 if flip else 1, 1, 1])
+    matrix[:3, 3] = origin
+    return matrix
+
+
+SHEAR = np.eye(4)
+SHEAR[0, 2] = np.tan(np.radians(15))
+HERE, THERE = affine((5, -8, 20)), affine((0, 10, -15), (0.0, -7.5, 3.0))
+
+
+def save(
+    path: Path,
+    qform: np.ndarray,
+    qform_code: int,
+    sform: np.ndarray,
+    sform_code: int,
+    unit: str = "mm",
+) -> Path:
+    """Write a header in which the numbers of both forms stand, whatever the codes."""
+    image = nib.Nifti1Image(np.arange(1080, dtype=np.float32).reshape(SHAPE), None)
+    header = image.header
+    header.set_qform(qform, code=1)
+    header.set_sform(sform, code=1)
+    header["qform_code"], header["sform_code"] = qform_code, sform_code
+    header.set_xyzt_units(unit)
+    nib.save(image, path)
+    assert int(nib.load(path).header["qform_code"]) == qform_code
+    assert int(nib.load(path).header["sform_code"]) == sform_code
+    return path
+
+
+def by_itk(image: sitk.Image, voxels: np.ndarray) -> np.ndarray:
+    lps = [image.TransformContinuousIndexToPhysicalPoint(voxel.tolist()) for voxel in voxels.T]
+    positions: np.ndarray = np.array(lps).T * [[-1], [-1], [1]]
+    return positions
+
+
+def assert_it_lies_where_itk_sees_it(path: Path) -> None:
+    """Corners of the grid and a position outside agree to a thousandth of a voxel."""
+    image = sitk.ReadImage(str(path))
+    corners = np.indices((2, 2, 2)).reshape(3, 8) * (np.array(SHAPE)[:, None] - 1.0)
+    voxels = np.hstack([corners, [[-2.5], [3.25], [14.0]]])
+    spacing = np.array(image.GetSpacing())
+    found = voxels_to_world(read_affine(path), voxels)
+    np.testing.assert_allclose(found, by_itk(image, voxels), rtol=0, atol=1e-3 * spacing.min())
+    np.testing.assert_allclose(read_header(path).spacing_mm, spacing, rtol=1e-6)
+    np.testing.assert_allclose(read_volume(path).spacing_mm, spacing, rtol=1e-6)
+
+
+@pytest.mark.parametrize("codes", list(product(range(5), range(5))), ids=str)
+@pytest.mark.parametrize(
+    ("qform", "sform"),
+    [
+        (HERE, THERE),
+        (HERE, HERE),
+        (affine(flip=True), affine((0, 0, 30))),
+        (affine((4, 7, 170), flip=True), affine(flip=True)),
+    ],
+    ids=["apart", "alike", "left-handed qform", "both left-handed"],
+)
+def test_every_pair_of_codes_is_read_as_itk_reads_it(
+    tmp_path: Path, codes: tuple[int, int], qform: np.ndarray, sform: np.ndarray
+) -> None:
+    path = save(tmp_path / "a.nii.gz", qform, codes[0], sform, codes[1])
+    assert_it_lies_where_itk_sees_it(path)
+
+
+@pytest.mark.parametrize("unit", UNITS)
+@pytest.mark.parametrize("codes", [(0, 0), (1, 0), (0, 2), (1, 1), (1, 2), (2, 1)], ids=str)
+def test_units_become_millimetres_as_in_itk(
+    tmp_path: Path, unit: str, codes: tuple[int, int]
+) -> None:
+    scale = np.diag([*[1 / UNITS[unit]] * 3, 1])
+    path = save(tmp_path / "a.nii.gz", scale @ HERE, codes[0], scale @ THERE, codes[1], unit)
+    assert_it_lies_where_itk_sees_it(path)
+    np.testing.assert_allclose(read_header(path).spacing_mm, SIZES, rtol=1e-6)
+
+
+@pytest.mark.parametrize("flip", [False, True])
+@pytest.mark.parametrize("tilt", [0, 1e-4, 3e-4, 1e-3, 0.01, 0.1, 1])
+def test_rotations_by_nearly_half_a_turn_are_read_as_itk_reads_them(
+    tmp_path: Path, tilt: float, flip: bool
+) -> None:
+    """The quaternion's first number is computed from the others there, and lost to rounding."""
+    turned = affine((tilt, 0, 180 - tilt), flip=flip)
+    assert_it_lies_where_itk_sees_it(save(tmp_path / "a.nii.gz", turned, 1, THERE, 2))
+
+
+@pytest.mark.parametrize("codes", [(0, 1), (0, 3), (1, 1)], ids=str)
+def test_voxel_sizes_are_those_of_pixdim_as_in_itk(
+    tmp_path: Path, codes: tuple[int, int], capsys: pytest.CaptureFixture[str]
+) -> None:
+    larger = affine((5, -8, 20), sizes=SIZES * [1.5, 1, 1])
+    path = save(tmp_path / "a.nii.gz", HERE, codes[0], larger, codes[1])
+    assert_it_lies_where_itk_sees_it(path)
+    (line,) = capsys.readouterr().out.splitlines()
+    assert "pixdim and sform disagree on the voxel size" in line
+    assert "voxel (8, " in line
+
+
+@pytest.mark.parametrize("code", range(1, 5))
+def test_a_sheared_sform_gives_way_to_the_qform_as_in_itk(
+    tmp_path: Path, code: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = save(tmp_path / "a.nii.gz", HERE, 1, SHEAR @ HERE, code)
+    assert_it_lies_where_itk_sees_it(path)
+    (line,) = capsys.readouterr().out.splitlines()
+    assert "the sform is sheared or cannot be inverted: ITK" in line
+
+
+@pytest.mark.parametrize("code", range(1, 5))
+def test_a_sheared_sform_alone_is_refused_as_by_itk(tmp_path: Path, code: int) -> None:
+    path = save(tmp_path / "a.nii.gz", HERE, 0, SHEAR @ HERE, code)
+    with pytest.raises(RuntimeError, match="orthonormal"):
+        sitk.ReadImage(str(path))
+    with pytest.raises(InputError, match=r"(?s)a\.nii\.gz: has a sheared sform.*degrees.*resample"):
+        read_affine(path)
+    assert read_header(path).shape == SHAPE
+
+
+def test_the_angle_of_a_sheared_sform_is_told(tmp_path: Path) -> None:
+    path = save(tmp_path / "a.nii.gz", affine(), 0, SHEAR @ affine(), 1)
+    with pytest.raises(InputError, match="75 degrees between the axes i and k"):
+        read_affine(path)
+
+
+def test_a_disagreement_is_told_in_one_line_with_both_places(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = save(tmp_path / "a.nii.gz", affine(), 1, affine(origin=(-10.5, 22.0, 30.0)), 2)
+    read_affine(path)
+    read_volume(path)
+    assert capsys.readouterr().out == (
+        f"{path}: qform and sform disagree: ITK, ANTs and 3D Slicer place voxel 0 at "
+        "(-10.5, 20.25, 30) mm, the sform at (-10.5, 22, 30); the former is used\n"
+    )
+
+
+def test_the_corner_is_told_if_voxel_0_is_the_same(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    read_affine(save(tmp_path / "a.nii.gz", affine(), 1, affine((0, 0, 90)), 2))
+    assert "place voxel (8, 9, " in capsys.readouterr().out
+
+
+def test_a_unit_is_told_in_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    large = np.diag([1e3, 1e3, 1e3, 1]) @ affine()
+    read_affine(save(tmp_path / "a.nii.gz", large, 1, large, 1, "micron"))
+    (line,) = capsys.readouterr().out.splitlines()
+    assert "the header is in micrometres" in line
+    assert (
+        "(-10.5, 20.25, 30) mm, nibabel, which ignores the unit, at (-10500, 20250, 30000)" in line
+    )
+
+
+@pytest.mark.parametrize(
+    ("qform_code", "sform_code", "sform"),
+    [
+        (1, 1, THERE),  # all readers take the sform
+        (0, 2, THERE),
+        (3, 0, THERE),
+        (0, 0, THERE),  # no position stated
+        (1, 2, HERE),
+        (1, 4, affine((5, -8, 20), (-10.4, 20.25, 30.0))),  # less than a tenth of a voxel
+    ],
+)
+def test_agreement_is_silent(
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    qform_code: int,
+    sform_code: int,
+    sform: np.ndarray,
+) -> None:
+    read_affine(save(tmp_path / "a.nii.gz", HERE, qform_code, sform, sform_code))
+    assert capsys.readouterr().out == ""
+
+
+@pytest.mark.parametrize("unit", UNITS)
+@pytest.mark.parametrize("codes", [(0, 0), (1, 0), (0, 2), (1, 1), (1, 2)], ids=str)
+@pytest.mark.parametrize("flip", [False, True])
+def test_what_is_written_at_a_files_place_lies_in_the_same_space_for_itk(
+    tmp_path: Path, codes: tuple[int, int], unit: str, flip: bool
+) -> None:
+    """SimpleITK subtracts images only if origin and axes agree to a millionth."""
+    scale = np.diag([*[1 / UNITS[unit]] * 3, 1])
+    odd = SIZES / 1.37
+    qform = affine((5, -8, 20), (-101.2345, 123.4567, 203.3333), flip, odd)
+    sform = affine((1, 2, 3), (12.3456, -45.6789, 7.7777), flip, odd)
+    path = save(tmp_path / "a.nii.gz", scale @ qform, codes[0], scale @ sform, codes[1], unit)
+    place = read_placement(path)
+    array = np.zeros(SHAPE, np.float32)
+    write_volume(tmp_path / "b.nii.gz", array, place.affine, mm_per_unit=place.mm_per_unit)
+    fixed, written = (sitk.ReadImage(str(tmp_path / f"{name}.nii.gz")) for name in "ab")
+    assert sitk.GetArrayFromImage(fixed - written).max() == 1079
+    image = nib.load(tmp_path / "b.nii.gz")
+    assert (int(image.header["qform_code"]), int(image.header["sform_code"])) == (1, 1)
+    tolerance = 1e-4 / place.mm_per_unit
+    np.testing.assert_allclose(image.get_qform(), image.get_sform(), rtol=0, atol=tolerance)
+    write_volume(tmp_path / "c.nii.gz", array, place.affine)
+    for get in ("GetOrigin", "GetSpacing", "GetDirection"):
+        in_mm = getattr(sitk.ReadImage(str(tmp_path / "c.nii.gz")), get)()
+        np.testing.assert_allclose(in_mm, getattr(fixed, get)(), atol=1e-5, rtol=0)
