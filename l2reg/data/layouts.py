@@ -1,12 +1,13 @@
 """Scans and pairs of a task on disk, in the layout of any of its releases."""
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
 from l2reg.data import pair_lists
+from l2reg.data.exclusion import exclusion_keys, file_stem
 from l2reg.data.pair_lists import IdPair
 from l2reg.data.pairs import Pair, PointFiles, Scan
 from l2reg.data.task import Layout, ScanFiles, Task
@@ -23,7 +24,7 @@ class Release:
         task: Task, with the shape of the layout.
         layout: Layout of the folder.
         folder: Folder of the task.
-        exclude: Ids or file stems of scans that are never used.
+        exclude: Ids, without leading zeros, or file stems of scans that are never used.
     """
 
     task: Task
@@ -96,8 +97,25 @@ class Release:
 
     def is_excluded(self, scan: Scan) -> bool:
         """Return whether ``data.exclude`` names the scan's id or its file's stem."""
-        stem = scan.image.name.removesuffix(".gz").removesuffix(".nii")
-        return str(scan.id) in self.exclude or stem in self.exclude
+        return str(scan.id) in self.exclude or file_stem(scan.image.name) in self.exclude
+
+    def known_scans(self, pairs: Sequence[IdPair]) -> tuple[set[int], set[str]]:
+        """Return the ids and the file stems of all scans on disk or in a pair list.
+
+        Args:
+            pairs: Pairs whose scans count as well, whether they are on disk or not.
+        """
+        ids: set[int] = set()
+        stems: set[str] = set()
+        for files in (self.layout.fixed, self.layout.moving, *self.layout.unpaired):
+            on_disk = self._matches(files.image)
+            ids |= set(on_disk)
+            stems |= {file_stem(path.name) for paths in on_disk.values() for path in paths}
+        for pair in pairs:
+            ids |= set(pair)
+            for files, number in zip((self.layout.fixed, self.layout.moving), pair, strict=True):
+                stems.add(file_stem(Path(file_name(files.image, number)).name))
+        return ids, stems
 
     def _scan(self, files: ScanFiles, number: int, near: Path | None) -> Scan:
         """Return a scan with its files.
@@ -164,16 +182,14 @@ class Release:
         return {}
 
 
-def open_release(
-    task: Task, root: Path, *, layout: str = "auto", exclude: Iterable[object] = ()
-) -> Release:
+def open_release(task: Task, root: Path, *, layout: str = "auto", exclude: object = ()) -> Release:
     """Return the release of a task below a data root.
 
     Args:
         task: Task whose data is opened.
         root: Data root with the task's folder, or that folder itself.
         layout: Name of a layout, or ``auto`` for the first whose folder exists.
-        exclude: Ids or file stems of scans that are never used.
+        exclude: Ids or file stems of scans that are never used. Ids compare as numbers.
 
     Raises:
         InputError: If the layout is unknown, or its folder is missing or empty; the message says
@@ -196,7 +212,7 @@ def open_release(
         for folder in (root / candidate.folder, *own):
             if folder.is_dir() and any(folder.iterdir()):
                 with_shape = replace(task, shape=candidate.shape) if candidate.shape else task
-                return Release(with_shape, candidate, folder, frozenset(map(str, exclude)))
+                return Release(with_shape, candidate, folder, exclusion_keys(exclude))
     trees = [
         f"{root / task.layouts[name].folder}/.../{file_name(task.layouts[name].fixed.image, 1)}"
         for name in names

@@ -7,6 +7,7 @@ import torch
 
 from l2reg.config.build import build
 from l2reg.config.presets import load_preset
+from l2reg.data.check import check_dataset
 from l2reg.data.dataset import Dataset
 from l2reg.data.task import Task
 from l2reg.phantom.make import phantom_task
@@ -35,7 +36,7 @@ def test_a_pair_list_replaces_the_official_one_and_both_are_kept_out_of_training
     assert [pair.name for pair in data.training_set.intra_patient] == ["0002_0002"]
 
 
-@pytest.mark.parametrize("excluded", [2, "2", "case_002_insp"])
+@pytest.mark.parametrize("excluded", [2, "2", "002", "0002", "case_002_insp"])
 def test_excluded_scans_are_used_nowhere(
     lung_2021: Path, tiny_task: TinyTask, open_data: OpenData, excluded: int | str
 ) -> None:
@@ -43,6 +44,44 @@ def test_excluded_scans_are_used_nowhere(
     assert [pair.name for pair in data.training_set.intra_patient] == ["0003_0003"]
     with pytest.raises(InputError, match="1 pairs, 1 of them excluded"):
         open_data(tiny_task("lung"), lung_2021, exclude=[1]).split_pairs("val")
+
+
+def test_an_excluded_scan_is_not_read(
+    lung_2021: Path, tiny_task: TinyTask, open_data: OpenData
+) -> None:
+    (lung_2021 / "task_02/training/scans/case_002_insp.nii.gz").write_bytes(b"broken")
+    data = open_data(tiny_task("lung"), lung_2021, exclude=["0002"])
+    assert check_dataset(data) == []
+    assert len(check_dataset(open_data(tiny_task("lung"), lung_2021))) == 1
+
+
+def test_a_single_excluded_scan_needs_no_list(
+    lung_2021: Path, tiny_task: TinyTask, open_data: OpenData
+) -> None:
+    for exclude in (2, "02", "case_002_exp"):
+        training = open_data(tiny_task("lung"), lung_2021, exclude=exclude).training_set
+        assert [pair.name for pair in training.intra_patient] == ["0003_0003"]
+
+
+def test_a_listed_scan_that_is_not_on_disk_can_be_excluded(
+    lung_2021: Path, tiny_task: TinyTask, open_data: OpenData, tmp_path: Path
+) -> None:
+    own = tmp_path / "own.csv"
+    own.write_text("fixed, moving\n1, 1\n77, 77\n")
+    data = open_data(tiny_task("lung"), lung_2021, pairs=own, exclude=["0077"])
+    assert [pair.name for pair in data.split_pairs("val")] == ["0001_0001"]
+
+
+def test_excluding_a_scan_that_does_not_exist_is_refused(
+    lung_2021: Path, tiny_task: TinyTask, open_data: OpenData
+) -> None:
+    data = open_data(tiny_task("lung"), lung_2021, exclude=[9999, 2, "case_002_ins"])
+    with pytest.raises(InputError) as error:
+        _ = data.training_set
+    unknown, misspelt = error.value.problems
+    assert (unknown.where, unknown.found) == ("data.exclude=9999", "9999")
+    assert misspelt.where == "data.exclude=case_002_ins"
+    assert "case_002_insp" in misspelt.remedy
 
 
 def test_validation_images_join_the_training_without_anything_to_score_with(
