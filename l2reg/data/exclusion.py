@@ -83,5 +83,5 @@ def _nearest(key: str, ids: Collection[int], stems: Collection[str]) -> str:
     else:
         close = difflib.get_close_matches(file_stem(key), stems, n=1)
     if not close:
-        return "remove the entry, or name the scan by its id"
-    return f"the nearest: {', '.join(close)}; correct the entry or remove it"
+        return "remove the entry (data.exclude=[]), or name the scan by its id"
+    return f"the nearest: {', '.join(close)}; correct the entry or remove it (data.exclude=[])"

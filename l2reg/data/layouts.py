@@ -11,6 +11,7 @@ from l2reg.data.exclusion import exclusion_keys, file_stem
 from l2reg.data.pair_lists import IdPair
 from l2reg.data.pairs import Pair, PointFiles, Scan
 from l2reg.data.task import Layout, ScanFiles, Task
+from l2reg.io.files import files_below
 from l2reg.problems import InputError, Problem
 
 _ID = re.compile(r"\{id:0(\d)\}")
@@ -34,8 +35,8 @@ class Release:
 
     @cached_property
     def paths(self) -> dict[str, Path]:
-        """All files below the folder, by their path relative to it."""
-        files = (path for path in sorted(self.folder.rglob("*")) if path.is_file())
+        """All files below the folder, by their path relative to it; links are followed."""
+        files = files_below(self.folder)
         return {path.relative_to(self.folder).as_posix(): path for path in files}
 
     def split_ids(self, split: str) -> list[IdPair]:
@@ -92,8 +93,8 @@ class Release:
 
     def is_held_out(self, scan: Scan) -> bool:
         """Return whether a scan is excluded, or in a folder whose scans are never trained on."""
-        parts = scan.image.relative_to(self.folder).parts
-        return bool(set(parts) & set(self.layout.held_out_folders)) or self.is_excluded(scan)
+        names = self._folder_names.get(scan.image.resolve(), set())
+        return bool(names & set(self.layout.held_out_folders)) or self.is_excluded(scan)
 
     def is_excluded(self, scan: Scan) -> bool:
         """Return whether ``data.exclude`` names the scan's id or its file's stem."""
@@ -149,8 +150,12 @@ class Release:
         return PointFiles(paths) if patterns and len(paths) == len(patterns) else None
 
     def _find(self, pattern: str, number: int, within: Path) -> Path | None:
-        """Return the file of an id in a folder or below, or ``None``; two files are an error."""
-        files = [path for path in self._matches(pattern).get(number, ()) if within in path.parents]
+        """Return the file of an id in a folder or below, or ``None``; two files are an error.
+
+        Of several paths to one file, through links, the first is returned.
+        """
+        paths = [path for path in self._matches(pattern).get(number, ()) if within in path.parents]
+        files = list({path.resolve(): path for path in reversed(paths)}.values())[::-1]
         if len(files) > 1:
             raise InputError(
                 Problem(
@@ -175,6 +180,15 @@ class Release:
                     files.setdefault(int(match.group(1)), []).append(path)
             self._index[pattern] = files
         return self._index[pattern]
+
+    @cached_property
+    def _folder_names(self) -> dict[Path, set[str]]:
+        """Names of the folders on all paths to a file, through links too, by the real path."""
+        names: dict[Path, set[str]] = {}
+        for path in self.paths.values():
+            parts = path.relative_to(self.folder).parts[:-1]
+            names.setdefault(path.resolve(), set()).update(parts)
+        return names
 
     @cached_property
     def _index(self) -> dict[str, dict[int, list[Path]]]:
