@@ -17,8 +17,8 @@ from l2reg.geometry.warp import warp
 from l2reg.inference.prepare import training_free_method
 from l2reg.io.files import atomic_write, ensure_writable
 from l2reg.io.volumes import Volume, read_volume, write_volume
-from l2reg.problems import InputError, Problem, raise_if_any
-from l2reg.registration.input_checks import check_field, check_inputs
+from l2reg.problems import InputError, raise_if_any
+from l2reg.registration.input_checks import check_field, check_inputs, overwrite_problems
 from l2reg.registration.working_grid import on_grids, working_batch
 from l2reg.reporting.figures import pair_figure
 from l2reg.reporting.registered_pair import RegisteredPair
@@ -62,12 +62,15 @@ def register(
     Raises:
         InputError: Before anything is computed, if a file is unreadable, a scan has fewer than 8
             voxels along an axis or almost no contrast after the preset's normalisation, the scans
-            hardly overlap, or ``out`` cannot be written to. After the computation, if the field
-            leads out of the moving scan, as happens for scans of different parts of the body.
+            hardly overlap, an output would replace an input, or ``out`` cannot be written to.
+            After the computation, if the field leads out of the moving scan, as happens for scans
+            of different parts of the body.
     """
     settings = build(load_preset("register", "default"))
     intensity = settings["intensity"][preset]
-    fixed_scan, moving_scan = scans = _read_scans([fixed, moving])
+    files = RegistrationFiles(out / "warped.nii.gz", out / "transform.nii.gz", out / "picture.png")
+    outputs = [files.warped, files.transform, files.picture]
+    fixed_scan, moving_scan = scans = _read_scans([fixed, moving], outputs)
     initial = _tensor(voxel_map(fixed_scan.affine, moving_scan.affine))[0, :, :3].float()
     fixed_image, moving_image = images = [_tensor(intensity(scan.array)) for scan in scans]
     overlap = check_inputs([fixed, moving], scans, images, initial, preset, settings["intensity"])
@@ -84,7 +87,6 @@ def register(
     total = affine_after_field(initial, resize_field(disp, (i, j, k)))
     check_field(fixed, moving, total, moving_scan, overlap)
 
-    files = RegistrationFiles(out / "warped.nii.gz", out / "transform.nii.gz", out / "picture.png")
     warped = warp(_tensor(moving_scan.array), total)[0, 0].numpy()
     write_volume(files.warped, warped, fixed_scan.affine)
     write_warp(files.transform, total[0].numpy(), fixed_scan.affine, moving_scan.affine)
@@ -92,10 +94,13 @@ def register(
     return files
 
 
-def _read_scans(paths: Sequence[Path]) -> list[Volume]:
-    """Read scans, each file once; the faults of all unreadable ones are listed together."""
+def _read_scans(paths: Sequence[Path], outputs: Sequence[Path]) -> list[Volume]:
+    """Read scans, each file once.
+
+    The faults of unreadable ones and of those that an output would replace are listed together.
+    """
     scans: list[Volume] = []
-    problems: list[Problem] = []
+    problems = overwrite_problems(paths, outputs)
     for path in paths:
         try:
             scans.append(read_volume(path))
