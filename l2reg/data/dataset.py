@@ -247,9 +247,12 @@ class Dataset:
         return [self.release.pair(ids) for ids in self.release.split_ids(split)]
 
     def _read_pairs(self, path: Path) -> list[Pair]:
-        """Return the pairs of a list; scans beside a list in another folder take precedence."""
-        elsewhere = path.resolve().parent != self.release.folder.resolve()
-        near = path.parent if elsewhere else None
+        """Return the pairs of a list.
+
+        Scans beside a list in a folder below the task's take precedence. Every other list is read
+        as one in the task's folder.
+        """
+        near = self.release.subfolder(path.parent)
         return [self.release.pair(ids, near) for ids in pair_lists.read_csv(path)]
 
     def _nothing_to_train_on(self, training: TrainingSet) -> Problem:

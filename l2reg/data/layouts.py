@@ -81,6 +81,15 @@ class Release:
         )
         return [self.pair((number, number)) for number in sorted(patients)]
 
+    def subfolder(self, path: Path) -> Path | None:
+        """Return the folder strictly below that of the task that ``path`` is, else ``None``.
+
+        The same folder under another name counts: a relative path, or one through links.
+        """
+        real = path.resolve()
+        below = (folder for folder in self._folders if folder.resolve() == real)
+        return next(below, None)
+
     def scans(self) -> list[Scan]:
         """Return the scans of all splits, without those of ``ScanFiles.except_ids``."""
         scans: dict[Path, Scan] = {}
@@ -180,6 +189,12 @@ class Release:
                     files.setdefault(int(match.group(1)), []).append(path)
             self._index[pattern] = files
         return self._index[pattern]
+
+    @property
+    def _folders(self) -> list[Path]:
+        """All folders with files strictly below that of the task, sorted."""
+        parents = {parent for path in self.paths.values() for parent in path.parents}
+        return sorted(parent for parent in parents if self.folder in parent.parents)
 
     @cached_property
     def _folder_names(self) -> dict[Path, set[str]]:

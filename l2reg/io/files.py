@@ -108,7 +108,8 @@ def files_below(folder: Path) -> list[Path]:
     links lead to twice is listed under both of its paths.
     """
     files: list[Path] = []
-    chains = {str(folder): (folder.resolve(),)}  # the real folders from the searched one down
+    # The real folders from the searched one down
+    chains: dict[str, tuple[Path, ...]] = {str(folder): (folder.resolve(),)}
     for name, subfolders, names in os.walk(folder, followlinks=True):
         chain, current = chains.pop(name), Path(name)
         files += [current / file for file in names if (current / file).is_file()]
