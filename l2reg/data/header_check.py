@@ -31,12 +31,12 @@ class PairDistance:
     Attributes:
         pair: Pair of scans.
         distance_mm: Largest distance over the corners of the fixed scan's grid.
-        voxel_mm: Longest side of the fixed scan's voxels.
+        max_spacing_mm: Longest side of the fixed scan's voxels.
     """
 
     pair: Pair
     distance_mm: float
-    voxel_mm: float
+    max_spacing_mm: float
 
 
 def compare_labels_and_masks(scans: Iterable[Scan]) -> list[Problem]:
@@ -79,7 +79,7 @@ def compare_pairs(pairs: Sequence[Pair]) -> list[Problem]:
         others = np.array([d.distance_mm for d in distances if d is not own])
         median = float(np.median(others))
         deviation = float(np.median(np.abs(others - median)))
-        allowed = max(N_DEVIATIONS * deviation, PAIR_TOLERANCE_VOXELS * own.voxel_mm)
+        allowed = max(N_DEVIATIONS * deviation, PAIR_TOLERANCE_VOXELS * own.max_spacing_mm)
         if own.distance_mm > median + allowed:
             problems.append(_apart(own, median, len(others)))
     return problems
