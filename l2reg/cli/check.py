@@ -21,10 +21,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> None:
-    """Print the problems of every task below the data root; exit with 1 if there is any."""
-    from l2reg.data.check import check_dataset
+    """Print the problems of every task below the data root; exit with 1 if there is any.
+
+    Headers that disagree within a task are warnings, which do not change the exit code.
+    """
+    from l2reg.data.check import check_dataset, compare_headers
 
     problems: list[Problem] = []
+    n_warnings = 0
     missing: list[InputError] = []
     tasks = tasks_below(options.data, options.task)
     for task in tasks:
@@ -41,8 +45,12 @@ def run(options: argparse.Namespace) -> None:
         n_val = len(data.split_pairs("val"))
         print(f"task {task.name}: {folder}")
         print(f"  {n_val} validation pairs, {counts}, {len(problems_of_task)} problems")
+        warnings = compare_headers(data)
+        for warning in warnings:
+            print(f"warning: {warning}")
+        n_warnings += len(warnings)
         problems += problems_of_task
     if len(missing) == len(tasks):
         raise InputError(problem for error in missing for problem in error.problems)
     raise_if_any(problems)
-    print("no problems")
+    print(f"no problems, {n_warnings} warnings" if n_warnings else "no problems")

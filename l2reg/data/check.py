@@ -9,6 +9,7 @@ from tqdm import tqdm
 
 from l2reg.data.cache import Cache
 from l2reg.data.dataset import Dataset
+from l2reg.data.header_check import compare_labels_and_masks, compare_pairs
 from l2reg.data.pairs import Pair, PointFiles, Scan
 from l2reg.data.task import Task
 from l2reg.io.files import content_digest
@@ -94,17 +95,29 @@ def check_ground_truth(pairs: Sequence[Pair], task: Task) -> list[Problem]:
 def check_dataset(dataset: Dataset) -> list[Problem]:
     """Return the faults of a data set: of its scored pairs and of its training set."""
     task, cache = dataset.release.task, Cache(None)
-    problems: list[Problem] = []
-    pairs: list[Pair] = []
-    for split in ("val", "test"):
-        if dataset.release.split_ids(split) or dataset.pairs is not None:
-            pairs += [p for p in dataset.split_pairs(split) if split == "val" or _has_image(p)]
-    training = dataset.training_set
-    problems += check_pairs([*pairs, *training.intra_patient], task, cache)
+    pairs, training = _scored_pairs(dataset), dataset.training_set
+    problems = check_pairs([*pairs, *training.intra_patient], task, cache)
     scored = {scan.image for pair in pairs for scan in (pair.fixed, pair.moving)}
     problems += check_scans([s for s in training.scans if s.image not in scored], task, cache)
     problems += [_duplicate_image(path, scored) for path in training.evaluation_images]
     return list(dict.fromkeys(problems))
+
+
+def compare_headers(dataset: Dataset) -> list[Problem]:
+    """Return warnings about headers that disagree within a data set; see ``header_check``."""
+    training = dataset.training_set
+    pairs = [*_scored_pairs(dataset), *training.intra_patient]
+    scans = [scan for pair in pairs for scan in (pair.fixed, pair.moving)]
+    return compare_labels_and_masks([*scans, *training.scans]) + compare_pairs(pairs)
+
+
+def _scored_pairs(dataset: Dataset) -> list[Pair]:
+    """Return the validation pairs, and the test pairs that have at least one image on disk."""
+    pairs: list[Pair] = []
+    for split in ("val", "test"):
+        if dataset.release.split_ids(split) or dataset.pairs is not None:
+            pairs += [p for p in dataset.split_pairs(split) if split == "val" or _has_image(p)]
+    return pairs
 
 
 def _problems_of(check: Callable[[], object]) -> list[Problem]:

@@ -12,6 +12,7 @@ from l2reg.data import pair_lists
 from l2reg.data.augment import Augment
 from l2reg.data.batches import Batches
 from l2reg.data.cache import Cache
+from l2reg.data.exclusion import check_exclusion
 from l2reg.data.layouts import Release, open_release
 from l2reg.data.pairs import Pair, Scan
 from l2reg.data.prealign import METHODS, Prealign, Search
@@ -56,7 +57,8 @@ class Dataset:
             a task that generates its data takes precedence.
         layout: Name of the release's layout, or ``auto``.
         pairs: CSV file of pairs that replaces the official list of the requested split.
-        exclude: Ids or file stems of scans that are never used.
+        exclude: Ids or file stems of scans that are never used. Ids compare as numbers, so that
+            3 and "0003" are the same scan; an id that two kinds of scan share excludes both.
         prealign: Method of prealignment; see ``data.prealign``.
         prealign_search: Search for the map, for methods that need one.
         cache: Folder of preprocessed volumes, or ``None``.
@@ -69,7 +71,7 @@ class Dataset:
     root: str | Path | None
     layout: str
     pairs: str | Path | None
-    exclude: Sequence[int | str]
+    exclude: Sequence[int | str] | int | str
     prealign: str
     prealign_search: Search
     cache: str | Path | None
@@ -85,9 +87,19 @@ class Dataset:
 
     @cached_property
     def release(self) -> Release:
-        """Release of the task below the data root."""
+        """Release of the task below the data root.
+
+        Raises:
+            InputError: If there is none, or ``exclude`` names no scan of it.
+        """
         root = self.task.root or self.root or os.environ.get("L2REG_DATA") or "data"
-        return open_release(self.task, Path(root), layout=self.layout, exclude=self.exclude)
+        release = open_release(self.task, Path(root), layout=self.layout, exclude=self.exclude)
+        if release.exclude:
+            listed = [*release.split_ids("val"), *release.split_ids("test")]
+            listed += pair_lists.read_csv(Path(self.pairs)) if self.pairs is not None else []
+            ids, stems = release.known_scans(listed)
+            check_exclusion(self.exclude, task=self.task.name, ids=ids, stems=stems)
+        return release
 
     def split_pairs(self, split: str) -> list[Pair]:
         """Return the pairs of ``val`` or ``test``, or those of the list ``data.pairs``.
@@ -235,9 +247,12 @@ class Dataset:
         return [self.release.pair(ids) for ids in self.release.split_ids(split)]
 
     def _read_pairs(self, path: Path) -> list[Pair]:
-        """Return the pairs of a list; scans beside a list in another folder take precedence."""
-        elsewhere = path.resolve().parent != self.release.folder.resolve()
-        near = path.parent if elsewhere else None
+        """Return the pairs of a list.
+
+        Scans beside a list in a folder below the task's take precedence. Every other list is read
+        as one in the task's folder.
+        """
+        near = self.release.subfolder(path.parent)
         return [self.release.pair(ids, near) for ids in pair_lists.read_csv(path)]
 
     def _nothing_to_train_on(self, training: TrainingSet) -> Problem:

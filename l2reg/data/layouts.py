@@ -1,15 +1,17 @@
 """Scans and pairs of a task on disk, in the layout of any of its releases."""
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
 from l2reg.data import pair_lists
+from l2reg.data.exclusion import exclusion_keys, file_stem
 from l2reg.data.pair_lists import IdPair
 from l2reg.data.pairs import Pair, PointFiles, Scan
 from l2reg.data.task import Layout, ScanFiles, Task
+from l2reg.io.files import files_below
 from l2reg.problems import InputError, Problem
 
 _ID = re.compile(r"\{id:0(\d)\}")
@@ -23,7 +25,7 @@ class Release:
         task: Task, with the shape of the layout.
         layout: Layout of the folder.
         folder: Folder of the task.
-        exclude: Ids or file stems of scans that are never used.
+        exclude: Ids, without leading zeros, or file stems of scans that are never used.
     """
 
     task: Task
@@ -33,8 +35,8 @@ class Release:
 
     @cached_property
     def paths(self) -> dict[str, Path]:
-        """All files below the folder, by their path relative to it."""
-        files = (path for path in sorted(self.folder.rglob("*")) if path.is_file())
+        """All files below the folder, by their path relative to it; links are followed."""
+        files = files_below(self.folder)
         return {path.relative_to(self.folder).as_posix(): path for path in files}
 
     def split_ids(self, split: str) -> list[IdPair]:
@@ -79,6 +81,15 @@ class Release:
         )
         return [self.pair((number, number)) for number in sorted(patients)]
 
+    def subfolder(self, path: Path) -> Path | None:
+        """Return the folder strictly below that of the task that ``path`` is, else ``None``.
+
+        The same folder under another name counts: a relative path, or one through links.
+        """
+        real = path.resolve()
+        below = (folder for folder in self._folders if folder.resolve() == real)
+        return next(below, None)
+
     def scans(self) -> list[Scan]:
         """Return the scans of all splits, without those of ``ScanFiles.except_ids``."""
         scans: dict[Path, Scan] = {}
@@ -91,13 +102,30 @@ class Release:
 
     def is_held_out(self, scan: Scan) -> bool:
         """Return whether a scan is excluded, or in a folder whose scans are never trained on."""
-        parts = scan.image.relative_to(self.folder).parts
-        return bool(set(parts) & set(self.layout.held_out_folders)) or self.is_excluded(scan)
+        names = self._folder_names.get(scan.image.resolve(), set())
+        return bool(names & set(self.layout.held_out_folders)) or self.is_excluded(scan)
 
     def is_excluded(self, scan: Scan) -> bool:
         """Return whether ``data.exclude`` names the scan's id or its file's stem."""
-        stem = scan.image.name.removesuffix(".gz").removesuffix(".nii")
-        return str(scan.id) in self.exclude or stem in self.exclude
+        return str(scan.id) in self.exclude or file_stem(scan.image.name) in self.exclude
+
+    def known_scans(self, pairs: Sequence[IdPair]) -> tuple[set[int], set[str]]:
+        """Return the ids and the file stems of all scans on disk or in a pair list.
+
+        Args:
+            pairs: Pairs whose scans count as well, whether they are on disk or not.
+        """
+        ids: set[int] = set()
+        stems: set[str] = set()
+        for files in (self.layout.fixed, self.layout.moving, *self.layout.unpaired):
+            on_disk = self._matches(files.image)
+            ids |= set(on_disk)
+            stems |= {file_stem(path.name) for paths in on_disk.values() for path in paths}
+        for pair in pairs:
+            ids |= set(pair)
+            for files, number in zip((self.layout.fixed, self.layout.moving), pair, strict=True):
+                stems.add(file_stem(Path(file_name(files.image, number)).name))
+        return ids, stems
 
     def _scan(self, files: ScanFiles, number: int, near: Path | None) -> Scan:
         """Return a scan with its files.
@@ -131,8 +159,12 @@ class Release:
         return PointFiles(paths) if patterns and len(paths) == len(patterns) else None
 
     def _find(self, pattern: str, number: int, within: Path) -> Path | None:
-        """Return the file of an id in a folder or below, or ``None``; two files are an error."""
-        files = [path for path in self._matches(pattern).get(number, ()) if within in path.parents]
+        """Return the file of an id in a folder or below, or ``None``; two files are an error.
+
+        Of several paths to one file, through links, the first is returned.
+        """
+        paths = [path for path in self._matches(pattern).get(number, ()) if within in path.parents]
+        files = list({path.resolve(): path for path in reversed(paths)}.values())[::-1]
         if len(files) > 1:
             raise InputError(
                 Problem(
@@ -158,22 +190,35 @@ class Release:
             self._index[pattern] = files
         return self._index[pattern]
 
+    @property
+    def _folders(self) -> list[Path]:
+        """All folders with files strictly below that of the task, sorted."""
+        parents = {parent for path in self.paths.values() for parent in path.parents}
+        return sorted(parent for parent in parents if self.folder in parent.parents)
+
+    @cached_property
+    def _folder_names(self) -> dict[Path, set[str]]:
+        """Names of the folders on all paths to a file, through links too, by the real path."""
+        names: dict[Path, set[str]] = {}
+        for path in self.paths.values():
+            parts = path.relative_to(self.folder).parts[:-1]
+            names.setdefault(path.resolve(), set()).update(parts)
+        return names
+
     @cached_property
     def _index(self) -> dict[str, dict[int, list[Path]]]:
         """Results of ``_matches``, by pattern."""
         return {}
 
 
-def open_release(
-    task: Task, root: Path, *, layout: str = "auto", exclude: Iterable[object] = ()
-) -> Release:
+def open_release(task: Task, root: Path, *, layout: str = "auto", exclude: object = ()) -> Release:
     """Return the release of a task below a data root.
 
     Args:
         task: Task whose data is opened.
         root: Data root with the task's folder, or that folder itself.
         layout: Name of a layout, or ``auto`` for the first whose folder exists.
-        exclude: Ids or file stems of scans that are never used.
+        exclude: Ids or file stems of scans that are never used. Ids compare as numbers.
 
     Raises:
         InputError: If the layout is unknown, or its folder is missing or empty; the message says
@@ -196,7 +241,7 @@ def open_release(
         for folder in (root / candidate.folder, *own):
             if folder.is_dir() and any(folder.iterdir()):
                 with_shape = replace(task, shape=candidate.shape) if candidate.shape else task
-                return Release(with_shape, candidate, folder, frozenset(map(str, exclude)))
+                return Release(with_shape, candidate, folder, exclusion_keys(exclude))
     trees = [
         f"{root / task.layouts[name].folder}/.../{file_name(task.layouts[name].fixed.image, 1)}"
         for name in names

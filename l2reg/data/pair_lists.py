@@ -94,7 +94,7 @@ def read_json(path: Path, key: str) -> list[IdPair] | None:
     """
     remedy = "download the task's dataset json again"
     try:
-        content: Any = json.loads(path.read_text(encoding="utf-8"))
+        content: Any = json.loads(path.read_text(encoding="utf-8-sig"))
         entries = content.get(key)
         if entries is None:
             return None

@@ -128,7 +128,7 @@ def _reader_of(prepared: PreparedMethod, release: Release) -> partial[PairReader
 def _method_for(methods: Path, dataset_json: Path) -> PreparedMethod:
     """Return the method for the task that a dataset json describes."""
     try:
-        name = json.loads(dataset_json.read_text(encoding="utf-8"))["name"]
+        name = json.loads(dataset_json.read_text(encoding="utf-8-sig"))["name"]
     except (OSError, ValueError, KeyError, TypeError) as error:
         expected, found = 'a dataset json with a "name"', f"{type(error).__name__}: {error}"
         remedy = "name the <Task>_dataset.json of the release"

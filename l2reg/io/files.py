@@ -1,7 +1,8 @@
-"""Atomic file writing, output folders and content digests."""
+"""Atomic file writing, output folders, files below a folder and content digests."""
 
 import errno
 import hashlib
+import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -98,6 +99,26 @@ def prepare_output_folder(path: Path, *, marker: str, overwrite: bool) -> None:
             )
         )
     shutil.rmtree(path)
+
+
+def files_below(folder: Path) -> list[Path]:
+    """Return all files in a folder and below, sorted; links to folders are followed.
+
+    A link to a folder that contains the link, or the searched folder, is not followed. A file that
+    links lead to twice is listed under both of its paths.
+    """
+    files: list[Path] = []
+    # The real folders from the searched one down
+    chains: dict[str, tuple[Path, ...]] = {str(folder): (folder.resolve(),)}
+    for name, subfolders, names in os.walk(folder, followlinks=True):
+        chain, current = chains.pop(name), Path(name)
+        files += [current / file for file in names if (current / file).is_file()]
+        below = {sub: (current / sub).resolve() for sub in subfolders}
+        subfolders[:] = [
+            sub for sub, real in below.items() if not any(c.is_relative_to(real) for c in chain)
+        ]
+        chains |= {str(current / sub): (*chain, below[sub]) for sub in subfolders}
+    return sorted(files)
 
 
 def content_digest(path: Path) -> str:

@@ -51,7 +51,7 @@ def _read_table(path: Path, *, columns: int) -> Float[np.ndarray, "n c"]:
                 remedy=remedy,
             )
         )
-    lines = [line for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+    lines = [line for line in path.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
     try:
         if not lines:
             raise ValueError("an empty file")

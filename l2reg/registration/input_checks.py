@@ -21,6 +21,27 @@ _MIN_RANGE = 0.1  # of the normalised intensities, which lie in [0, 1]
 _PRESETS = "lung is for CT in Hounsfield units, abdomen and oasis for scans with background 0"
 
 
+def overwrite_problems(inputs: Sequence[Path], outputs: Sequence[Path]) -> list[Problem]:
+    """Return a problem for every input file that an output would replace, through links too.
+
+    Args:
+        inputs: Files that are read; they may be missing.
+        outputs: Files that will be written.
+    """
+    return [
+        Problem(
+            where=str(path),
+            what="is an input, and the output would replace it",
+            expected="an output folder without the scans that are registered",
+            found=f"the output {target} is the same file",
+            remedy=f"choose another folder than {target.parent}: --out FOLDER",
+        )
+        for path in dict.fromkeys(inputs)
+        for target in outputs
+        if path.exists() and target.exists() and path.samefile(target)
+    ]
+
+
 def check_inputs(
     paths: Sequence[Path],
     scans: Sequence[Volume],

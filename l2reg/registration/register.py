@@ -17,8 +17,8 @@ from l2reg.geometry.warp import inside_volume, warp
 from l2reg.inference.prepare import training_free_method
 from l2reg.io.files import atomic_write, ensure_writable
 from l2reg.io.volumes import Volume, read_volume, write_volume
-from l2reg.problems import InputError, Problem, raise_if_any
-from l2reg.registration.input_checks import check_field, check_inputs
+from l2reg.problems import InputError, raise_if_any
+from l2reg.registration.input_checks import check_field, check_inputs, overwrite_problems
 from l2reg.registration.working_grid import on_grids, overlap_regions, working_batch
 from l2reg.reporting.figures import pair_figure
 from l2reg.reporting.registered_pair import RegisteredPair
@@ -63,13 +63,15 @@ def register(
     Raises:
         InputError: Before anything is computed, if a file is unreadable, its header is sheared or
             invalid, a scan has fewer than 8 voxels along an axis or almost no contrast after the
-            preset's normalisation, the scans hardly overlap, or ``out`` cannot be written to. After
-            the computation, if the field leads out of the moving scan, as happens for scans of
-            different parts of the body.
+            preset's normalisation, the scans hardly overlap, an output would replace an input, or
+            ``out`` cannot be written to. After the computation, if the field leads out of the
+            moving scan, as happens for scans of different parts of the body.
     """
     settings = build(load_preset("register", "default"))
     intensity = settings["intensity"][preset]
-    fixed_scan, moving_scan = scans = _read_scans([fixed, moving])
+    files = RegistrationFiles(out / "warped.nii.gz", out / "transform.nii.gz", out / "picture.png")
+    outputs = [files.warped, files.transform, files.picture]
+    fixed_scan, moving_scan = scans = _read_scans([fixed, moving], outputs)
     initial = _tensor(voxel_map(fixed_scan.affine, moving_scan.affine))[0, :, :3].float()
     regions = overlap_regions(fixed_scan.array.shape, moving_scan.array.shape, initial)
     fixed_image, moving_image = images = [
@@ -90,7 +92,6 @@ def register(
     total = affine_after_field(initial, resize_field(disp, (i, j, k)))
     check_field(fixed, moving, total, moving_scan, overlap)
 
-    files = RegistrationFiles(out / "warped.nii.gz", out / "transform.nii.gz", out / "picture.png")
     raw = _tensor(moving_scan.array)
     inside = inside_volume(total, raw.shape[2:], margin=0.5) > 0
     warped = torch.where(inside, warp(raw, total), raw.min())[0, 0].numpy()
@@ -101,10 +102,13 @@ def register(
     return files
 
 
-def _read_scans(paths: Sequence[Path]) -> list[Volume]:
-    """Read scans, each file once; the faults of all unreadable ones are listed together."""
+def _read_scans(paths: Sequence[Path], outputs: Sequence[Path]) -> list[Volume]:
+    """Read scans, each file once.
+
+    The faults of unreadable ones and of those that an output would replace are listed together.
+    """
     scans: list[Volume] = []
-    problems: list[Problem] = []
+    problems = overwrite_problems(paths, outputs)
     for path in paths:
         try:
             scans.append(read_volume(path))

@@ -7,6 +7,7 @@ import torch
 
 from l2reg.config.build import build
 from l2reg.config.presets import load_preset
+from l2reg.data.check import check_dataset
 from l2reg.data.dataset import Dataset
 from l2reg.data.task import Task
 from l2reg.phantom.make import phantom_task
@@ -35,7 +36,57 @@ def test_a_pair_list_replaces_the_official_one_and_both_are_kept_out_of_training
     assert [pair.name for pair in data.training_set.intra_patient] == ["0002_0002"]
 
 
-@pytest.mark.parametrize("excluded", [2, "2", "case_002_insp"])
+@pytest.fixture
+def abdomen_with_mr_pairs(tmp_path: Path) -> Path:
+    """A data root whose scan 1 is unpaired, and whose scan 2 exists in both kinds of MR."""
+    root = tmp_path / "above/root"
+    for name in ("Train/img0002_tcia_MR", "Train/img0002_tcia_CT", "MRIs/img0001_chaos_MR",
+                 "MRIs/img0002_chaos_MR", "CTs/img0001_bcv_CT"):  # fmt: skip
+        path = root / f"task_01/{name}.nii.gz"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(name)
+    return root
+
+
+LIST = "fixed, moving\n2, 2\n1, 2\n"
+
+
+@pytest.mark.parametrize("where", ["elsewhere", "above", "above/root", "above/root/task_01/lists"])
+def test_a_list_with_no_scans_beside_it_is_read_as_one_in_the_tasks_folder(
+    abdomen_with_mr_pairs: Path,
+    tiny_task: TinyTask,
+    open_data: OpenData,
+    tmp_path: Path,
+    where: str,
+) -> None:
+    root = abdomen_with_mr_pairs
+    inside, own = root / "task_01/own.csv", tmp_path / where / "own.csv"
+    own.parent.mkdir(exist_ok=True)
+    for path in (inside, own):
+        path.write_text(LIST)
+    expected = open_data(tiny_task("abdomen"), root, pairs=inside).split_pairs("val")
+    assert expected[0].fixed.image == root / "task_01/Train/img0002_tcia_MR.nii.gz"
+    assert not expected[1].fixed.image.exists()  # there is no MR scan 1 with a CT scan
+    assert open_data(tiny_task("abdomen"), root, pairs=own).split_pairs("val") == expected
+
+
+@pytest.mark.parametrize("spelling", ["absolute", "relative", "linked"])
+def test_scans_beside_a_list_take_precedence_however_its_path_is_written(
+    abdomen_with_mr_pairs: Path, tiny_task: TinyTask, open_data: OpenData, tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch, spelling: str,
+) -> None:  # fmt: skip
+    folder = abdomen_with_mr_pairs / "task_01/MRIs"
+    (folder / "pairs_val.csv").write_text(LIST)
+    (tmp_path / "linked").symlink_to(folder)
+    monkeypatch.chdir(folder)
+    own = {"absolute": folder, "relative": Path(), "linked": tmp_path / "linked"}[spelling]
+    data = open_data(tiny_task("abdomen"), abdomen_with_mr_pairs, pairs=own / "pairs_val.csv")
+    names = [(p.fixed.image.name, p.moving.image.name) for p in data.split_pairs("val")]
+    first, second = "img0001_chaos_MR.nii.gz", "img0002_chaos_MR.nii.gz"
+    assert names == [(second, second), (first, second)]
+
+
+@pytest.mark.parametrize("excluded", [2, "2", "002", "0002", "case_002_insp"])
 def test_excluded_scans_are_used_nowhere(
     lung_2021: Path, tiny_task: TinyTask, open_data: OpenData, excluded: int | str
 ) -> None:
@@ -43,6 +94,44 @@ def test_excluded_scans_are_used_nowhere(
     assert [pair.name for pair in data.training_set.intra_patient] == ["0003_0003"]
     with pytest.raises(InputError, match="1 pairs, 1 of them excluded"):
         open_data(tiny_task("lung"), lung_2021, exclude=[1]).split_pairs("val")
+
+
+def test_an_excluded_scan_is_not_read(
+    lung_2021: Path, tiny_task: TinyTask, open_data: OpenData
+) -> None:
+    (lung_2021 / "task_02/training/scans/case_002_insp.nii.gz").write_bytes(b"broken")
+    data = open_data(tiny_task("lung"), lung_2021, exclude=["0002"])
+    assert check_dataset(data) == []
+    assert len(check_dataset(open_data(tiny_task("lung"), lung_2021))) == 1
+
+
+def test_a_single_excluded_scan_needs_no_list(
+    lung_2021: Path, tiny_task: TinyTask, open_data: OpenData
+) -> None:
+    for exclude in (2, "02", "case_002_exp"):
+        training = open_data(tiny_task("lung"), lung_2021, exclude=exclude).training_set
+        assert [pair.name for pair in training.intra_patient] == ["0003_0003"]
+
+
+def test_a_listed_scan_that_is_not_on_disk_can_be_excluded(
+    lung_2021: Path, tiny_task: TinyTask, open_data: OpenData, tmp_path: Path
+) -> None:
+    own = tmp_path / "own.csv"
+    own.write_text("fixed, moving\n1, 1\n77, 77\n")
+    data = open_data(tiny_task("lung"), lung_2021, pairs=own, exclude=["0077"])
+    assert [pair.name for pair in data.split_pairs("val")] == ["0001_0001"]
+
+
+def test_excluding_a_scan_that_does_not_exist_is_refused(
+    lung_2021: Path, tiny_task: TinyTask, open_data: OpenData
+) -> None:
+    data = open_data(tiny_task("lung"), lung_2021, exclude=[9999, 2, "case_002_ins"])
+    with pytest.raises(InputError) as error:
+        _ = data.training_set
+    unknown, misspelt = error.value.problems
+    assert (unknown.where, unknown.found) == ("data.exclude=9999", "9999")
+    assert misspelt.where == "data.exclude=case_002_ins"
+    assert "case_002_insp" in misspelt.remedy
 
 
 def test_validation_images_join_the_training_without_anything_to_score_with(

@@ -159,6 +159,41 @@ def test_a_scan_that_lies_there_twice_is_refused(
         release.pair((438, 439))
 
 
+def test_files_in_linked_folders_are_found(tmp_path: Path, tiny_task: Callable[..., Task]) -> None:
+    touch(tmp_path / "store", "images/LungCT_0002_0000.nii.gz", "images/LungCT_0002_0001.nii.gz",
+          "landmarks/LungCT_0002_0000.csv", "landmarks/LungCT_0002_0001.csv")  # fmt: skip
+    (tmp_path / "LungCT").mkdir()
+    (tmp_path / "LungCT/imagesTr").symlink_to("../store/images")
+    (tmp_path / "LungCT/landmarksTr").symlink_to(tmp_path / "store/landmarks")
+    (pair,) = open_release(tiny_task("lung"), tmp_path).intra_patient_pairs()
+    assert pair.moving.image == tmp_path / "LungCT/imagesTr/LungCT_0002_0001.nii.gz"
+    assert pair.moving.image.is_file()
+    assert pair.landmarks is not None
+
+
+def test_one_file_under_two_names_is_on_disk_once(
+    tmp_path: Path, tiny_task: Callable[..., Task]
+) -> None:
+    touch(tmp_path / "task_03", "store/img0438.nii.gz", "store/img0439.nii.gz")
+    (tmp_path / "task_03/linked").symlink_to("store")
+    release = open_release(tiny_task("oasis"), tmp_path)
+    assert relative(release, release.pair((438, 439)).fixed.image) == "linked/img0438.nii.gz"
+
+
+def test_a_scan_that_a_link_puts_into_a_held_out_folder_is_held_out(
+    tmp_path: Path, tiny_task: Callable[..., Task]
+) -> None:
+    for number, kind in ((1, "MR"), (1, "CT"), (2, "MR"), (2, "CT")):
+        folder = "hidden" if number == 1 else "Train"
+        touch(tmp_path / "task_01", f"{folder}/img{number:04}_tcia_{kind}.nii.gz")
+    release = open_release(tiny_task("abdomen"), tmp_path)
+    assert [release.is_held_out(scan) for scan in release.scans()] == [False] * 4
+    (tmp_path / "task_01/x").mkdir()
+    (tmp_path / "task_01/x/Test").symlink_to("../hidden")
+    release = open_release(tiny_task("abdomen"), tmp_path)
+    assert [release.is_held_out(scan) for scan in release.scans()] == [True, False, True, False]
+
+
 def test_the_task_folder_itself_is_a_root_too(
     tmp_path: Path, tiny_task: Callable[..., Task]
 ) -> None:

@@ -17,6 +17,17 @@ def test_the_challenges_lists_are_read_blanks_and_line_ends_included(
     assert read_csv(path) == [(438, 439), (439, 440)]
 
 
+def test_a_byte_order_mark_is_not_part_of_a_list(tmp_path: Path) -> None:
+    mark = b"\xef\xbb\xbf"
+    path = tmp_path / "pairs_val.csv"
+    path.write_bytes(mark + b"fixed, moving\r\n438, 439\r\n")
+    assert read_csv(path) == [(438, 439)]
+    path = tmp_path / "X_dataset.json"
+    pair = b'{"fixed": "x_0395_0000.nii.gz", "moving": "x_0396_0000.nii.gz"}'
+    path.write_bytes(mark + b'{"registration_val": [' + pair + b"]}")
+    assert read_json(path, "registration_val") == [(395, 396)]
+
+
 @pytest.mark.parametrize(
     ("text", "words"),
     [

@@ -4,7 +4,13 @@ from pathlib import Path
 
 import pytest
 
-from l2reg.io.files import atomic_write, content_digest, ensure_writable, prepare_output_folder
+from l2reg.io.files import (
+    atomic_write,
+    content_digest,
+    ensure_writable,
+    files_below,
+    prepare_output_folder,
+)
 from l2reg.problems import InputError
 
 
@@ -96,3 +102,37 @@ def test_the_digest_follows_the_content(tmp_path: Path) -> None:
     assert content_digest(a) == content_digest(b)
     b.write_text("other")
     assert content_digest(a) != content_digest(b)
+
+
+def test_files_below_a_folder_are_found_through_links_and_sorted(tmp_path: Path) -> None:
+    for name in ("root/b/2.txt", "root/a/1.txt", "root/a.txt", "store/deep/3.txt"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(name)
+    root = tmp_path / "root"
+    assert files_below(root) == sorted(path for path in root.rglob("*") if path.is_file())
+    (root / "linked").symlink_to("../store")
+    (root / "a/again").symlink_to(tmp_path / "store/deep")
+    (root / "file.txt").symlink_to(tmp_path / "store/deep/3.txt")
+    (root / "broken").symlink_to(tmp_path / "nowhere")
+    names = [path.relative_to(root).as_posix() for path in files_below(root)]
+    assert names == ["a/1.txt", "a/again/3.txt", "a.txt", "b/2.txt", "file.txt",
+                     "linked/deep/3.txt"]  # fmt: skip
+
+
+@pytest.mark.parametrize("target", [".", "..", "../..", "/", "loop"])
+def test_links_to_a_folder_above_are_not_followed(tmp_path: Path, target: str) -> None:
+    folder = tmp_path / "above/root/sub"
+    folder.mkdir(parents=True)
+    (folder / "1.txt").touch()
+    (tmp_path / "above/2.txt").touch()
+    (folder / "loop").symlink_to(target)
+    assert files_below(tmp_path / "above/root") == [folder / "1.txt"]
+
+
+def test_links_between_two_folders_end(tmp_path: Path) -> None:
+    for one, other in ("ab", "ba"):
+        (tmp_path / one).mkdir()
+        (tmp_path / one / f"{one}.txt").touch()
+        (tmp_path / one / "to").symlink_to(tmp_path / other)
+    names = [path.relative_to(tmp_path).as_posix() for path in files_below(tmp_path)]
+    assert names == ["a/a.txt", "a/to/b.txt", "b/b.txt", "b/to/a.txt"]

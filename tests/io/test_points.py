@@ -30,6 +30,14 @@ def test_two_files_of_three_columns_correspond_row_by_row(tmp_path: Path) -> Non
         read_points([a, b])
 
 
+def test_a_byte_order_mark_is_not_part_of_the_first_number(tmp_path: Path) -> None:
+    path = tmp_path / "k.csv"
+    path.write_bytes(b"\xef\xbb\xbf1.5,2,3,4,5,6\r\n7,8,9,10,11,12\r\n")
+    fixed, moving = read_points([path])
+    np.testing.assert_array_equal(fixed, [[1.5, 2, 3], [7, 8, 9]])
+    np.testing.assert_array_equal(moving, [[4, 5, 6], [10, 11, 12]])
+
+
 @pytest.mark.parametrize(
     ("text", "words"),
     [

@@ -12,6 +12,7 @@ from scipy.ndimage import gaussian_filter
 from l2reg.cli.main import main
 from l2reg.geometry.resize import resize_image
 from l2reg.problems import InputError
+from l2reg.registration.input_checks import overwrite_problems
 from l2reg.registration.register import register
 
 
@@ -136,6 +137,42 @@ def refusal(fixed: Path, moving: Path, out: Path, preset: str) -> str:
     ):
         register(fixed, moving, out, preset=preset, device="cpu")
     return str(error.value)
+
+
+@pytest.mark.parametrize("name", ["warped.nii.gz", "transform.nii.gz", "picture.png"])
+@pytest.mark.parametrize("role", ["fixed", "moving"])
+@pytest.mark.parametrize("link", [None, "file", "hard", "folder"])
+def test_an_output_never_replaces_an_input(
+    scans: tuple[Path, Path], tmp_path: Path, name: str, role: str, link: str | None
+) -> None:
+    source = tmp_path / "store" / (name if link in (None, "folder") else "scan.nii.gz")
+    source.parent.mkdir()
+    source.write_bytes(scans[role == "moving"].read_bytes())
+    out = source.parent
+    if link == "file":
+        out = tmp_path / "out"
+        out.mkdir()
+        (out / name).symlink_to(source)
+    elif link == "hard":
+        (out / name).hardlink_to(source)
+    elif link == "folder":
+        out = tmp_path / "out"
+        out.symlink_to(source.parent)
+    before, names = source.read_bytes(), sorted(out.iterdir())
+    pair = (source, scans[1]) if role == "fixed" else (scans[0], source)
+    message = refusal(*pair, out, "lung")
+    assert f"{source}: is an input" in message
+    assert f"{out / name} is the same file" in message
+    assert "--out" in message
+    assert source.read_bytes() == before
+    assert sorted(out.iterdir()) == names
+
+
+def test_another_scan_in_the_output_folder_is_no_input(tmp_path: Path) -> None:
+    for name in ("warped.nii.gz", "fixed.nii.gz"):
+        (tmp_path / name).write_bytes(b"same bytes, another file")
+    outputs = [tmp_path / "warped.nii.gz", tmp_path / "picture.png"]
+    assert overwrite_problems([tmp_path / "fixed.nii.gz", tmp_path / "none"], outputs) == []
 
 
 def test_a_shift_by_a_voxel_is_found_in_scans_of_eight_voxels(
