@@ -135,7 +135,7 @@ def places(case: str, root: Path, out: Path) -> Iterator[Place]:
         shown: Dataset = build(node, task=task, root=seen, pairs=list_path)
         truth = load_ground_truth(pair, release.task, RULES["2021"])
         initial = score_field(pair.name, zero_field(release.task), truth, release.task)
-        (bare,) = shown.listed("val")
+        (bare,) = shown.split_pairs("val")
         yield Place(case, bare, release.task, truth, initial, seen, list_path, folder)
 
 

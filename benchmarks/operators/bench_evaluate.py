@@ -66,7 +66,7 @@ def load_case() -> Case:
             task: Task = build(load_preset("task", "oasis"))
         else:
             task = phantom_task("oasis", "full", seed=0, pairs=4, root=f"{folder}/phantom")
-        pair = build(load_preset("data", "default"), task=task).listed("val")[0]
+        pair = build(load_preset("data", "default"), task=task).split_pairs("val")[0]
         truth = load_ground_truth(pair, task, RULES["2021"])
     noise = np.random.default_rng(0).standard_normal((3, *(size // 2 for size in task.shape)))
     smooth = np.stack([gaussian_filter(component, 3.0) for component in noise])

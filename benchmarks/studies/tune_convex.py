@@ -57,6 +57,7 @@ FEATURES: Mapping[str, Mapping[str, Any]] = {
     "matched intensities": {
         "_target_": "l2reg.features.histogram_matching.HistogramMatching",
         "quantiles": 256,
+        "background": 0.1,
         "samples": 100_000,
     },
 }

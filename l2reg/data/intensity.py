@@ -9,6 +9,8 @@ from jaxtyping import Bool, Float32
 Array = Float32[np.ndarray, "i j k"]
 Region = Bool[np.ndarray, "i j k"]
 
+_INTERPOLATED = 0.1  # of the highest intensity: undershoots of interpolation are smaller
+
 
 @runtime_checkable
 class Intensity(Protocol):
@@ -48,9 +50,10 @@ class Window:
 
 @dataclass(frozen=True, kw_only=True)
 class Percentiles:
-    """Window between two percentiles of the non-zero voxels, for MR.
+    """Window between two percentiles of the voxels that are not background, for MR.
 
-    Zero marks voxels outside the scanned region in MR, and stays 0.
+    Zero marks voxels outside the scanned region in MR, and stays 0. In a scan with negative
+    intensities, as a CT in Hounsfield units, zero is an intensity like any other.
     """
 
     low: float
@@ -63,7 +66,7 @@ class Percentiles:
             )
 
     def __str__(self) -> str:
-        return f"the percentiles {self.low:g} to {self.high:g} of the non-zero voxels"
+        return f"the percentiles {self.low:g} to {self.high:g} of voxels that are not background"
 
     def __call__(self, image: Array, region: Region | None = None) -> Array:
         """Return ``image``, scaled between its percentiles and clipped to [0, 1].
@@ -72,10 +75,19 @@ class Percentiles:
             image: Intensities of a scan.
             region: Voxels that the percentiles are taken from; all by default.
         """
-        signal = image[image != 0] if region is None else image[region & (image != 0)]
+        within = np.ones(image.shape, dtype=bool) if region is None else region
+        background = (image == 0) & (not self._is_signed(image[within]))
+        signal = image[within & ~background]
         if signal.size == 0:
             return np.zeros_like(image)
         low, high = np.percentile(signal, [self.low, self.high]).astype(np.float32)
         scaled = (image - low) / max(high - low, np.finfo(np.float32).tiny)
-        normalised: Array = np.where(image == 0, np.float32(0), np.clip(scaled, 0, 1))
+        normalised: Array = np.where(background, np.float32(0), np.clip(scaled, 0, 1))
         return normalised
+
+    def _is_signed(self, intensities: Float32[np.ndarray, "..."]) -> bool:
+        """Tell signed intensities from small negative ones, as interpolation leaves them."""
+        if intensities.size == 0 or intensities.min() >= 0:
+            return False
+        low, high = np.percentile(intensities, [self.low, self.high])
+        return bool(low < -_INTERPOLATED * max(high, 0))

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from l2reg.shapes import Image, Maps
@@ -14,15 +15,18 @@ class HistogramMatching:
 
     For scans of one modality: it removes the different intensity scales of scanners and keeps the
     intensities of tissues, which local contrast would lose. The mapping is linear between
-    corresponding quantiles. Background (0) is neither counted nor changed.
+    corresponding quantiles, and from 0 to the lowest of them. Background is not counted, nor is
+    what interpolation leaves of the foreground at its edge: it depends on the resolution.
 
     Attributes:
         quantiles: Number of quantiles that define the mapping.
         samples: Largest number of voxels that the quantiles are computed from.
+        background: Intensity up to which a voxel counts as background.
     """
 
     quantiles: int
     samples: int
+    background: float
 
     @property
     def reach(self) -> int:
@@ -46,10 +50,10 @@ class HistogramMatching:
         return torch.where(moving > 0, mapped, moving)
 
     def _quantiles(self, image: Tensor) -> Tensor | None:
-        """Return the quantiles of the foreground, or ``None`` if it has too few voxels."""
-        values = image[image > 0]
+        """Return 0 and the quantiles of the foreground, or ``None`` if it has too few voxels."""
+        values = image[image > self.background]
         if len(values) < self.quantiles:
             return None
         values = values[:: -(-len(values) // self.samples)]
         at = torch.linspace(0, 1, self.quantiles, device=image.device, dtype=image.dtype)
-        return torch.quantile(values, at)
+        return F.pad(torch.quantile(values, at), (1, 0))

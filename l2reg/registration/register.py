@@ -7,10 +7,12 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch import Tensor
+from tqdm import tqdm
 
 from l2reg.batch import Batch, to_device
 from l2reg.config.build import build
 from l2reg.config.presets import load_preset
+from l2reg.data.intensity import Region
 from l2reg.geometry.affine import affine_after_field
 from l2reg.geometry.resize import resize_field
 from l2reg.geometry.warp import inside_volume, warp
@@ -18,6 +20,7 @@ from l2reg.inference.prepare import training_free_method
 from l2reg.io.files import atomic_write, ensure_writable
 from l2reg.io.volumes import Volume, read_volume, write_volume
 from l2reg.problems import InputError, raise_if_any
+from l2reg.registration.field_of_view import field_of_view
 from l2reg.registration.input_checks import check_field, check_inputs, overwrite_problems
 from l2reg.registration.working_grid import on_grids, overlap_regions, working_batch
 from l2reg.reporting.figures import pair_figure
@@ -73,7 +76,8 @@ def register(
     outputs = [files.warped, files.transform, files.picture]
     fixed_scan, moving_scan = scans = _read_scans([fixed, moving], outputs)
     initial = _tensor(voxel_map(fixed_scan.affine, moving_scan.affine))[0, :, :3].float()
-    regions = overlap_regions(fixed_scan.array.shape, moving_scan.array.shape, initial)
+    views = (_told_view(fixed, fixed_scan), _told_view(moving, moving_scan))
+    regions = overlap_regions(views, initial)
     fixed_image, moving_image = images = [
         _tensor(intensity(scan.array, region if region.any() else None))
         for scan, region in zip(scans, regions, strict=True)
@@ -83,7 +87,12 @@ def register(
     ensure_writable(out)
 
     batch = working_batch(
-        fixed_image, moving_image, initial, fixed_scan.spacing_mm, settings["max_voxels"]
+        fixed_image,
+        moving_image,
+        initial,
+        fixed_scan.spacing_mm,
+        settings["max_voxels"],
+        views=views,
     )
     batches = [to_device(b, method.device) for b in on_grids(batch, method.grids)]
     i, j, k = batch["fixed"].shape[2:]
@@ -116,6 +125,17 @@ def _read_scans(paths: Sequence[Path], outputs: Sequence[Path]) -> list[Volume]:
             problems += error.problems
     raise_if_any(problems)
     return scans
+
+
+def _told_view(path: Path, scan: Volume) -> Region:
+    """Return the field of view of a scan, and say which part of its volume is left out."""
+    view = field_of_view(scan.array)
+    if not view.all():
+        tqdm.write(
+            f"{path}: {100 * (1 - view.mean()):.0f} % of the volume is padding of intensity "
+            f"{scan.array[~view][0]:g}, which is not compared"
+        )
+    return view
 
 
 def _tensor(array: np.ndarray) -> Tensor:

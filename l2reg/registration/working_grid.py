@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
-from jaxtyping import Bool
+from jaxtyping import Bool, Float
 from scipy.ndimage import gaussian_filter
 from torch import Tensor
 
@@ -12,31 +12,44 @@ from l2reg.batch import Batch, resize_batch
 from l2reg.data.intensity import Region
 from l2reg.geometry.affine import affine_field, invert_affine
 from l2reg.geometry.warp import inside_volume, warp
-from l2reg.shapes import Affine, Shape3, Spacing, WorkingGrid
+from l2reg.shapes import Affine, Field, Mask, Shape3, Spacing, WorkingGrid
+
+Views = tuple[Region, Bool[np.ndarray, "mi mj mk"]]  # fields of view of two scans, on their grids
 
 
-def overlap_regions(
-    fixed_shape: Shape3, moving_shape: Shape3, initial: Affine
-) -> tuple[Region, Bool[np.ndarray, "mi mj mk"]]:
+def overlap_regions(views: Views, initial: Affine) -> Views:
     """Return the voxels of the fixed and of the moving scan that the initial map puts in both.
 
     Args:
-        fixed_shape: Shape of the fixed scan.
-        moving_shape: Shape of the moving scan.
+        views: Fields of view of the fixed and of the moving scan.
         initial: Map from fixed to moving voxels that the headers describe.
     """
-    fixed = inside_volume(affine_field(initial, fixed_shape), moving_shape)
-    moving = inside_volume(affine_field(invert_affine(initial), moving_shape), fixed_shape)
-    return fixed[0, 0].numpy() > 0, moving[0, 0].numpy() > 0
+    fixed, moving = (torch.from_numpy(view)[None, None].float() for view in views)
+    forward = affine_field(initial, views[0].shape)
+    backward = affine_field(invert_affine(initial), views[1].shape)
+    in_both = fixed * _where_seen(moving, forward)
+    moving_in_both = moving * _where_seen(fixed, backward)
+    return in_both[0, 0].numpy() > 0, moving_in_both[0, 0].numpy() > 0
+
+
+def _where_seen(view: Float[Tensor, "b 1 mi mj mk"], disp: Field) -> Mask:
+    """Return 1 where ``disp`` points to data alone: into the volume, and no padding beside."""
+    return inside_volume(disp, view.shape[2:]) * (warp(view, disp) > 0.99)
 
 
 def working_batch(
-    fixed: Tensor, moving: Tensor, initial: Affine, spacing_mm: Spacing, max_voxels: int
+    fixed: Tensor,
+    moving: Tensor,
+    initial: Affine,
+    spacing_mm: Spacing,
+    max_voxels: int,
+    *,
+    views: Views,
 ) -> Batch:
     """Return two scans on their working grid, the moving scan warped by the initial affine map.
 
     The moving scan is first smoothed along the axes on which it is finer than the fixed scan. The
-    overlap is the part of the grid that it covers.
+    overlap is the part of the grid where both scans have data.
 
     Args:
         fixed: The fixed scan, intensities in [0, 1], ``(1, 1, i, j, k)``.
@@ -44,17 +57,19 @@ def working_batch(
         initial: Map from fixed to moving voxels that the headers describe.
         spacing_mm: Spacing of the fixed scan.
         max_voxels: Largest number of voxels of the working grid.
+        views: Fields of view of the fixed and of the moving scan.
     """
     i, j, k = fixed.shape[2:]
     disp = affine_field(initial, (i, j, k))
     aligned = warp(smooth_to_resolution(moving, initial), disp, padding="zeros")
     ones = torch.ones_like(fixed)
+    fixed_view, moving_view = (torch.from_numpy(view)[None, None].float() for view in views)
     batch: Batch = {
         "fixed": fixed,
         "moving": aligned,
         "fixed_mask": ones,
         "moving_mask": ones,
-        "overlap": inside_volume(disp, moving.shape[2:]),
+        "overlap": fixed_view * _where_seen(moving_view, disp),
         "spacing_mm": torch.tensor([spacing_mm], dtype=torch.float32),
     }
     return resize_batch(batch, reduced_shape((i, j, k), max_voxels), masks="nearest")

@@ -50,3 +50,22 @@ def test_percentiles_can_be_taken_from_a_part_of_the_scan(random: np.random.Gene
     window = Percentiles(low=1.0, high=99.0)
     np.testing.assert_allclose(window(whole, region)[:5], window(part), rtol=1e-6)
     assert not np.allclose(window(whole)[:5], window(part), atol=0.1)
+
+
+def test_zero_hounsfield_units_are_no_background(random: np.random.Generator) -> None:
+    """A CT and the same CT in another zero point look alike."""
+    hu = random.integers(-1000, 200, (8, 9, 10)).astype(np.float32)
+    hu[3:5] = 0
+    window = Percentiles(low=1.0, high=99.0)
+    np.testing.assert_allclose(window(hu), window(hu + 1024), atol=1e-5)
+    low, high = np.percentile(hu, [1, 99])
+    np.testing.assert_allclose(window(hu)[3:5], -low / (high - low), rtol=1e-5)
+
+
+def test_undershoots_of_interpolation_leave_zero_the_background(
+    random: np.random.Generator,
+) -> None:
+    mr = random.uniform(50, 100, (8, 9, 10)).astype(np.float32)
+    mr[:4] = 0
+    mr[4, :3] = -2
+    assert (Percentiles(low=1.0, high=99.0)(mr)[:4] == 0).all()

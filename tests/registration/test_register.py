@@ -248,3 +248,31 @@ def test_the_same_scan_with_a_smaller_field_of_view_is_not_moved(
         tuple(slice(max(s.start - 2, 0), s.stop + 2) if s.start is not None else s for s in slicer)
     ] = False
     assert (warped[outside] == part.get_fdata().min()).all()
+
+
+@pytest.mark.parametrize(("padding", "preset"), [(-3024, "lung"), (-1024, "abdomen"), (0, "oasis")])
+def test_the_same_scan_in_two_scanner_circles_is_not_moved(
+    scans: tuple[Path, Path],
+    tmp_path: Path,
+    padding: int,
+    preset: str,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """The circles cut the body, 2 voxels apart along both axes."""
+    image = nib.load(scans[0])
+    array = image.get_fdata()
+    i, j, _ = np.indices(array.shape)
+    centre = (np.array(array.shape) - 1) / 2
+    distances = [np.hypot(i - centre[0] - by, j - centre[1] + by) for by in (0, 2)]
+    radius = 0.42 * min(array.shape[:2])
+    paths = []
+    for name, distance in zip("ab", distances, strict=True):
+        cut = np.where(distance > radius, padding, array).astype(np.int16)
+        paths.append(tmp_path / f"{name}.nii.gz")
+        nib.save(nib.Nifti1Image(cut, image.affine), paths[-1])
+    files = register(*paths, tmp_path / "out", preset=preset, device="cpu")
+    vectors = np.asarray(nib.load(files.transform).dataobj)[:, :, :, 0]
+    seen = np.maximum(*distances) < radius - 3
+    error = np.linalg.norm(vectors, axis=-1)[seen]
+    assert error.mean() < 0.5  # mm; voxels of the phantom are 4 to 5 mm wide
+    assert f"padding of intensity {padding}, which is not compared" in capsys.readouterr().out

@@ -1,9 +1,12 @@
+import numpy as np
 import torch
+from torch import Tensor
 
 from l2reg.geometry.affine import affine_field, identity_affine
 from l2reg.geometry.resize import resize_image
 from l2reg.geometry.warp import warp
 from l2reg.registration.working_grid import (
+    Views,
     half_shape,
     on_grids,
     overlap_regions,
@@ -11,6 +14,11 @@ from l2reg.registration.working_grid import (
     smooth_to_resolution,
     working_batch,
 )
+
+
+def everywhere(fixed: Tensor, moving: Tensor) -> Views:
+    """Return the fields of view of scans without padding."""
+    return np.ones(fixed.shape[2:], dtype=bool), np.ones(moving.shape[2:], dtype=bool)
 
 
 def test_thick_slices_are_all_searched() -> None:
@@ -30,11 +38,15 @@ def test_the_working_grid_spans_the_fixed_scan_and_the_headers_map_is_applied(
     moving = torch.rand(1, 1, 12, 11, 13, generator=rng)
     shift = identity_affine(1)
     shift[0, 0, 3] = 2.0
-    batch = working_batch(fixed, moving, shift, (1.0, 1.5, 2.0), max_voxels=10_000)
+    batch = working_batch(
+        fixed, moving, shift, (1.0, 1.5, 2.0), max_voxels=10_000, views=everywhere(fixed, moving)
+    )
     assert torch.equal(batch["fixed"], fixed)
     torch.testing.assert_close(batch["moving"], moving[:, :, 2:11])
     assert batch["spacing_mm"].tolist() == [[1.0, 1.5, 2.0]]
-    small = working_batch(fixed, moving, shift, (1.0, 1.5, 2.0), max_voxels=200)
+    small = working_batch(
+        fixed, moving, shift, (1.0, 1.5, 2.0), max_voxels=200, views=everywhere(fixed, moving)
+    )
     shape = small["fixed"].shape[2:]
     extent = (torch.tensor(shape) - 1) * small["spacing_mm"][0]
     torch.testing.assert_close(extent, torch.tensor([8 * 1.0, 10 * 1.5, 12 * 2.0]))
@@ -47,11 +59,29 @@ def test_the_overlap_is_what_the_moving_scan_covers(rng: torch.Generator) -> Non
     fixed, moving = (torch.rand(1, 1, n, 11, 13, generator=rng) for n in (9, 6))
     shift = identity_affine(1)
     shift[0, 0, 3] = -2.0  # the moving scan begins at the third plane and ends with the eighth
-    batch = working_batch(fixed, moving, shift, (1.0, 1.0, 1.0), max_voxels=10_000)
+    batch = working_batch(
+        fixed, moving, shift, (1.0, 1.0, 1.0), max_voxels=10_000, views=everywhere(fixed, moving)
+    )
     assert batch["overlap"][0, 0, :, 5, 5].tolist() == [0, 0, 1, 1, 1, 1, 1, 1, 0]
-    regions = overlap_regions((9, 11, 13), (6, 11, 13), shift)
+    regions = overlap_regions(everywhere(fixed, moving), shift)
     assert regions[0][:, 5, 5].tolist() == [False] * 2 + [True] * 6 + [False]
     assert regions[1].all()
+
+
+def test_padding_of_either_scan_is_not_in_the_overlap(rng: torch.Generator) -> None:
+    fixed, moving = (torch.rand(1, 1, 8, 7, 6, generator=rng) for _ in range(2))
+    shift = identity_affine(1)
+    shift[0, 2, 3] = 1.0
+    views = everywhere(fixed, moving)
+    views[0][:2] = False
+    views[1][:, :, :3] = False
+    expected = np.zeros((8, 7, 6), dtype=bool)
+    expected[2:, :, 2:5] = True  # moving voxels 3 to 5
+    batch = working_batch(fixed, moving, shift, (1.0, 1.0, 1.0), max_voxels=10**4, views=views)
+    np.testing.assert_array_equal(batch["overlap"][0, 0].numpy(), expected)
+    regions = overlap_regions(views, shift)
+    np.testing.assert_array_equal(regions[0], expected)
+    np.testing.assert_array_equal(regions[1], np.roll(expected, 1, axis=2))
 
 
 def test_a_finer_moving_scan_is_smoothed_as_the_fixed_one_was(rng: torch.Generator) -> None:
@@ -61,7 +91,8 @@ def test_a_finer_moving_scan_is_smoothed_as_the_fixed_one_was(rng: torch.Generat
     coarse = resize_image(fine, (24, 25, 27))
     scale = torch.diag(torch.tensor([46 / 23, 48 / 24, 52 / 26]))
     initial = torch.cat([scale, torch.zeros(3, 1)], dim=1)[None]
-    batch = working_batch(coarse, fine, initial, (2.0, 2.0, 2.0), max_voxels=10**6)
+    views = everywhere(coarse, fine)
+    batch = working_batch(coarse, fine, initial, (2.0, 2.0, 2.0), max_voxels=10**6, views=views)
     inner = (..., slice(2, -2), slice(2, -2), slice(2, -2))
     error = (batch["fixed"] - batch["moving"])[inner].abs().mean()
     raw = warp(fine, affine_field(initial, (24, 25, 27)))
