@@ -10,7 +10,7 @@ import numpy as np
 
 from l2reg.io.files import atomic_write, content_digest
 
-VERSION = 1  # increase when the same settings give other voxels
+VERSION = 2  # increase when the same settings give other voxels
 
 
 class Cache:
