@@ -97,7 +97,11 @@ def test_a_large_translation_is_found_from_coarse_to_fine_and_only_so(
 
 @pytest.mark.parametrize(
     ("features", "viscous"),
-    [(Mind(1, 2), 0.05), (LocalContrast(2, 1e-4), 0.05), (HistogramMatching(256, 100_000), 0.005)],
+    [
+        (Mind(1, 2), 0.05),
+        (LocalContrast(2, 1e-4), 0.05),
+        (HistogramMatching(256, 100_000, 0.0), 0.005),
+    ],
 )
 def test_every_kind_of_features_finds_a_deformation(
     features: FeatureExtractor, viscous: float, rng: torch.Generator
