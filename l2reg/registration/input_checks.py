@@ -49,6 +49,8 @@ def check_inputs(
     initial: Affine,
     preset: str,
     presets: Mapping[str, Intensity],
+    *,
+    shared_fraction: float,
 ) -> float:
     """Refuse two scans that cannot be registered, with all their faults at once.
 
@@ -59,13 +61,14 @@ def check_inputs(
         initial: Map from fixed to moving voxels that the headers describe.
         preset: Name of the preset in use.
         presets: The normalisation of every preset, by name.
+        shared_fraction: Fraction of the fixed scan's field of view that the moving scan shows, too.
 
     Returns:
         The fraction of the fixed volume that the headers place inside the moving volume.
 
     Raises:
         InputError: If a scan has fewer than 8 voxels along an axis or almost no contrast after
-            normalisation, or the scans overlap by less than a tenth of the fixed volume.
+            normalisation, or the scans overlap by less than a tenth of the fixed scan.
     """
     problems: list[Problem] = []
     for path, scan, image in zip(paths, scans, images, strict=True):
@@ -74,8 +77,8 @@ def check_inputs(
             problems.append(_without_contrast(path, scan, preset, presets))
     i, j, k = scans[0].array.shape
     inside = inside_fraction(affine_field(initial, (i, j, k)), scans[1])
-    if inside < _MIN_OVERLAP:
-        problems.append(_apart(paths[0], paths[1], inside))
+    if min(inside, shared_fraction) < _MIN_OVERLAP:
+        problems.append(_apart(paths[0], paths[1], min(inside, shared_fraction)))
     raise_if_any(problems)
     return inside
 
@@ -134,7 +137,7 @@ def _apart(fixed: Path, moving: Path, inside: float) -> Problem:
         where=str(moving),
         what=f"hardly overlaps {fixed}",
         expected="headers that place both scans at the same position",
-        found=f"{100 * inside:.0f} % of the fixed volume lies inside the moving volume",
+        found=f"{100 * inside:.0f} % of the fixed field of view lies inside the moving one",
         remedy="correct the origin or orientation in a header, or align the scans roughly",
     )
 

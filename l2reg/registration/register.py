@@ -82,7 +82,16 @@ def register(
         _tensor(intensity(scan.array, region if region.any() else None))
         for scan, region in zip(scans, regions, strict=True)
     ]
-    overlap = check_inputs([fixed, moving], scans, images, initial, preset, settings["intensity"])
+    shared_fraction = float(regions[0].sum() / views[0].sum())
+    overlap = check_inputs(
+        [fixed, moving],
+        scans,
+        images,
+        initial,
+        preset,
+        settings["intensity"],
+        shared_fraction=shared_fraction,
+    )
     method = training_free_method(preset, select_device(device))
     ensure_writable(out)
 
@@ -92,7 +101,7 @@ def register(
         initial,
         fixed_scan.spacing_mm,
         settings["max_voxels"],
-        views=views,
+        overlap=regions[0],
     )
     batches = [to_device(b, method.device) for b in on_grids(batch, method.grids)]
     i, j, k = batch["fixed"].shape[2:]

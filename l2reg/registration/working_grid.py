@@ -44,12 +44,11 @@ def working_batch(
     spacing_mm: Spacing,
     max_voxels: int,
     *,
-    views: Views,
+    overlap: Region,
 ) -> Batch:
     """Return two scans on their working grid, the moving scan warped by the initial affine map.
 
-    The moving scan is first smoothed along the axes on which it is finer than the fixed scan. The
-    overlap is the part of the grid where both scans have data.
+    The moving scan is first smoothed along the axes on which it is finer than the fixed scan.
 
     Args:
         fixed: The fixed scan, intensities in [0, 1], ``(1, 1, i, j, k)``.
@@ -57,19 +56,18 @@ def working_batch(
         initial: Map from fixed to moving voxels that the headers describe.
         spacing_mm: Spacing of the fixed scan.
         max_voxels: Largest number of voxels of the working grid.
-        views: Fields of view of the fixed and of the moving scan.
+        overlap: Voxels of the fixed scan that both scans show, see ``overlap_regions``.
     """
     i, j, k = fixed.shape[2:]
     disp = affine_field(initial, (i, j, k))
     aligned = warp(smooth_to_resolution(moving, initial), disp, padding="zeros")
     ones = torch.ones_like(fixed)
-    fixed_view, moving_view = (torch.from_numpy(view)[None, None].float() for view in views)
     batch: Batch = {
         "fixed": fixed,
         "moving": aligned,
         "fixed_mask": ones,
         "moving_mask": ones,
-        "overlap": fixed_view * _where_seen(moving_view, disp),
+        "overlap": torch.from_numpy(overlap)[None, None].float(),
         "spacing_mm": torch.tensor([spacing_mm], dtype=torch.float32),
     }
     return resize_batch(batch, reduced_shape((i, j, k), max_voxels), masks="nearest")

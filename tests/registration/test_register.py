@@ -276,3 +276,21 @@ def test_the_same_scan_in_two_scanner_circles_is_not_moved(
     error = np.linalg.norm(vectors, axis=-1)[seen]
     assert error.mean() < 0.5  # mm; voxels of the phantom are 4 to 5 mm wide
     assert f"padding of intensity {padding}, which is not compared" in capsys.readouterr().out
+
+
+def test_scanner_circles_that_share_nothing_are_refused(
+    scans: tuple[Path, Path], tmp_path: Path
+) -> None:
+    """The volumes lie at the same place, but each shows another side of the body."""
+    image = nib.load(scans[0])
+    array = image.get_fdata()
+    i, j, _ = np.indices(array.shape)
+    radius = array.shape[0] / 4 - 1
+    paths = []
+    for name, share in (("a", 0.25), ("b", 0.75)):
+        away = np.hypot(i - share * (array.shape[0] - 1), j - (array.shape[1] - 1) / 2) > radius
+        paths.append(tmp_path / f"{name}.nii.gz")
+        cut = np.where(away, -3024, array).astype(np.int16)
+        nib.save(nib.Nifti1Image(cut, image.affine), paths[-1])
+    with pytest.raises(InputError, match=r"b\.nii\.gz: hardly overlaps .*a\.nii\.gz"):
+        register(*paths, tmp_path / "out", preset="lung", device="cpu")
