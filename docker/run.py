@@ -16,20 +16,32 @@ from l2reg.runtime import configure_malloc
 
 HERE = Path(__file__).parent
 TERMINATED = 128 + signal.SIGTERM
+_REPEAT_SECONDS = 0.5
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run one of the interfaces; exit with 1 if there is a fault of a pair or a task."""
     options = _parser().parse_args(arguments)
-    signal.signal(
-        signal.SIGTERM, lambda *_: sys.exit(TERMINATED)
-    )  # process 1 ignores it by default
+    for number in (signal.SIGTERM, signal.SIGALRM):
+        signal.signal(number, terminate)
     configure_malloc()
-    with exit_on_input_error():
-        faults = options.serve(options)
+    try:
+        with exit_on_input_error():
+            faults = options.serve(options)
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
     for fault in faults:
         print(f"!!! {fault}", file=sys.stderr)
     sys.exit(f"{len(faults)} faults, see above" if faults else 0)
+
+
+def terminate(*_: object) -> None:
+    """End the process, which as process 1 would ignore SIGTERM by default.
+
+    An exit that arrives while an object is destroyed is ignored by Python, so an alarm repeats it.
+    """
+    signal.setitimer(signal.ITIMER_REAL, _REPEAT_SECONDS)
+    sys.exit(TERMINATED)
 
 
 def _parser() -> argparse.ArgumentParser:

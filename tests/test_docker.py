@@ -78,12 +78,44 @@ def test_a_terminated_run_leaves_complete_files_alone(
         assert time.monotonic() < deadline
         time.sleep(0.02)
     process.send_signal(signal.SIGTERM)
-    assert process.wait(timeout=30) == 128 + signal.SIGTERM
+    try:
+        assert process.wait(timeout=30) == 128 + signal.SIGTERM
+    finally:
+        process.kill()
     left = [path for path in Path("submission").rglob("*") if path.is_file()]
     assert {path.suffix for path in left} == {".npz", ".csv"}
     for path in left:
         if path.suffix == ".npz":
             assert np.load(path)["arr_0"].shape == (3, 36, 32, 40)
+
+
+DESTROYED = """
+import os, signal, sys, time
+from pathlib import Path
+sys.path.insert(0, "docker")
+import run
+
+class Scan:
+    def __del__(self):
+        os.kill(os.getpid(), signal.SIGTERM)
+
+def serve(*_):
+    scan = Scan()
+    del scan
+    time.sleep(20)
+    return []
+
+run.serve_2021 = serve
+run.main([])
+"""
+
+
+def test_a_run_that_is_terminated_while_an_object_is_destroyed_ends() -> None:
+    begin = time.monotonic()
+    done = run("-c", DESTROYED, cwd=ROOT)
+    assert done.returncode == 128 + signal.SIGTERM
+    assert "Exception ignored" in done.stderr  # the first exit was
+    assert time.monotonic() - begin < 20
 
 
 @pytest.mark.parametrize(
