@@ -58,6 +58,28 @@ def warp(
     return warped if parts == 1 else warped.transpose(0, 1).reshape(1, -1, *disp.shape[2:])
 
 
+def warp_with_fill(
+    moving: Float[Tensor, "b c mi mj mk"], disp: Field, fill: float
+) -> Float[Tensor, "b c i j k"]:
+    """Return ``moving`` as ITK resamples it: interpolated linearly, and ``fill`` outside.
+
+    ``moving`` ends half a voxel beyond the centres of its border voxels; there it has the value of
+    the nearest one. Of two faces exactly at that distance the lower one counts as inside.
+
+    Args:
+        moving: Volume that is sampled, of any size.
+        disp: Field from fixed to moving grid, in voxels.
+        fill: Value outside ``moving``.
+    """
+    inside = torch.ones_like(disp[:, :1], dtype=torch.bool)
+    for axis, size in enumerate(moving.shape[2:]):
+        offsets = disp[:, axis : axis + 1].double()  # float32 loses voxels beside the faces
+        line = [-1 if a == axis else 1 for a in range(3)]
+        positions = offsets + torch.arange(disp.shape[2 + axis], device=disp.device).view(line)
+        inside &= (positions >= -0.5) & (positions < size - 0.5)
+    return torch.where(inside, warp(moving, disp), fill)
+
+
 def _n_parts(moving: Tensor, grid: Tensor) -> int:
     """Return the number of batch entries that a single pair is split into.
 
@@ -96,18 +118,16 @@ def voxel_coords(like: Float[Tensor, "b c i j k"]) -> Field:
     return grid.expand(like.shape[0], -1, -1, -1, -1)
 
 
-def inside_volume(disp: Field, shape: Sequence[int], *, margin: float = 0.0) -> Mask:
+def inside_volume(disp: Field, shape: Sequence[int]) -> Mask:
     """Return 1 where ``disp`` points into a volume of ``shape``, else 0. It has no gradient.
 
     Args:
         disp: Field from the fixed grid to the grid of the volume, in voxels.
-        shape: Shape of the volume.
-        margin: Distance beyond the centres of the border voxels that still counts as inside, in
-            voxels; 0.5 is the edge of the voxels, where ITK ends a volume.
+        shape: Shape of the volume, which ends at the centres of its border voxels.
     """
     coords = disp.detach() + voxel_coords(disp)
     last = coords.new_tensor(shape).view(3, 1, 1, 1) - 1
-    inside = (coords >= -margin) & (coords <= last + margin)
+    inside = (coords >= 0) & (coords <= last)
     return inside.all(dim=1, keepdim=True).to(coords.dtype)
 
 

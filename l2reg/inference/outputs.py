@@ -14,6 +14,7 @@ from l2reg.io.volumes import read_affine, read_image, read_labels, read_placemen
 from l2reg.problems import InputError, Problem
 from l2reg.shapes import Field
 from l2reg.transforms.itk import write_warp
+from l2reg.transforms.warped_scan import warped_scan
 
 Extra = Literal["warped", "labels", "grid", "transform"]
 
@@ -36,7 +37,8 @@ def check_extras(save: Sequence[str]) -> None:
 def save_extras(folder: Path, pair: Pair, full: Field, save: Sequence[Extra]) -> None:
     """Write extra outputs of a pair, on the grid of the fixed scan and at its place.
 
-    ``warped``: the moving scan in its own intensities, resampled once. ``labels``: the moving
+    ``warped``: the moving scan in its own intensities, resampled once; see ``warped_scan`` for the
+    value outside of it. ``labels``: the moving
     labels, warped as in the official evaluation. ``grid``: a deformed grid. ``transform``: the
     displacement field in the form of ITK and ANTs.
 
@@ -56,8 +58,7 @@ def save_extras(folder: Path, pair: Pair, full: Field, save: Sequence[Extra]) ->
         write_volume(path, array, place.affine, mm_per_unit=place.mm_per_unit)
 
     if "warped" in save:
-        moving = torch.from_numpy(read_image(pair.moving.image))[None, None]
-        store("warped", warp(moving, full)[0, 0].numpy())
+        store("warped", warped_scan(read_image(pair.moving.image), full))
     if "labels" in save and pair.moving.labels is not None:
         store("labels", warp_labels(read_labels(pair.moving.labels), disp))
     if "grid" in save:

@@ -14,8 +14,8 @@ from l2reg.config.build import build
 from l2reg.config.presets import load_preset
 from l2reg.data.intensity import Region
 from l2reg.geometry.affine import affine_after_field
-from l2reg.geometry.resize import resize_field
-from l2reg.geometry.warp import inside_volume, warp
+from l2reg.geometry.resize import resample, resize_field
+from l2reg.geometry.warp import warp_with_fill
 from l2reg.inference.prepare import training_free_method
 from l2reg.io.files import atomic_write, ensure_writable
 from l2reg.io.volumes import Volume, read_volume, write_volume
@@ -26,8 +26,9 @@ from l2reg.registration.working_grid import on_grids, overlap_regions, working_b
 from l2reg.reporting.figures import pair_figure
 from l2reg.reporting.registered_pair import RegisteredPair
 from l2reg.runtime import select_device
-from l2reg.shapes import Field
+from l2reg.shapes import Field, Image
 from l2reg.transforms.itk import write_warp
+from l2reg.transforms.warped_scan import warped_scan
 from l2reg.transforms.world import voxel_map
 
 
@@ -36,8 +37,8 @@ class RegistrationFiles:
     """The files of a registration.
 
     Attributes:
-        warped: The moving scan in its own intensities, on the grid of the fixed scan; its lowest
-            intensity outside of the moving scan.
+        warped: The moving scan in its own intensities, on the grid of the fixed scan; outside of
+            the moving scan its lowest intensity, or -1024 HU in CT.
         transform: The displacement field in the form of ITK and ANTs.
         picture: Slices of both scans before and after registration.
     """
@@ -110,13 +111,11 @@ def register(
     total = affine_after_field(initial, resize_field(disp, (i, j, k)))
     check_field(fixed, moving, total, moving_scan, overlap)
 
-    raw = _tensor(moving_scan.array)
-    inside = inside_volume(total, raw.shape[2:], margin=0.5) > 0
-    warped = torch.where(inside, warp(raw, total), raw.min())[0, 0].numpy()
+    warped = warped_scan(moving_scan.array, total)
     unit = fixed_scan.mm_per_unit
     write_volume(files.warped, warped, fixed_scan.affine, mm_per_unit=unit)
     write_warp(files.transform, total[0].numpy(), fixed_scan.affine, moving_scan.affine)
-    _draw(files.picture, batch, disp)
+    _draw(files.picture, batch, disp, warp_with_fill(moving_image, total, 0.0))
     return files
 
 
@@ -151,13 +150,14 @@ def _tensor(array: np.ndarray) -> Tensor:
     return torch.from_numpy(array)[None, None]
 
 
-def _draw(path: Path, batch: Batch, disp: Field) -> None:
-    no_labels = np.zeros(disp.shape[2:], dtype=np.int16)
+def _draw(path: Path, batch: Batch, disp: Field, warped: Image) -> None:
+    i, j, k = disp.shape[2:]
+    no_labels = np.zeros((i, j, k), dtype=np.int16)
     i_mm, j_mm, k_mm = batch["spacing_mm"][0].tolist()
     registered = RegisteredPair(
         fixed=batch["fixed"][0, 0].numpy(),
         moving=batch["moving"][0, 0].numpy(),
-        warped=warp(batch["moving"], disp)[0, 0].numpy(),
+        warped=resample(warped, (i, j, k))[0, 0].numpy(),
         disp=disp[0].numpy(),
         fixed_labels=no_labels,
         warped_labels=no_labels,

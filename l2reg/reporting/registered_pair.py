@@ -9,7 +9,7 @@ from jaxtyping import Float, Shaped
 from l2reg.data.pairs import Pair, Scan
 from l2reg.data.reader import PairReader
 from l2reg.evaluation.metrics import warp_labels
-from l2reg.geometry.warp import warp
+from l2reg.geometry.warp import warp_with_fill
 from l2reg.shapes import Spacing
 from l2reg.submission.fields import FullField
 
@@ -23,7 +23,7 @@ class RegisteredPair:
     Attributes:
         fixed: Fixed image, in [0, 1].
         moving: Moving image, in [0, 1].
-        warped: Moving image warped by the field, in [0, 1].
+        warped: Moving image warped by the field, in [0, 1]; 0, as air has, outside of it.
         disp: Field, in voxels.
         fixed_labels: Segmentation or mask of the fixed scan, drawn as outlines.
         warped_labels: Segmentation or mask of the moving scan, warped by the field.
@@ -53,7 +53,7 @@ def registered_pair(pair: Pair, reader: PairReader, disp: FullField) -> Register
     return RegisteredPair(
         fixed=fixed[0, 0].numpy(),
         moving=moving[0, 0].numpy(),
-        warped=warp(moving, torch.from_numpy(disp)[None])[0, 0].numpy(),
+        warped=warp_with_fill(moving, torch.from_numpy(disp)[None], 0.0)[0, 0].numpy(),
         disp=disp,
         fixed_labels=labels[0],
         warped_labels=warp_labels(labels[1], disp),

@@ -2,11 +2,18 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 import pytest
+import SimpleITK
 import torch
 from monai.networks.blocks import Warp
 from scipy.ndimage import map_coordinates
 
-from l2reg.geometry.warp import inside_volume, sample_at_points, voxel_coords, warp
+from l2reg.geometry.warp import (
+    inside_volume,
+    sample_at_points,
+    voxel_coords,
+    warp,
+    warp_with_fill,
+)
 
 SHAPE = (5, 6, 7)  # three different sizes, so that a swapped axis cannot pass
 
@@ -209,12 +216,45 @@ def test_images_and_points_move_together_fixed_to_moving(sign: float, agrees: bo
     assert bool((brightest - fixed_point[0, 0]).abs().max() <= 1) is agrees
 
 
-@pytest.mark.parametrize("margin", [0.0, 0.5])
-def test_inside_is_where_every_coordinate_is(margin: float, rng: torch.Generator) -> None:
+def test_inside_is_where_every_coordinate_is(rng: torch.Generator) -> None:
     disp = 4 * torch.randn(1, 3, 5, 6, 7, generator=rng)
     shape = (4, 9, 8)
-    inside = inside_volume(disp, shape, margin=margin)
+    inside = inside_volume(disp, shape)
     for at in np.ndindex(5, 6, 7):
         coords = np.array(at) + disp[0, :, at[0], at[1], at[2]].numpy()
-        expected = all(-margin <= x <= n - 1 + margin for x, n in zip(coords, shape, strict=True))
+        expected = all(0 <= x <= n - 1 for x, n in zip(coords, shape, strict=True))
         assert float(inside[0, 0][at]) == expected
+
+
+@pytest.mark.parametrize("on_faces", [False, True])
+def test_with_a_fill_value_itk_resamples_alike_up_to_the_faces(
+    on_faces: bool, rng: torch.Generator
+) -> None:
+    """Displacements of whole halves lead to the faces of voxels exactly."""
+    moving = torch.rand(1, 1, 4, 9, 8, generator=rng)
+    disp = 3 * torch.randn(1, 3, *SHAPE, generator=rng)
+    if on_faces:
+        disp = (2 * disp).round() / 2
+    field = SimpleITK.GetImageFromArray(
+        disp[0].permute(3, 2, 1, 0).numpy().astype(np.float64), isVector=True
+    )
+    by_itk = SimpleITK.Resample(
+        SimpleITK.GetImageFromArray(moving[0, 0].permute(2, 1, 0).numpy()),
+        SimpleITK.Image(*SHAPE, SimpleITK.sitkFloat32),
+        SimpleITK.DisplacementFieldTransform(field),
+        SimpleITK.sitkLinear,
+        -7.0,
+    )
+    expected = SimpleITK.GetArrayFromImage(by_itk).transpose(2, 1, 0)
+    assert 0.1 < (expected == -7).mean() < 0.9
+    warped = warp_with_fill(moving, disp, -7.0)[0, 0].numpy()
+    np.testing.assert_allclose(warped, expected, rtol=0, atol=2e-6)
+
+
+def test_beside_a_face_no_voxel_is_lost_to_rounding() -> None:
+    """In float32, voxel 400 plus the displacement is 399.5 in both cases."""
+    disp = torch.zeros(1, 3, 402, 1, 1)
+    moving = torch.ones(1, 1, 400, 1, 1)
+    for offset, value in ((-0.500005, 1.0), (-0.499995, 5.0)):
+        disp[0, 0, 400] = offset
+        assert float(warp_with_fill(moving, disp, 5.0)[0, 0, 400]) == value

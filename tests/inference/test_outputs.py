@@ -65,6 +65,27 @@ def test_extras_lie_where_itk_sees_a_fixed_scan_whose_forms_disagree(
             np.testing.assert_allclose(getattr(found, get)(), there, rtol=0, atol=1e-5)
 
 
+@pytest.mark.parametrize(("flavour", "fill"), [("abdomen", -1024), ("oasis", 0)])
+def test_beyond_the_moving_scan_a_warped_one_holds_air_or_its_lowest_intensity(
+    phantoms: dict[str, Path],
+    open_data: Callable[..., Dataset],
+    tmp_path: Path,
+    flavour: str,
+    fill: int,
+) -> None:
+    pair = open_data(phantom_task(flavour, "small", 0, 3, root=phantoms[flavour])).split_pairs(
+        "val"
+    )[0]
+    moving = nib.load(pair.moving.image).get_fdata()
+    full = torch.zeros(1, 3, *moving.shape)
+    full[0, 2] = 20
+    save_extras(tmp_path / "extra", pair, full, ["warped"])
+    (path,) = (tmp_path / "extra").iterdir()
+    warped = nib.load(path).get_fdata()
+    assert (warped[:, :, -20:] == fill).all()
+    np.testing.assert_allclose(warped[:, :, :-20], moving[:, :, 20:], atol=0.1)
+
+
 def test_nothing_asked_nothing_written(
     phantoms: dict[str, Path], open_data: Callable[..., Dataset], tmp_path: Path
 ) -> None:

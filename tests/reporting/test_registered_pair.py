@@ -20,3 +20,15 @@ def test_a_picture_shows_the_moving_scan_through_the_field_and_its_mask(
     assert np.abs(shown.fixed - shown.warped).mean() < 0.5 * before
     overlap = (shown.fixed_labels == 1) & (shown.warped_labels == 1)
     assert overlap.sum() > 0.9 * (shown.fixed_labels == 1).sum()
+
+
+def test_beyond_the_moving_scan_a_picture_shows_air(
+    phantoms: dict[str, Path], open_data: Callable[..., Dataset]
+) -> None:
+    data = open_data(phantom_task("abdomen", "small", 0, 3, root=phantoms["abdomen"]))
+    reader, pair = data.reader("full"), data.split_pairs("val")[0]
+    disp = np.zeros((3, *reader.shape), np.float32)
+    disp[2] = 20
+    warped = registered_pair(pair, reader, disp).warped
+    assert (warped[:, :, -20:] == 0).all()
+    assert (warped[:, :, -30:-20] > 0).mean() > 0.05
