@@ -64,6 +64,11 @@ class Convex(nn.Module):
         self.inverse_consistent = inverse_consistent
         self.consistency_iterations = consistency_iterations
 
+    @property
+    def capture_range(self) -> int:
+        """Largest displacement along an axis that is found, in working voxels."""
+        return self.stride * self.radius
+
     @torch.no_grad()
     def forward(self, batch: Batch) -> Prediction:
         """Return the field of each pair on the working grid."""

@@ -14,6 +14,8 @@ from l2reg.geometry.affine import affine_field, invert_affine
 from l2reg.geometry.warp import inside_volume, warp
 from l2reg.shapes import Affine, Field, Mask, Shape3, Spacing, WorkingGrid
 
+_SIGMA = 1 / (8 * np.log(2)) ** 0.5  # standard deviation of a Gaussian of width 1
+
 Views = tuple[Region, Bool[np.ndarray, "mi mj mk"]]  # fields of view of two scans, on their grids
 
 
@@ -76,14 +78,16 @@ def working_batch(
 def smooth_to_resolution(moving: Tensor, initial: Affine) -> Tensor:
     """Return the moving scan, smoothed along the axes on which a fixed voxel spans several of its.
 
-    The standard deviation is half the number of voxels that are lost, as in ``resize_image``.
+    Voxels are taken as Gaussians whose width at half maximum is their spacing, so that the smoothed
+    scan has the resolution of the fixed one (Cardoso et al. 2015, "Scale factor point spread
+    function matching").
 
     Args:
         moving: The moving scan, ``(1, 1, mi, mj, mk)``.
         initial: Map from fixed to moving voxels.
     """
     steps = initial[0, :, :3].abs().amax(dim=1).tolist()  # moving voxels per fixed voxel, by axis
-    sigmas = [max(step - 1, 0) / 2 for step in steps]
+    sigmas = [_SIGMA * max(step**2 - 1, 0) ** 0.5 for step in steps]
     if max(sigmas) == 0:
         return moving
     smoothed = gaussian_filter(moving[0, 0].numpy(), sigmas, mode="nearest", truncate=3)

@@ -1,3 +1,4 @@
+import json
 from collections.abc import Callable
 from pathlib import Path
 from unittest.mock import patch
@@ -8,6 +9,7 @@ import pytest
 import SimpleITK as sitk  # noqa: N813
 import torch
 from scipy.ndimage import gaussian_filter
+from scipy.spatial.transform import Rotation
 
 from l2reg.cli.main import main
 from l2reg.geometry.resize import resize_image
@@ -40,13 +42,60 @@ def test_two_files_are_brought_together_without_any_data_set(
     main(["register", str(fixed), str(moving), "--out", str(out), "--like", preset,
           "--device", "cpu"])  # fmt: skip
     said = capsys.readouterr().out.splitlines()
-    assert said[:3] == [
-        str(out / name) for name in ("warped.nii.gz", "transform.nii.gz", "picture.png")
-    ]
+    names = ("warped.nii.gz", "transform.nii.gz", "picture.png", "registration.json")
+    assert said[:4] == [str(out / name) for name in names]
+    assert said[4].startswith("overlap ")
     target = intensities(fixed)
     before = inner(target - intensities(moving))
     assert inner(target - intensities(out / "warped.nii.gz")) < 0.6 * before
     assert (out / "picture.png").stat().st_size > 50_000
+
+
+def test_a_scan_whose_header_places_it_elsewhere_is_found_and_itk_agrees(
+    scans: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The header of the moving scan is turned by 20 degrees and 300 mm away; nothing overlaps."""
+    fixed, _ = scans
+    image = nib.load(fixed)
+    turn = np.eye(4)
+    turn[:3, :3] = Rotation.from_euler("zx", [20, -10], degrees=True).as_matrix()
+    turn[:3, 3] = [300.0, -20, 10]
+    away = tmp_path / "away.nii.gz"
+    nib.save(nib.Nifti1Image(np.asarray(image.dataobj), turn @ image.affine), away)
+    result = register(fixed, away, tmp_path / "out", preset="lung", device="cpu")
+    assert "first aligned by a rigid map" in capsys.readouterr().out
+    transform = sitk.DisplacementFieldTransform(
+        sitk.ReadImage(str(result.transform), sitk.sitkVectorFloat64)
+    )
+    reference = sitk.ReadImage(str(fixed), sitk.sitkFloat32)
+    by_itk = sitk.GetArrayFromImage(sitk.Resample(sitk.ReadImage(str(away)), reference, transform))
+    target = sitk.GetArrayFromImage(reference)
+    assert inner(by_itk - target) < 0.1 * inner(target - target.mean())
+    report = json.loads(result.report.read_text())
+    assert report["initial_map"]["source"] == "rigid"
+    assert report["initial_map"]["similarity"] > 0.9 > report["initial_map"]["header_similarity"]
+    assert report["verdict"]["flags"] == []
+    assert report["fixed"] == {"file": str(fixed), "modality": "CT"}
+
+
+@pytest.mark.parametrize("strict", [True, False])
+def test_a_result_that_may_be_wrong_is_flagged_and_if_strict_fails(
+    scans: tuple[Path, Path], tmp_path: Path, strict: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fixed, moving = scans
+    image = nib.load(moving)
+    inverted = tmp_path / "inverted.nii.gz"
+    nib.save(nib.Nifti1Image((2000 - image.get_fdata()).astype(np.int16), image.affine), inverted)
+    command = ["register", str(fixed), str(inverted), "--out", "out", "--like", "oasis"]
+    if strict:
+        with pytest.raises(SystemExit) as end:
+            main([*command, "--strict"])
+        assert end.value.code == 3
+    else:
+        main(command)
+    assert "!!! contrasts do not match" in capsys.readouterr().out
+    flags = json.loads(Path("out/registration.json").read_text())["verdict"]["flags"]
+    assert any(flag.startswith("contrasts do not match") for flag in flags)
 
 
 def test_grids_may_differ_and_itk_applies_the_transform_to_the_original_scan(
@@ -130,7 +179,7 @@ def test_scans_that_lie_elsewhere_are_refused_with_what_to_do(
     nib.save(nib.Nifti1Image(np.asarray(image.dataobj), away), tmp_path / "away.nii.gz")
     with pytest.raises(InputError, match=r"(?s)hardly overlaps.*0 % of the fixed.*origin"):
         register(fixed, tmp_path / "away.nii.gz", tmp_path / "out", preset="lung",
-                       device="cpu")  # fmt: skip
+                 device="cpu", prealign="none")  # fmt: skip
     assert not (tmp_path / "out").exists()
 
 

@@ -1,0 +1,59 @@
+"""What a registration writes: warped scan, transform, picture and report."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float
+from torch import Tensor
+
+from l2reg.batch import Batch
+from l2reg.geometry.resize import resample
+from l2reg.io.files import atomic_write
+from l2reg.reporting.figures import pair_figure
+from l2reg.reporting.registered_pair import RegisteredPair
+from l2reg.shapes import Field
+
+
+def draw_picture(
+    path: Path, batch: Batch, disp: Field, warped: Float[Tensor, "b 1 fi fj fk"]
+) -> None:
+    """Draw slices of both scans before and after registration.
+
+    Args:
+        path: PNG file to write.
+        batch: The pair on the working grid, the moving scan after the initial map.
+        disp: Field after the initial map, on the working grid.
+        warped: Registered moving scan, intensities in [0, 1], on any grid of the fixed scan.
+    """
+    i, j, k = disp.shape[2:]
+    no_labels = np.zeros((i, j, k), dtype=np.int16)
+    i_mm, j_mm, k_mm = batch["spacing_mm"][0].tolist()
+    registered = RegisteredPair(
+        fixed=batch["fixed"][0, 0].numpy(),
+        moving=batch["moving"][0, 0].numpy(),
+        warped=resample(warped, (i, j, k))[0, 0].numpy(),
+        disp=disp[0].numpy(),
+        fixed_labels=no_labels,
+        warped_labels=no_labels,
+        spacing_mm=(i_mm, j_mm, k_mm),
+    )
+    with atomic_write(path) as temporary:
+        pair_figure(registered, path.parent.name).savefig(temporary, format="png", dpi=70)
+
+
+def write_report(path: Path, content: Mapping[str, Any]) -> None:
+    """Write a report as JSON; tensors become lists."""
+
+    def plain(value: object) -> object:
+        if isinstance(value, Tensor):
+            return value.tolist()
+        if isinstance(value, Path):
+            return str(value)
+        raise TypeError(type(value))
+
+    with atomic_write(path) as temporary:
+        text = json.dumps(content, indent=2, default=plain, allow_nan=False)
+        temporary.write_text(text + "\n", encoding="utf-8")

@@ -1,0 +1,152 @@
+"""Two scans of unknown origin: their files, fields of view, modalities and normalisation."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from l2reg.data.intensity import Intensity, Region
+from l2reg.io.volumes import Volume, read_volume
+from l2reg.problems import InputError, raise_if_any
+from l2reg.registration.field_of_view import field_of_view
+from l2reg.registration.input_checks import (
+    contrast_problems,
+    overwrite_problems,
+    size_problems,
+)
+from l2reg.registration.modality import Modality, modality, preset_flags
+from l2reg.registration.working_grid import Views
+from l2reg.shapes import Affine, ImagePair, MaskPair, Spacing
+from l2reg.transforms.world import voxel_map
+
+
+@dataclass(frozen=True)
+class ScanPair:
+    """A fixed and a moving scan, in this order wherever there are two of something.
+
+    Attributes:
+        paths: Their files.
+        volumes: Intensities and headers.
+        views: Their fields of view.
+        modalities: CT in Hounsfield units, or anything else.
+        intensities: Their normalisation.
+        flags: Warnings about scans that the settings are not meant for.
+    """
+
+    paths: tuple[Path, Path]
+    volumes: tuple[Volume, Volume]
+    views: Views
+    modalities: tuple[Modality, Modality]
+    intensities: tuple[Intensity, Intensity]
+    flags: tuple[str, ...]
+
+    @property
+    def fixed(self) -> Volume:
+        """The fixed scan."""
+        return self.volumes[0]
+
+    @property
+    def moving(self) -> Volume:
+        """The moving scan."""
+        return self.volumes[1]
+
+    @property
+    def spacing_mm(self) -> Spacing:
+        """Spacing of the fixed scan."""
+        return self.fixed.spacing_mm
+
+    @property
+    def header_map(self) -> Affine:
+        """Map from fixed to moving voxels that the headers describe."""
+        return _tensor(voxel_map(self.fixed.affine, self.moving.affine))[0, :, :3].float()
+
+    @property
+    def masks(self) -> MaskPair:
+        """The fields of view as masks."""
+        return _tensor(self.views[0]).float(), _tensor(self.views[1]).float()
+
+    def normalised(self, regions: Views) -> ImagePair:
+        """Return both scans with intensities in [0, 1].
+
+        Args:
+            regions: Voxels that the normalisation may be computed from.
+        """
+        fixed, moving = (
+            _tensor(intensity(volume.array, region if region.any() else None))
+            for intensity, volume, region in zip(
+                self.intensities, self.volumes, regions, strict=True
+            )
+        )
+        return fixed, moving
+
+
+def read_scans(
+    paths: tuple[Path, Path],
+    outputs: Sequence[Path],
+    preset: str,
+    presets: Mapping[str, Mapping[Modality, Intensity]],
+) -> ScanPair:
+    """Read two scans, each file once, and say which part of their volumes is padding.
+
+    Args:
+        paths: The files of the fixed and of the moving scan.
+        outputs: Files that will be written.
+        preset: Name of the preset in use.
+        presets: The normalisation of every preset for every modality.
+
+    Raises:
+        InputError: If a file is unreadable, an output would replace one, or a scan has fewer than
+            8 voxels along an axis or almost no contrast after normalisation; all faults of one kind
+            are listed together.
+    """
+    fixed, moving = _read_volumes(paths, outputs)
+    views = (_field_of_view(paths[0], fixed), _field_of_view(paths[1], moving))
+    kinds = (modality(fixed.array, views[0]), modality(moving.array, views[1]))
+    pair = ScanPair(
+        paths=paths,
+        volumes=(fixed, moving),
+        views=views,
+        modalities=kinds,
+        intensities=(presets[preset][kinds[0]], presets[preset][kinds[1]]),
+        flags=tuple(preset_flags(paths, kinds, preset)),
+    )
+    problems = size_problems(paths, pair.volumes)
+    for path, volume, kind, image in zip(
+        paths, pair.volumes, kinds, pair.normalised(views), strict=True
+    ):
+        by_preset = {name: by_modality[kind] for name, by_modality in presets.items()}
+        problems += contrast_problems(path, volume, image, preset, by_preset)
+    raise_if_any(problems)
+    return pair
+
+
+def _read_volumes(paths: Sequence[Path], outputs: Sequence[Path]) -> list[Volume]:
+    """Read volumes; the faults of all files are listed together."""
+    volumes: list[Volume] = []
+    problems = overwrite_problems(paths, outputs)
+    for path in paths:
+        try:
+            volumes.append(read_volume(path))
+        except InputError as error:
+            problems += error.problems
+    raise_if_any(problems)
+    return volumes
+
+
+def _field_of_view(path: Path, scan: Volume) -> Region:
+    """Return the field of view of a scan, and say which part of its volume is left out."""
+    view = field_of_view(scan.array)
+    if not view.all():
+        tqdm.write(
+            f"{path}: {100 * (1 - view.mean()):.0f} % of the volume is padding of intensity "
+            f"{scan.array[~view][0]:g}, which is not compared"
+        )
+    return view
+
+
+def _tensor(array: np.ndarray) -> Tensor:
+    return torch.from_numpy(array)[None, None]
