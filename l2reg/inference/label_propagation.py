@@ -53,8 +53,7 @@ def propagate_labels(
             atlases = atlases_for(target, labelled, n_atlases)
             labels = vote([_register_atlas(target, atlas, predictor) for atlas in atlases])
             array = labels[0, 0].numpy().astype(np.int16)
-            place = read_placement(target.image)
-            write_volume(path, array, place.affine, mm_per_unit=place.mm_per_unit)
+            write_volume(path, array, read_placement(target.image))
         paths.append(path)
     return paths
 

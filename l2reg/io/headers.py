@@ -21,6 +21,11 @@ from tqdm import tqdm
 from l2reg.problems import InputError, Problem
 
 _UNITS = {1: ("metres", 1e3), 3: ("micrometres", 1e-3)}  # NIfTI codes; all others mean millimetres
+_LENGTH = 7  # bits of xyzt_units for lengths; the others are for times
+_FORMS = [
+    *("qform_code", "quatern_b", "quatern_c", "quatern_d", "qoffset_x", "qoffset_y", "qoffset_z"),
+    *("sform_code", "srow_x", "srow_y", "srow_z"),
+]
 _SHEAR = 1e-4  # cosine of an angle between two axes from which ITK refuses an sform
 _TOLD = 0.1  # voxels between two places of a corner from which a disagreement is told
 _ITK = "ITK, ANTs and 3D Slicer"
@@ -32,11 +37,32 @@ class Placement:
 
     Attributes:
         affine: Map from voxels to RAS mm.
-        mm_per_unit: Unit of the numbers in the header, in mm: 1, 0.001 or 1000.
+        header: Header that it was read from, as it is in the file; none for a place that no NIfTI
+            file states.
     """
 
     affine: Float[np.ndarray, "4 4"]
-    mm_per_unit: float = 1.0
+    header: Nifti1Header | None = None
+
+
+def set_place(header: Nifti1Header, place: Placement) -> None:
+    """Write a place into a header.
+
+    The forms, their codes and the unit are those of the header that the place was read from; all
+    readers, whichever form they take, then see both files at the same place, and ITK subtracts
+    them, for which their origins must agree to a millionth of a voxel. A place without a header is
+    written as equal qform and sform of code 1, in mm.
+    """
+    source = place.header
+    if source is None:
+        header.set_qform(place.affine, code=1)
+        header.set_sform(place.affine, code=1)
+        header.set_xyzt_units("mm")
+        return
+    for field in _FORMS:
+        header[field] = source[field]
+    header["pixdim"][:4] = source["pixdim"][:4]
+    header["xyzt_units"] = int(source["xyzt_units"]) & _LENGTH
 
 
 def unit_in_mm(header: SpatialHeader) -> float:
@@ -77,7 +103,7 @@ def placement(image: SpatialImage, path: Path) -> Placement:
             f"{path}: {reason}: {_ITK} place {voxel} at {here} mm, {other} at {there}; "
             "the former is used"
         )
-    return Placement(affine, unit)
+    return Placement(affine, header)
 
 
 def _choose_form(header: Nifti1Header, path: Path) -> tuple[Float[np.ndarray, "4 4"], str]:
@@ -102,7 +128,7 @@ def _unit(header: SpatialHeader) -> tuple[str, float]:
     """Return the name of a unit other than millimetres, and the unit in mm."""
     if not isinstance(header, Nifti1Header):
         return "", 1.0
-    return _UNITS.get(int(header["xyzt_units"]) & 7, ("", 1.0))
+    return _UNITS.get(int(header["xyzt_units"]) & _LENGTH, ("", 1.0))
 
 
 def _qform(header: Nifti1Header) -> Float[np.ndarray, "4 4"]:

@@ -18,7 +18,7 @@ from l2reg.geometry.resize import resample, resize_field
 from l2reg.geometry.warp import warp_with_fill
 from l2reg.inference.prepare import training_free_method
 from l2reg.io.files import atomic_write, ensure_writable
-from l2reg.io.volumes import Volume, read_volume, write_volume
+from l2reg.io.volumes import Volume, read_volume
 from l2reg.problems import InputError, raise_if_any
 from l2reg.registration.field_of_view import field_of_view
 from l2reg.registration.input_checks import check_field, check_inputs, overwrite_problems
@@ -28,7 +28,7 @@ from l2reg.reporting.registered_pair import RegisteredPair
 from l2reg.runtime import select_device
 from l2reg.shapes import Field, Image
 from l2reg.transforms.itk import write_warp
-from l2reg.transforms.warped_scan import warped_scan
+from l2reg.transforms.warped_scan import write_warped_scan
 from l2reg.transforms.world import voxel_map
 
 
@@ -111,10 +111,9 @@ def register(
     total = affine_after_field(initial, resize_field(disp, (i, j, k)))
     check_field(fixed, moving, total, moving_scan, overlap)
 
-    warped = warped_scan(moving_scan.array, total)
-    unit = fixed_scan.mm_per_unit
-    write_volume(files.warped, warped, fixed_scan.affine, mm_per_unit=unit)
-    write_warp(files.transform, total[0].numpy(), fixed_scan.affine, moving_scan.affine)
+    place, kind = fixed_scan.place, moving_scan.voxel_type
+    write_warped_scan(files.warped, moving_scan.array, kind, total, place)
+    write_warp(files.transform, total[0].numpy(), place, moving_scan.affine)
     _draw(files.picture, batch, disp, warp_with_fill(moving_image, total, 0.0))
     return files
 

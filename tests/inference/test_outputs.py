@@ -81,6 +81,7 @@ def test_beyond_the_moving_scan_a_warped_one_holds_air_or_its_lowest_intensity(
     full[0, 2] = 20
     save_extras(tmp_path / "extra", pair, full, ["warped"])
     (path,) = (tmp_path / "extra").iterdir()
+    assert nib.load(path).get_data_dtype() == nib.load(pair.moving.image).get_data_dtype()
     warped = nib.load(path).get_fdata()
     assert (warped[:, :, -20:] == fill).all()
     np.testing.assert_allclose(warped[:, :, :-20], moving[:, :, 20:], atol=0.1)

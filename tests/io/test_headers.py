@@ -10,6 +10,7 @@ import pytest
 import SimpleITK as sitk  # noqa: N813
 from scipy.spatial.transform import Rotation
 
+from l2reg.io.headers import Placement
 from l2reg.io.volumes import (
     read_affine,
     read_header,
@@ -217,28 +218,89 @@ def test_agreement_is_silent(
     assert capsys.readouterr().out == ""
 
 
+ODD = SIZES / 1.37
+FORMS = {
+    "apart": (
+        affine((5, -8, 20), (-101.2345, 123.4567, 203.3333), sizes=ODD),
+        affine((1, 2, 3), (12.3456, -45.6789, 7.7777), sizes=ODD),
+    ),
+    "left-handed": (
+        affine((5, -8, 20), (-101.2345, 123.4567, 203.3333), True, ODD),
+        affine((5, -8, 20), (12.3456, -45.6789, 7.7777), True, ODD),
+    ),
+    "sheared": (affine((5, -8, 20), sizes=ODD), SHEAR @ affine((5, -8, 20), sizes=ODD)),
+}
+FORMS |= {
+    f"{rounding:g} apart": (
+        affine((5, -8, 20), (-101.2345, 123.4567, 203.3333), sizes=ODD),
+        affine((5, -8, 20), (-101.2345, 123.4567, 203.3333), sizes=ODD)
+        + rounding * np.array([[1, -1, 1, 1], [-1, 1, 1, -1], [1, 1, -1, 1], [0, 0, 0, 0]]),
+    )
+    for rounding in (1e-6, 1e-5, 1e-4)
+}
+
+
+def carry(path: Path, unit: str, codes: tuple[int, int], forms: str) -> Path:
+    """Write a volume of zeros and a field of vectors at the place of a file; return the volume."""
+    scale = np.diag([*[1 / UNITS[unit]] * 3, 1])
+    qform, sform = FORMS[forms]
+    save(path, scale @ qform, codes[0], scale @ sform, codes[1], unit)
+    written = path.with_name("written.nii.gz")
+    place = read_placement(path)
+    write_volume(written, np.zeros(SHAPE, np.float32), place)
+    vectors = np.zeros((*SHAPE, 1, 3), np.float32)
+    write_volume(path.with_name("vectors.nii.gz"), vectors, place, vectors=True)
+    return written
+
+
 @pytest.mark.parametrize("unit", UNITS)
-@pytest.mark.parametrize("codes", [(0, 0), (1, 0), (0, 2), (1, 1), (1, 2)], ids=str)
-@pytest.mark.parametrize("flip", [False, True])
-def test_what_is_written_at_a_files_place_lies_in_the_same_space_for_itk(
-    tmp_path: Path, codes: tuple[int, int], unit: str, flip: bool
+@pytest.mark.parametrize(
+    ("codes", "forms"),
+    [
+        *product([(0, 0), (1, 0), (1, 1), (1, 2), (1, 4), (3, 2)], FORMS),
+        *product([(0, 2)], ["apart", "left-handed"]),
+    ],
+    ids=str,
+)
+def test_what_is_written_at_a_files_place_lies_there_for_every_reader(
+    tmp_path: Path, codes: tuple[int, int], unit: str, forms: str
 ) -> None:
     """SimpleITK subtracts images only if origin and axes agree to a millionth."""
-    scale = np.diag([*[1 / UNITS[unit]] * 3, 1])
-    odd = SIZES / 1.37
-    qform = affine((5, -8, 20), (-101.2345, 123.4567, 203.3333), flip, odd)
-    sform = affine((1, 2, 3), (12.3456, -45.6789, 7.7777), flip, odd)
-    path = save(tmp_path / "a.nii.gz", scale @ qform, codes[0], scale @ sform, codes[1], unit)
-    place = read_placement(path)
-    array = np.zeros(SHAPE, np.float32)
-    write_volume(tmp_path / "b.nii.gz", array, place.affine, mm_per_unit=place.mm_per_unit)
-    fixed, written = (sitk.ReadImage(str(tmp_path / f"{name}.nii.gz")) for name in "ab")
-    assert sitk.GetArrayFromImage(fixed - written).max() == 1079
-    image = nib.load(tmp_path / "b.nii.gz")
-    assert (int(image.header["qform_code"]), int(image.header["sform_code"])) == (1, 1)
-    tolerance = 1e-4 / place.mm_per_unit
-    np.testing.assert_allclose(image.get_qform(), image.get_sform(), rtol=0, atol=tolerance)
-    write_volume(tmp_path / "c.nii.gz", array, place.affine)
+    path = tmp_path / "a.nii.gz"
+    written = carry(path, unit, codes, forms)
+    fixed, own = (sitk.ReadImage(str(each)) for each in (path, written))
+    assert sitk.GetArrayFromImage(fixed - own).max() == 1079
+    field = sitk.ReadImage(str(tmp_path / "vectors.nii.gz"))
     for get in ("GetOrigin", "GetSpacing", "GetDirection"):
-        in_mm = getattr(sitk.ReadImage(str(tmp_path / "c.nii.gz")), get)()
-        np.testing.assert_allclose(in_mm, getattr(fixed, get)(), atol=1e-5, rtol=0)
+        assert getattr(field, get)() == getattr(fixed, get)()
+    for name in ("written", "vectors"):
+        image, source = nib.load(tmp_path / f"{name}.nii.gz"), nib.load(path)
+        np.testing.assert_array_equal(image.affine, source.affine)
+        assert image.header.get_xyzt_units()[0] == unit
+        for form in ("get_qform", "get_sform"):
+            matrix, code = getattr(image.header, form)(coded=True)
+            expected, expected_code = getattr(source.header, form)(coded=True)
+            assert code == expected_code
+            if matrix is not None:
+                np.testing.assert_array_equal(matrix, expected)
+
+
+@pytest.mark.parametrize("flip", [False, True])
+def test_a_place_that_no_file_states_is_written_in_both_forms(tmp_path: Path, flip: bool) -> None:
+    place = affine((5, -8, 20), (-101.2345, 123.4567, 203.3333), flip, ODD)
+    path = tmp_path / "a.nii.gz"
+    write_volume(path, np.zeros(SHAPE, np.float32), Placement(place))
+    header = nib.load(path).header
+    assert (int(header["qform_code"]), int(header["sform_code"])) == (1, 1)
+    np.testing.assert_allclose(header.get_qform(), place, rtol=0, atol=1e-4)
+    np.testing.assert_allclose(header.get_sform(), place, rtol=0, atol=1e-5)
+    assert header.get_xyzt_units()[0] == "mm"
+
+
+def test_the_unit_of_times_is_not_carried(tmp_path: Path) -> None:
+    path = save(tmp_path / "a.nii.gz", HERE, 1, HERE, 1)
+    image = nib.load(path)
+    image.header.set_xyzt_units("mm", "sec")
+    nib.save(image, path)
+    write_volume(tmp_path / "b.nii.gz", np.zeros(SHAPE, np.float32), read_placement(path))
+    assert nib.load(tmp_path / "b.nii.gz").header.get_xyzt_units() == ("mm", "unknown")
