@@ -11,6 +11,7 @@ from l2reg.data.pairs import Pair
 from l2reg.evaluation.metrics import warp_labels
 from l2reg.geometry.warp import warp
 from l2reg.io.volumes import (
+    place_problems,
     read_affine,
     read_image,
     read_labels,
@@ -39,6 +40,14 @@ def check_extras(save: Sequence[str]) -> None:
                 remedy=f"save=[{known}]",
             )
         )
+
+
+def extra_problems(pairs: Sequence[Pair], save: Sequence[str]) -> list[Problem]:
+    """Return the faults of headers that would keep extra outputs of pairs from being written."""
+    if not save:
+        return []
+    moving = [pair.moving.image for pair in pairs] if "transform" in save else []
+    return place_problems([*(pair.fixed.image for pair in pairs), *moving])
 
 
 def save_extras(folder: Path, pair: Pair, full: Field, save: Sequence[Extra]) -> None:

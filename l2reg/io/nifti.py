@@ -1,6 +1,7 @@
 """NIfTI files: opened, and their voxels read, with errors that name the file and the remedy."""
 
 import gzip
+import struct
 import zlib
 from pathlib import Path
 
@@ -9,6 +10,8 @@ import numpy as np
 from jaxtyping import Shaped
 from nibabel.arrayproxy import ArrayProxy
 from nibabel.filebasedimages import ImageFileError
+from nibabel.nifti1 import Nifti1Header
+from nibabel.nifti2 import Nifti2Header
 from nibabel.spatialimages import HeaderDataError, SpatialImage
 
 from l2reg.io.voxel_types import VoxelType
@@ -24,6 +27,13 @@ _UNREADABLE = (
     HeaderDataError,
     ValueError,
 )
+_GZIP = b"\x1f\x8b"
+_HEADER_SIZES = {struct.pack(order + "i", size) for order in "<>" for size in (348, 540)}
+
+# A quaternion that was rounded may be longer than 1. ITK then normalises it, as headers.py does;
+# nibabel refuses the file unless told how far that may go.
+Nifti1Header.quaternion_threshold = np.float32(1e-3)
+Nifti2Header.quaternion_threshold = np.float64(1e-3)
 
 
 def open_image(path: Path) -> SpatialImage:
@@ -119,6 +129,19 @@ def _unreadable(path: Path, error: Exception) -> InputError:
             what="cannot be read",
             expected="a complete NIfTI volume",
             found=f"{size} bytes; reading them fails: {str(error) or type(error).__name__}",
-            remedy="it is truncated or not a NIfTI file: download or unpack it again",
+            remedy=_remedy(path, error),
         )
     )
+
+
+def _remedy(path: Path, error: Exception) -> str:
+    with path.open("rb") as stream:
+        start = stream.read(4)
+    name = path.name.lower()
+    if start[:2] == _GZIP and not name.endswith("gz"):
+        return f"it is compressed: rename it to {path.name}.gz"
+    if start in _HEADER_SIZES and name.endswith(".gz"):
+        return f"it is not compressed: rename it to {path.stem}"
+    if "w2 should be" in str(error):
+        return "the quaternion of its qform is longer than 1: write the qform again"
+    return "it is truncated or not a NIfTI file: download or unpack it again"

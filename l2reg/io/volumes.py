@@ -1,5 +1,6 @@
 """NIfTI volumes: scans, label maps and masks are read with checks and written atomically."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -95,6 +96,17 @@ def read_placement(path: Path) -> Placement:
             inverted.
     """
     return placement(open_image(path), path)
+
+
+def place_problems(paths: Iterable[Path]) -> list[Problem]:
+    """Return the faults of headers from which ``read_placement`` could not tell a place."""
+    problems: list[Problem] = []
+    for path in dict.fromkeys(paths):
+        try:
+            read_placement(path)
+        except InputError as error:
+            problems += error.problems
+    return problems
 
 
 def read_voxel_type(path: Path) -> VoxelType:

@@ -6,6 +6,7 @@ import pytest
 
 from l2reg.io.nifti import open_image, read_voxels, volume_shape, voxel_type
 from l2reg.io.voxel_types import VoxelType
+from l2reg.problems import InputError
 
 SHAPE = (4, 5, 6)
 
@@ -39,3 +40,38 @@ def test_a_volume_of_one_time_point_has_three_axes(tmp_path: Path) -> None:
     opened = open_image(tmp_path / "a.nii.gz")
     assert volume_shape(opened, tmp_path / "a.nii.gz") == SHAPE
     assert read_voxels(opened, tmp_path / "a.nii.gz").shape == SHAPE
+
+
+def remedy(path: Path) -> str:
+    with pytest.raises(InputError, match="cannot be read") as error:
+        open_image(path)
+    return error.value.problems[0].remedy
+
+
+def test_a_wrong_ending_is_told_with_the_right_one(tmp_path: Path) -> None:
+    for name in ("plain.nii", "packed.nii.gz"):
+        nib.save(nib.Nifti1Image(np.zeros(SHAPE, np.int16), np.eye(4)), tmp_path / name)
+    (tmp_path / "plain.nii").rename(tmp_path / "a.nii.gz")
+    (tmp_path / "packed.nii.gz").rename(tmp_path / "b.nii")
+    assert remedy(tmp_path / "a.nii.gz") == "it is not compressed: rename it to a.nii"
+    assert remedy(tmp_path / "b.nii") == "it is compressed: rename it to b.nii.gz"
+    (tmp_path / "c.nii.gz").write_bytes(b"<html>")
+    assert "download" in remedy(tmp_path / "c.nii.gz")
+
+
+@pytest.mark.parametrize("name", ["A.NII.GZ", "a.nii.GZ", "A.NII"])
+def test_an_ending_may_be_in_capitals(tmp_path: Path, name: str) -> None:
+    array = np.arange(120, dtype=np.int16).reshape(SHAPE)
+    lower = tmp_path / name.lower().replace("a.", "z.")
+    nib.save(nib.Nifti1Image(array, np.eye(4)), lower)
+    path = lower.rename(tmp_path / name)
+    np.testing.assert_array_equal(read_voxels(open_image(path), path), array)
+
+
+def test_a_quaternion_that_is_far_too_long_is_told(tmp_path: Path) -> None:
+    image = nib.Nifti1Image(np.zeros(SHAPE, np.int16), np.eye(4))
+    image.header.set_sform(None, code=0)
+    image.header["qform_code"], image.header["quatern_b"] = 1, 1.2
+    copy = nib.Nifti1Image(np.zeros(SHAPE, np.int16), None, image.header)
+    nib.save(copy, tmp_path / "a.nii.gz")
+    assert "quaternion of its qform is longer than 1" in remedy(tmp_path / "a.nii.gz")

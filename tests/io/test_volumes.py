@@ -7,6 +7,7 @@ import pytest
 
 from l2reg.io.headers import Placement
 from l2reg.io.volumes import (
+    place_problems,
     read_affine,
     read_header,
     read_image,
@@ -179,3 +180,16 @@ def test_vectors_are_marked_as_such_and_as_millimetres(tmp_path: Path) -> None:
     header = nib.load(tmp_path / "a.nii.gz").header
     assert header.get_intent()[0] == "vector"
     assert header.get_xyzt_units()[0] == "mm"
+
+
+def test_faulty_places_are_listed_once_and_together(
+    tmp_path: Path, volume: Callable[..., Path]
+) -> None:
+    good = volume(tmp_path / "good.nii.gz", np.zeros(SHAPE, np.float32))
+    flat = tmp_path / "flat.nii.gz"
+    image = nib.Nifti1Image(np.zeros(SHAPE, np.float32), None)
+    image.header["sform_code"] = 1
+    nib.save(image, flat)
+    none = tmp_path / "none.nii.gz"
+    problems = place_problems([flat, good, none, flat])
+    assert [problem.where for problem in problems] == [str(flat), str(none)]
