@@ -23,9 +23,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> None:
     """Print the problems of every task below the data root; exit with 1 if there is any.
 
-    Headers that disagree within a task are warnings, which do not change the exit code.
+    Headers that disagree within a task, and points that fit better under another convention, are
+    warnings, which do not change the exit code.
     """
-    from l2reg.data.check import check_dataset, compare_headers
+    from l2reg.data.check import check_dataset, compare_headers, compare_points
 
     problems: list[Problem] = []
     n_warnings = 0
@@ -45,7 +46,7 @@ def run(options: argparse.Namespace) -> None:
         n_val = len(data.split_pairs("val"))
         print(f"task {task.name}: {folder}")
         print(f"  {n_val} validation pairs, {counts}, {len(problems_of_task)} problems")
-        warnings = compare_headers(data)
+        warnings = compare_headers(data) + compare_points(data)
         for warning in warnings:
             print(f"warning: {warning}")
         n_warnings += len(warnings)

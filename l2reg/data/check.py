@@ -11,6 +11,7 @@ from l2reg.data.cache import Cache
 from l2reg.data.dataset import Dataset
 from l2reg.data.header_check import compare_labels_and_masks, compare_pairs
 from l2reg.data.pairs import Pair, PointFiles, Scan
+from l2reg.data.point_conventions import compare_point_conventions
 from l2reg.data.task import Task
 from l2reg.io.files import content_digest
 from l2reg.io.volumes import read_header, read_image, read_labels, read_mask
@@ -109,6 +110,12 @@ def compare_headers(dataset: Dataset) -> list[Problem]:
     pairs = [*_scored_pairs(dataset), *training.intra_patient]
     scans = [scan for pair in pairs for scan in (pair.fixed, pair.moving)]
     return compare_labels_and_masks([*scans, *training.scans]) + compare_pairs(pairs)
+
+
+def compare_points(dataset: Dataset) -> list[Problem]:
+    """Return warnings about points in another convention; see ``point_conventions``."""
+    pairs = [*_scored_pairs(dataset), *dataset.training_set.intra_patient]
+    return compare_point_conventions(pairs, dataset.release.task)
 
 
 def _scored_pairs(dataset: Dataset) -> list[Pair]:

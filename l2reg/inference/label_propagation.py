@@ -12,8 +12,8 @@ from l2reg.data.pairs import Pair, Scan
 from l2reg.geometry.resize import resize_field
 from l2reg.geometry.warp import warp
 from l2reg.inference.predictor import Predictor
-from l2reg.io.volumes import read_labels, read_placement, write_volume
-from l2reg.problems import InputError, Problem
+from l2reg.io.volumes import place_problems, read_labels, read_placement, write_volume
+from l2reg.problems import InputError, Problem, raise_if_any
 from l2reg.shapes import Field, LabelMap
 
 
@@ -35,7 +35,8 @@ def propagate_labels(
         The label maps, those that existed included.
 
     Raises:
-        InputError: If there is no scan without labels, or no atlas.
+        InputError: Before anything is computed, if there is no scan without labels, or no atlas, or
+            the header of a scan to label states no valid place.
         ValueError: If ``n_atlases`` is below 1.
     """
     if n_atlases < 1:
@@ -46,16 +47,15 @@ def propagate_labels(
     targets = [scan for scan in scans if scan.labels is None]
     if not labelled or not targets:
         raise InputError(_nothing_to_do(data, len(labelled), len(targets)))
-    folder, paths = data.release.folder, []
-    for target in tqdm(targets, "scans", disable=None):
-        path = out / target.image.relative_to(folder)
-        if not path.exists():
-            atlases = atlases_for(target, labelled, n_atlases)
-            labels = vote([_register_atlas(target, atlas, predictor) for atlas in atlases])
-            array = labels[0, 0].numpy().astype(np.int16)
-            place = read_placement(target.image)
-            write_volume(path, array, place.affine, mm_per_unit=place.mm_per_unit)
-        paths.append(path)
+    folder = data.release.folder
+    paths = [out / target.image.relative_to(folder) for target in targets]
+    missing = [each for each in zip(targets, paths, strict=True) if not each[1].exists()]
+    raise_if_any(place_problems(target.image for target, _ in missing))
+    for target, path in tqdm(missing, "scans", disable=None):
+        atlases = atlases_for(target, labelled, n_atlases)
+        labels = vote([_register_atlas(target, atlas, predictor) for atlas in atlases])
+        array = labels[0, 0].numpy().astype(np.int16)
+        write_volume(path, array, read_placement(target.image))
     return paths
 
 

@@ -10,11 +10,19 @@ import torch
 from l2reg.data.pairs import Pair
 from l2reg.evaluation.metrics import warp_labels
 from l2reg.geometry.warp import warp
-from l2reg.io.volumes import read_affine, read_image, read_labels, read_placement, write_volume
+from l2reg.io.volumes import (
+    place_problems,
+    read_affine,
+    read_image,
+    read_labels,
+    read_placement,
+    read_voxel_type,
+    write_volume,
+)
 from l2reg.problems import InputError, Problem
 from l2reg.shapes import Field
 from l2reg.transforms.itk import write_warp
-from l2reg.transforms.warped_scan import warped_scan
+from l2reg.transforms.warped_scan import write_warped_scan
 
 Extra = Literal["warped", "labels", "grid", "transform"]
 
@@ -34,13 +42,20 @@ def check_extras(save: Sequence[str]) -> None:
         )
 
 
+def extra_problems(pairs: Sequence[Pair], save: Sequence[str]) -> list[Problem]:
+    """Return the faults of headers that would keep extra outputs of pairs from being written."""
+    if not save:
+        return []
+    moving = [pair.moving.image for pair in pairs] if "transform" in save else []
+    return place_problems([*(pair.fixed.image for pair in pairs), *moving])
+
+
 def save_extras(folder: Path, pair: Pair, full: Field, save: Sequence[Extra]) -> None:
     """Write extra outputs of a pair, on the grid of the fixed scan and at its place.
 
-    ``warped``: the moving scan in its own intensities, resampled once; see ``warped_scan`` for the
-    value outside of it. ``labels``: the moving
-    labels, warped as in the official evaluation. ``grid``: a deformed grid. ``transform``: the
-    displacement field in the form of ITK and ANTs.
+    ``warped``: the moving scan in its own intensities and data type, resampled once. ``labels``:
+    the moving labels, warped as in the official evaluation. ``grid``: a deformed grid.
+    ``transform``: the displacement field in the form of ITK and ANTs.
 
     Args:
         folder: Folder to write to.
@@ -54,18 +69,19 @@ def save_extras(folder: Path, pair: Pair, full: Field, save: Sequence[Extra]) ->
     disp = full[0].numpy()
 
     def store(kind: str, array: np.ndarray) -> None:
-        path = folder / f"{kind}_{pair.name}.nii.gz"
-        write_volume(path, array, place.affine, mm_per_unit=place.mm_per_unit)
+        write_volume(folder / f"{kind}_{pair.name}.nii.gz", array, place)
 
     if "warped" in save:
-        store("warped", warped_scan(read_image(pair.moving.image), full))
+        image = pair.moving.image
+        path = folder / f"warped_{pair.name}.nii.gz"
+        write_warped_scan(path, read_image(image), read_voxel_type(image), full, place)
     if "labels" in save and pair.moving.labels is not None:
         store("labels", warp_labels(read_labels(pair.moving.labels), disp))
     if "grid" in save:
         store("grid", _grid_lines(full))
     if "transform" in save:
         path = folder / f"transform_{pair.name}.nii.gz"
-        write_warp(path, disp, place.affine, read_affine(pair.moving.image))
+        write_warp(path, disp, place, read_affine(pair.moving.image))
 
 
 def _grid_lines(full: Field, every: int = 8) -> np.ndarray:

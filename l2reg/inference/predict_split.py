@@ -26,7 +26,7 @@ from l2reg.evaluation.score_submissions import (
 )
 from l2reg.evaluation.tables import score_table
 from l2reg.geometry.resize import resize_field
-from l2reg.inference.outputs import Extra, check_extras, save_extras
+from l2reg.inference.outputs import Extra, check_extras, extra_problems, save_extras
 from l2reg.inference.predictor import Predictor
 from l2reg.inference.prepare import OWN_KEYS, prepare_method
 from l2reg.io.files import atomic_write, prepare_output_folder
@@ -172,7 +172,8 @@ def prepare_prediction(config: Mapping[str, Any], overrides: Sequence[str]) -> P
     data: Dataset = build(base["data"], task=build(base["task"]))
     check_grid(data.release.task, rules)
     pairs = data.split_pairs(split)
-    raise_if_any(check_pairs(pairs, data.release.task, data.volume_cache, prealign=data.prealign))
+    problems = check_pairs(pairs, data.release.task, data.volume_cache, prealign=data.prealign)
+    raise_if_any(dict.fromkeys([*problems, *extra_problems(pairs, config["save"])]))
     uncached = replace(data, cache=None)  # runtimes include reading the files
     notes = prepared.trained.leakage_notes(pairs) if prepared.trained is not None else []
     method = prepared.method

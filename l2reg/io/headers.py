@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 from jaxtyping import Float
+from nibabel.analyze import AnalyzeHeader
 from nibabel.nifti1 import Nifti1Header
 from nibabel.spatialimages import SpatialHeader, SpatialImage
 from tqdm import tqdm
@@ -21,6 +22,11 @@ from tqdm import tqdm
 from l2reg.problems import InputError, Problem
 
 _UNITS = {1: ("metres", 1e3), 3: ("micrometres", 1e-3)}  # NIfTI codes; all others mean millimetres
+_LENGTH = 7  # bits of xyzt_units for lengths; the others are for times
+_FORMS = [
+    *("qform_code", "quatern_b", "quatern_c", "quatern_d", "qoffset_x", "qoffset_y", "qoffset_z"),
+    *("sform_code", "srow_x", "srow_y", "srow_z"),
+]
 _SHEAR = 1e-4  # cosine of an angle between two axes from which ITK refuses an sform
 _TOLD = 0.1  # voxels between two places of a corner from which a disagreement is told
 _ITK = "ITK, ANTs and 3D Slicer"
@@ -32,11 +38,32 @@ class Placement:
 
     Attributes:
         affine: Map from voxels to RAS mm.
-        mm_per_unit: Unit of the numbers in the header, in mm: 1, 0.001 or 1000.
+        header: Header that it was read from, as it is in the file; none for a place that no NIfTI
+            file states.
     """
 
     affine: Float[np.ndarray, "4 4"]
-    mm_per_unit: float = 1.0
+    header: Nifti1Header | None = None
+
+
+def set_place(header: Nifti1Header, place: Placement) -> None:
+    """Write a place into a header.
+
+    The forms, their codes and the unit are those of the header that the place was read from; all
+    readers, whichever form they take, then see both files at the same place, and ITK subtracts
+    them, for which their origins must agree to a millionth of a voxel. A place without a header is
+    written as equal qform and sform of code 1, in mm.
+    """
+    source = place.header
+    if source is None:
+        header.set_qform(place.affine, code=1)
+        header.set_sform(place.affine, code=1)
+        header.set_xyzt_units("mm")
+        return
+    for field in _FORMS:
+        header[field] = source[field]
+    header["pixdim"][:4] = source["pixdim"][:4]
+    header["xyzt_units"] = int(source["xyzt_units"]) & _LENGTH
 
 
 def unit_in_mm(header: SpatialHeader) -> float:
@@ -49,35 +76,69 @@ def placement(image: SpatialImage, path: Path) -> Placement:
 
     The sform counts if its axes are perpendicular and its code is 1 or the qform has none; else the
     qform. Without either, voxel 0 lies at the origin and the axes point left, posterior and
-    superior. Voxel sizes are those of ``pixdim``. One line is printed if the header states a
-    position and nibabel places a corner of the grid more than a tenth of a voxel away.
+    superior. Voxel sizes are those of ``pixdim``; a negative one turns its axis round. One line is
+    printed if the header states a position and nibabel places a corner of the grid more than a
+    tenth of a voxel away.
 
     Args:
         image: The file, opened; its voxels are not read.
         path: Its path, for messages.
 
     Raises:
-        InputError: If the sform is sheared or cannot be inverted and there is no valid qform.
+        InputError: If the sform is sheared or cannot be inverted and there is no valid qform, a
+            voxel size is not finite, or the file is of Analyze format, which states no position.
     """
-    header, seen = image.header, np.asarray(image.affine, dtype=np.float64)
-    if not isinstance(header, Nifti1Header):
+    seen = np.asarray(image.affine, dtype=np.float64)
+    if not isinstance(image.header, Nifti1Header):
+        if isinstance(image.header, AnalyzeHeader):
+            raise InputError(_no_position(path))
         return Placement(_valid(seen, path))
+    header = _header_in_file(image, type(image.header))
     form, reason = _choose_form(header, path)
+    other = "the sform"
     name, unit = _unit(header)
-    sizes = np.asarray(header["pixdim"][1:4], dtype=np.float64)
+    sizes = _voxel_sizes(header, path)
     affine = np.diag([unit, unit, unit, 1.0]) @ _scale_columns(_valid(form, path), sizes)
+    if sizes.min() < 0:
+        reason, other = "pixdim is negative", "nibabel, which ignores the sign,"
     if name:
-        reason = f"the header is in {name}"
+        reason, other = f"the header is in {name}", "nibabel, which ignores the unit,"
     moved, corner = _apart(affine, seen, image.shape)
     if reason and moved > _TOLD:
         voxel = f"voxel {corner}" if any(corner) else "voxel 0"
         here, there = (_point(matrix, corner) for matrix in (affine, seen))
-        other = "nibabel, which ignores the unit," if name else "the sform"
         _tell(
             f"{path}: {reason}: {_ITK} place {voxel} at {here} mm, {other} at {there}; "
             "the former is used"
         )
-    return Placement(affine, unit)
+    return Placement(affine, header)
+
+
+def _header_in_file(image: SpatialImage, kind: type[Nifti1Header]) -> Nifti1Header:
+    """Return the header as it is in the file; nibabel mends the signs of ``pixdim`` as it opens it.
+
+    ITK turns an axis round whose voxel size is negative.
+    """
+    holder = image.file_map.get("header", image.file_map["image"])
+    with holder.get_prepare_fileobj("rb") as stream:
+        header: Nifti1Header = kind.from_fileobj(stream, check=False)
+    return header
+
+
+def _voxel_sizes(header: Nifti1Header, path: Path) -> Float[np.ndarray, " 3"]:
+    """Return the voxel sizes of ``pixdim``; 0 means 1, as in the NIfTI library."""
+    sizes = np.asarray(header["pixdim"][1:4], dtype=np.float64)
+    if not np.isfinite(sizes).all():
+        raise InputError(
+            Problem(
+                where=str(path),
+                what="has an invalid voxel size in its header",
+                expected="three finite numbers in pixdim",
+                found=", ".join(f"{size:g}" for size in sizes),
+                remedy="write the voxel sizes again, or convert the scan from DICOM again",
+            )
+        )
+    return np.where(sizes == 0, 1.0, sizes)
 
 
 def _choose_form(header: Nifti1Header, path: Path) -> tuple[Float[np.ndarray, "4 4"], str]:
@@ -102,7 +163,7 @@ def _unit(header: SpatialHeader) -> tuple[str, float]:
     """Return the name of a unit other than millimetres, and the unit in mm."""
     if not isinstance(header, Nifti1Header):
         return "", 1.0
-    return _UNITS.get(int(header["xyzt_units"]) & 7, ("", 1.0))
+    return _UNITS.get(int(header["xyzt_units"]) & _LENGTH, ("", 1.0))
 
 
 def _qform(header: Nifti1Header) -> Float[np.ndarray, "4 4"]:
@@ -162,6 +223,17 @@ def _valid(affine: np.ndarray, path: Path) -> Float[np.ndarray, "4 4"]:
             )
         )
     return affine
+
+
+def _no_position(path: Path) -> Problem:
+    return Problem(
+        where=str(path),
+        what="is an Analyze file, whose header states no position and no orientation",
+        expected="a NIfTI volume (.nii.gz, or .hdr and .img)",
+        found="an Analyze header",
+        remedy="convert it to NIfTI with a tool that knows where it comes from, and look whether "
+        "left and right are as they should be",
+    )
 
 
 def _refusal(sform: np.ndarray, path: Path) -> Problem:

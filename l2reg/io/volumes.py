@@ -1,31 +1,20 @@
 """NIfTI volumes: scans, label maps and masks are read with checks and written atomically."""
 
-import gzip
-import zlib
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 import nibabel as nib
 import numpy as np
 from jaxtyping import Float, Float32, Shaped
-from nibabel.filebasedimages import ImageFileError
-from nibabel.spatialimages import HeaderDataError, SpatialImage
 
 from l2reg.io.files import atomic_write
-from l2reg.io.headers import Placement, placement, unit_in_mm
+from l2reg.io.headers import Placement, placement, set_place, unit_in_mm
+from l2reg.io.nifti import open_image, read_voxels, volume_shape, voxel_type
+from l2reg.io.voxel_types import VoxelType
 from l2reg.problems import InputError, Problem
 from l2reg.shapes import Shape3, Spacing
 
-_UNREADABLE = (
-    EOFError,
-    OSError,
-    zlib.error,
-    gzip.BadGzipFile,
-    ImageFileError,
-    HeaderDataError,
-    ValueError,
-)
-_UNIT_NAMES = {1.0: "mm", 1e3: "meter", 1e-3: "micron"}
 _VECTOR = 1007  # NIfTI intent code of a vector per voxel
 
 
@@ -43,13 +32,18 @@ class Volume:
 
     Attributes:
         array: Intensities, with the header's scale factor and offset applied.
-        affine: Map from voxels to RAS mm.
-        mm_per_unit: Unit of the numbers in the header, in mm.
+        place: Place of the scan.
+        voxel_type: Data type and scaling of the file.
     """
 
     array: Float32[np.ndarray, "i j k"]
-    affine: Float[np.ndarray, "4 4"]
-    mm_per_unit: float = 1.0
+    place: Placement
+    voxel_type: VoxelType
+
+    @property
+    def affine(self) -> Float[np.ndarray, "4 4"]:
+        """Map from voxels to RAS mm."""
+        return self.place.affine
 
     @property
     def spacing_mm(self) -> Spacing:
@@ -65,9 +59,9 @@ def read_volume(path: Path) -> Volume:
         InputError: If the file is missing or unreadable, is not three-dimensional, has voxels that
             are not finite real numbers, or an affine that is sheared or cannot be inverted.
     """
-    image = _open(path)
+    image = open_image(path)
     place = placement(image, path)
-    return Volume(_finite(_array(image, path), path), place.affine, place.mm_per_unit)
+    return Volume(_finite(read_voxels(image, path), path), place, voxel_type(image))
 
 
 def read_header(path: Path) -> VolumeHeader:
@@ -78,7 +72,11 @@ def read_header(path: Path) -> VolumeHeader:
     Raises:
         InputError: If the file is missing, unreadable or not three-dimensional.
     """
-    return _header(_open(path), path)
+    image = open_image(path)
+    shape = volume_shape(image, path)
+    unit = unit_in_mm(image.header)
+    di, dj, dk = (unit * float(size) for size in image.header.get_zooms()[:3])
+    return VolumeHeader(shape, (di, dj, dk))
 
 
 def read_affine(path: Path) -> Float[np.ndarray, "4 4"]:
@@ -91,13 +89,33 @@ def read_affine(path: Path) -> Float[np.ndarray, "4 4"]:
 
 
 def read_placement(path: Path) -> Placement:
-    """Return the affine of a header and the unit of its numbers; see ``headers.placement``.
+    """Return the place of a file in the world; see ``headers.placement``.
 
     Raises:
         InputError: If the file is missing or unreadable, or the affine is sheared or cannot be
             inverted.
     """
-    return placement(_open(path), path)
+    return placement(open_image(path), path)
+
+
+def place_problems(paths: Iterable[Path]) -> list[Problem]:
+    """Return the faults of headers from which ``read_placement`` could not tell a place."""
+    problems: list[Problem] = []
+    for path in dict.fromkeys(paths):
+        try:
+            read_placement(path)
+        except InputError as error:
+            problems += error.problems
+    return problems
+
+
+def read_voxel_type(path: Path) -> VoxelType:
+    """Return how a file stores its voxels; they are not read.
+
+    Raises:
+        InputError: If the file is missing or unreadable.
+    """
+    return voxel_type(open_image(path))
 
 
 def read_image(path: Path) -> Float32[np.ndarray, "i j k"]:
@@ -107,7 +125,7 @@ def read_image(path: Path) -> Float32[np.ndarray, "i j k"]:
         InputError: If the file is missing or unreadable, is not three-dimensional, or has voxels
             that are not finite real numbers.
     """
-    return _finite(_array(_open(path), path), path)
+    return _finite(read_voxels(open_image(path), path), path)
 
 
 def _finite(voxels: np.ndarray, path: Path) -> Float32[np.ndarray, "i j k"]:
@@ -134,7 +152,7 @@ def read_labels(path: Path) -> Shaped[np.ndarray, "i j k"]:
         InputError: If the file is missing or unreadable, is not three-dimensional, or has values
             that are not integers of 16 bits.
     """
-    values = _array(_open(path), path)
+    values = read_voxels(open_image(path), path)
     fractional = values[values != np.floor(values)]  # NaN is among them
     if fractional.size:
         raise InputError(
@@ -182,113 +200,30 @@ def read_mask(path: Path) -> Shaped[np.ndarray, "i j k"]:
 def write_volume(
     path: Path,
     array: Shaped[np.ndarray, "..."],
-    affine: Float[np.ndarray, "4 4"],
+    place: Placement,
     *,
-    mm_per_unit: float = 1.0,
+    scaling: VoxelType | None = None,
     vectors: bool = False,
 ) -> None:
-    """Write a NIfTI volume atomically, with equal qform and sform, both of code 1.
+    """Write a NIfTI volume atomically.
 
     Args:
         path: File to write, ``.nii.gz``.
         array: Voxel values, stored in their own data type.
-        affine: Map from voxels to RAS mm, without shear.
-        mm_per_unit: Unit of the numbers in the header, in mm: 1, 0.001 or 1000. In the unit of the
-            fixed scan its float32 numbers are met to the last digit, which ITK demands of two
-            images that are subtracted.
+        place: Place of the volume. Read from another file, it is written with that file's forms,
+            codes and unit, so that every reader sees both at the same place.
+        scaling: Voxel type by which the values become intensities; they are none other by default.
         vectors: Whether the last of five axes holds the components of a vector in mm. The header
             then has the intent code by which ITK recognises displacement fields.
 
     Raises:
         InputError: If the disk is full or the folder is not writable.
     """
-    stored = np.diag([*(3 * [1 / mm_per_unit]), 1.0]) @ affine
-    image = nib.Nifti1Image(array, stored)
-    image.set_qform(stored, code=1)
-    image.set_sform(stored, code=1)
-    image.header.set_xyzt_units(_UNIT_NAMES[mm_per_unit])
+    image = nib.Nifti1Image(array, None, dtype=array.dtype)
+    set_place(image.header, place)
+    if scaling is not None and (scaling.slope, scaling.intercept) != (1.0, 0.0):
+        image.header.set_slope_inter(scaling.slope, scaling.intercept)
     if vectors:
         image.header.set_intent(_VECTOR)
     with atomic_write(path) as temporary:
         nib.save(image, temporary)
-
-
-def _open(path: Path) -> SpatialImage:
-    if not path.is_file():
-        raise InputError(
-            Problem(
-                where=str(path),
-                what="is missing",
-                expected="a NIfTI volume (.nii.gz)",
-                found="no such file",
-                remedy="check the path; `l2reg check` lists all missing files of a data set",
-            )
-        )
-    try:
-        image = nib.load(path)
-    except _UNREADABLE as error:
-        raise _unreadable(path, error) from error
-    if not isinstance(image, SpatialImage):
-        raise _unreadable(path, TypeError(f"a {type(image).__name__}"))
-    return image
-
-
-def _header(image: SpatialImage, path: Path) -> VolumeHeader:
-    shape = _shape(image)
-    if len(shape) != 3:
-        raise InputError(
-            Problem(
-                where=str(path),
-                what="is not a 3D volume",
-                expected="three axes",
-                found=f"shape {image.shape}",
-                remedy="store one volume of one channel in a file",
-            )
-        )
-    i, j, k = shape
-    unit = unit_in_mm(image.header)
-    di, dj, dk = (unit * float(size) for size in image.header.get_zooms()[:3])
-    return VolumeHeader((int(i), int(j), int(k)), (di, dj, dk))
-
-
-def _shape(image: SpatialImage) -> tuple[int, ...]:
-    """Return the shape without axes of length one after the third, which some tools write."""
-    shape: tuple[int, ...] = image.shape
-    while len(shape) > 3 and shape[-1] == 1:
-        shape = shape[:-1]
-    return shape
-
-
-def _array(image: SpatialImage, path: Path) -> np.ndarray:
-    """Return the voxels, scaled as the header says, without trailing axes of length one."""
-    header = _header(image, path)
-    dtype = image.get_data_dtype()
-    if dtype.kind not in "biuf":
-        kinds = {"V": "several channels (RGB)", "c": "complex numbers"}
-        raise InputError(
-            Problem(
-                where=str(path),
-                what="does not have one real number in each voxel",
-                expected="integers or floats",
-                found=kinds.get(dtype.kind, str(dtype)),
-                remedy="store one channel, or the magnitude, as a separate volume",
-            )
-        )
-    try:
-        voxels: np.ndarray = np.asanyarray(image.dataobj)
-    except _UNREADABLE as error:
-        raise _unreadable(path, error) from error
-    return voxels.reshape(header.shape)
-
-
-def _unreadable(path: Path, error: Exception) -> InputError:
-    size = path.stat().st_size
-    return InputError(
-        Problem(
-            where=str(path),
-            what="cannot be read",
-            expected="a complete NIfTI volume",
-            found=f"{size} bytes; reading them fails: {str(error) or type(error).__name__}",
-            remedy="it is truncated or not a NIfTI file: download or unpack it again",
-        )
-    )

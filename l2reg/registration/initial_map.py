@@ -31,8 +31,7 @@ class InitialMap:
         translation_mm: Distance to which the map moves the centre of the fixed scan from where the
             headers have it.
         rotation_deg: Angle by which the map turns what the headers say.
-        rival_mm: Mean distance of another map that fits about as well; ``None`` without one, and
-            for the map of the headers.
+        flags: Warnings about a map that was searched: it fits poorly, or another one as well.
     """
 
     matrix: Affine
@@ -41,17 +40,7 @@ class InitialMap:
     header_similarity: float
     translation_mm: float
     rotation_deg: float
-    rival_mm: float | None
-
-    @property
-    def flags(self) -> tuple[str, ...]:
-        """Warnings about the map."""
-        if self.rival_mm is None:
-            return ()
-        return (
-            f"uncertain start: another {self.source} map, {self.rival_mm:.0f} mm away, fits about "
-            "as well",
-        )
+    flags: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         return (
@@ -78,6 +67,7 @@ class InitialMapSearch:
         min_gain: Smallest gain of similarity for which the headers are not followed; a map whose
             similarity is lower by less fits about as well.
         min_overlap: Smallest overlap after a map, as a fraction of the smaller scan.
+        min_similarity: Similarity after a map that was searched below which it is flagged.
         same_mm: Mean distance up to which two maps count as the same.
     """
 
@@ -89,6 +79,7 @@ class InitialMapSearch:
     block_matching: BlockMatching
     min_gain: float
     min_overlap: float
+    min_similarity: float
     same_mm: float
 
     @torch.no_grad()
@@ -104,7 +95,7 @@ class InitialMapSearch:
         """
         start = scans.to_small(header_map)
         header = self._similarity(scans, start)
-        by_headers = InitialMap(header_map, "headers", header, header, 0.0, 0.0, None)
+        by_headers = InitialMap(header_map, "headers", header, header, 0.0, 0.0)
         if prealign == "none":
             return by_headers
         motion = _AUTO if prealign == "auto" else prealign
@@ -115,19 +106,20 @@ class InitialMapSearch:
         if best < header + (self.min_gain if prealign == "auto" else 0.0):
             return by_headers
         matrix = found[similarities.index(best)]
-        distances = [
+        flags = []
+        if best < self.min_similarity:
+            flags.append(
+                f"weak start: the {motion} map that was found has a similarity of {best:.2f}"
+            )
+        rivals = [
             scans.distance_mm(matrix, other)
             for other, similarity in zip(found, similarities, strict=True)
             if similarity > best - self.min_gain
         ]
-        return InitialMap(
-            scans.to_full(matrix),
-            motion,
-            best,
-            header,
-            *scans.change(start, matrix),
-            max(distances) if max(distances) > self.same_mm else None,
-        )
+        if max(rivals) > self.same_mm:
+            flags.append(f"uncertain start: another map, {max(rivals):.0f} mm away, fits as well")
+        change = scans.change(start, matrix)
+        return InitialMap(scans.to_full(matrix), motion, best, header, *change, tuple(flags))
 
     def _starts(self, scans: SmallScans, start: Affine, *, turned: bool) -> list[Affine]:
         """Return the map of the headers, and the best ones of the exhaustive search."""
@@ -139,11 +131,11 @@ class InitialMapSearch:
 
     def _similarity(self, scans: SmallScans, matrix: Affine) -> float:
         """Return the similarity after a map; -1 if the scans hardly overlap."""
-        batch = scans.aligned(matrix)
+        batch = scans.align(matrix)
         if scans.overlap(batch) < self.min_overlap:
             return -1.0
         return scan_similarity(batch, self.features)
 
     def _refine(self, scans: SmallScans, matrix: Affine, motion: Motion) -> Affine:
-        step = self.block_matching(scans.aligned(matrix), motion, identity_affine(1))
+        step = self.block_matching(scans.align(matrix), motion, identity_affine(1))
         return compose_affine(matrix, step)

@@ -16,7 +16,6 @@ from l2reg.geometry.warp import warp_with_fill
 from l2reg.inference.method import Method
 from l2reg.inference.prepare import training_free_method
 from l2reg.io.files import ensure_writable
-from l2reg.io.volumes import write_volume
 from l2reg.optimisation.convex import Convex
 from l2reg.registration.initial_map import InitialMapSearch, Prealignment
 from l2reg.registration.input_checks import check_field, check_overlap
@@ -28,7 +27,7 @@ from l2reg.registration.working_grid import on_grids, overlap_regions, working_b
 from l2reg.runtime import select_device
 from l2reg.shapes import Spacing
 from l2reg.transforms.itk import write_warp
-from l2reg.transforms.warped_scan import warped_scan
+from l2reg.transforms.warped_scan import write_warped_scan
 
 
 @dataclass(frozen=True)
@@ -88,7 +87,7 @@ def register(
     scans = read_scans((fixed, moving), files, preset, settings["intensity"])
     method = training_free_method(preset, select_device(device))
 
-    images = scans.normalised(scans.views)
+    images = scans.normalise(scans.views)
     search: InitialMapSearch = settings["initial_map"]
     small = shrink_scans(images, scans.masks, scans.header_map, scans.spacing_mm, search.max_size)
     initial = search(small, scans.header_map, prealign)
@@ -99,7 +98,7 @@ def register(
     inside = check_overlap(scans.paths, scans.volumes, initial.matrix, shared)
     ensure_writable(out)
 
-    images = scans.normalised(regions)
+    images = scans.normalise(regions)
     batch = working_batch(
         *images, initial.matrix, scans.spacing_mm, settings["max_voxels"], overlap=regions[0]
     )
@@ -114,10 +113,9 @@ def register(
     verdict = judge(small, outcome, same_contrast=preset != "abdomen")
     verdict = replace(verdict, flags=(*scans.flags, *initial.flags, *verdict.flags))
 
-    resampled = warped_scan(scans.moving.array, total)
-    unit = scans.fixed.mm_per_unit
-    write_volume(warped, resampled, scans.fixed.affine, mm_per_unit=unit)
-    write_warp(transform, total[0].numpy(), scans.fixed.affine, scans.moving.affine)
+    place, moving_scan = scans.fixed.place, scans.moving
+    write_warped_scan(warped, moving_scan.array, moving_scan.voxel_type, total, place)
+    write_warp(transform, total[0].numpy(), place, moving_scan.affine)
     draw_picture(picture, batch, disp, warp_with_fill(images[1], total, 0.0))
     write_report(report, {
         "l2reg": version("l2reg"),

@@ -69,7 +69,7 @@ class ScanPair:
         """The fields of view as masks."""
         return _tensor(self.views[0]).float(), _tensor(self.views[1]).float()
 
-    def normalised(self, regions: Views) -> ImagePair:
+    def normalise(self, regions: Views) -> ImagePair:
         """Return both scans with intensities in [0, 1].
 
         Args:
@@ -116,7 +116,7 @@ def read_scans(
     )
     problems = size_problems(paths, pair.volumes)
     for path, volume, kind, image in zip(
-        paths, pair.volumes, kinds, pair.normalised(views), strict=True
+        paths, pair.volumes, kinds, pair.normalise(views), strict=True
     ):
         by_preset = {name: by_modality[kind] for name, by_modality in presets.items()}
         problems += contrast_problems(path, volume, image, preset, by_preset)

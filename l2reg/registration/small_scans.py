@@ -49,7 +49,7 @@ class SmallScans:
             "spacing_mm": torch.tensor([self.spacing_mm], dtype=torch.float32),
         }
 
-    def aligned(self, matrix: Affine) -> Batch:
+    def align(self, matrix: Affine) -> Batch:
         """Return the pair on the fixed grid, the moving scan warped by a map of small voxels."""
         i, j, k = self.images[0].shape[2:]
         return self.batch(affine_field(matrix, (i, j, k)))

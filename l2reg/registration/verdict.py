@@ -30,8 +30,9 @@ class Verdict:
         overlap: Volume that both scans show, as a fraction of the smaller scan.
         similarity_before: Similarity after the initial map.
         similarity_after: Similarity after registration.
-        contrast_after: Correlation of the local contrast after registration where neither scan is
-            black, which is negative if one is bright where the other one is dark.
+        contrast_before: Correlation of the local contrast after the initial map where neither scan
+            is black, which is negative if one is bright where the other one is dark.
+        contrast_after: The same after registration.
         mean_displacement_mm: Mean length of the displacement.
         max_displacement_mm: Largest length of the displacement.
         at_limit: Fraction of the voxels that moved about as far as the search reaches.
@@ -42,6 +43,7 @@ class Verdict:
     overlap: float
     similarity_before: float
     similarity_after: float
+    contrast_before: float
     contrast_after: float
     mean_displacement_mm: float
     max_displacement_mm: float
@@ -85,8 +87,9 @@ class Judge:
         contrast: Feature maps whose correlation tells whether two contrasts are the same.
         max_loss: Largest loss of similarity that is not flagged.
         min_similarity: Similarity after registration below which scans are flagged as unlike.
-        min_contrast: Correlation of the local contrast below which contrasts are flagged as
-            different, if the method requires the same.
+        min_contrast: Correlation of the local contrast after registration below which contrasts
+            are flagged as different, if the method requires the same; as they are if it is below
+            the negative of this before registration.
         min_overlap: Overlap below which it is flagged as small, as a fraction of the smaller scan.
         max_at_limit: Largest fraction of voxels at the search's limit that is not flagged.
         limit: Fraction of the search's reach from which a voxel counts as at its limit.
@@ -113,7 +116,7 @@ class Judge:
             same_contrast: Whether the method compares intensities, and so requires that tissues
                 that are bright in one scan are bright in the other one.
         """
-        before = scans.aligned(scans.to_small(outcome.initial))
+        before = scans.align(scans.to_small(outcome.initial))
         after = scans.batch(scans.small_field(outcome.total))
         shared = before["moving_mask"] * after["moving_mask"]
         lengths, at_limit = self._displacement(outcome)
@@ -122,6 +125,7 @@ class Judge:
             overlap=scans.overlap(after),
             similarity_before=scan_similarity(before, self.similarity, shared),
             similarity_after=scan_similarity(after, self.similarity, shared),
+            contrast_before=scan_similarity(before, self.contrast, shared * _bright(before)),
             contrast_after=scan_similarity(after, self.contrast, shared * _bright(after)),
             mean_displacement_mm=float(lengths.mean()),
             max_displacement_mm=float(lengths.max()),
@@ -144,10 +148,12 @@ class Judge:
 
     def _flags(self, verdict: Verdict, same_contrast: bool) -> Iterator[str]:
         before, after = verdict.similarity_before, verdict.similarity_after
-        if same_contrast and verdict.contrast_after < self.min_contrast:
+        opposite = verdict.contrast_before < -self.min_contrast
+        if same_contrast and (opposite or verdict.contrast_after < self.min_contrast):
             yield (
-                f"contrasts do not match: the local contrasts of the registered scans have a "
-                f"correlation of {verdict.contrast_after:.2f}; --like abdomen is for two contrasts"
+                "contrasts do not match: the local contrasts have a correlation of "
+                f"{verdict.contrast_before:.2f} before and {verdict.contrast_after:.2f} after "
+                "registration; --like abdomen is for two contrasts"
             )
         if after < before - self.max_loss:
             yield f"worse than the start: the similarity fell from {before:.2f} to {after:.2f}"

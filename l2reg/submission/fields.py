@@ -22,6 +22,7 @@ from l2reg.data.pairs import Pair
 from l2reg.data.task import Task
 from l2reg.geometry.resize import resize_field
 from l2reg.io.files import atomic_write
+from l2reg.io.headers import Placement
 from l2reg.io.volumes import write_volume
 from l2reg.problems import InputError, Problem
 from l2reg.shapes import Field, Shape3
@@ -74,7 +75,7 @@ def write_full_field(folder: Path, name: str, full: Float[np.ndarray, "3 i j k"]
     """
     path = folder / name
     voxels = np.moveaxis(full.astype(np.float32), 0, 3)
-    write_volume(path, voxels, np.eye(4))
+    write_volume(path, voxels, Placement(np.eye(4)))
     return path
 
 

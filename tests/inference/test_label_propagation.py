@@ -1,5 +1,6 @@
 from collections.abc import Callable
 from pathlib import Path
+from unittest.mock import patch
 
 import nibabel as nib
 import numpy as np
@@ -87,6 +88,23 @@ def test_files_that_are_there_are_left_so_that_a_long_job_can_go_on(
     path.write_text("mine")
     assert propagate_labels(data, still(data), tmp_path / "out", n_atlases=1) == [path]
     assert path.read_text() == "mine"
+
+
+def test_a_header_without_a_valid_place_is_refused_before_the_work(
+    data: Dataset, tmp_path: Path
+) -> None:
+    path = data.release.folder / "OASIS_OAS1_0002_MR1/aligned_norm.nii.gz"
+    image = nib.load(path)
+    sheared = image.affine.copy()
+    sheared[0, 2] = 0.5
+    bad = nib.Nifti1Image(np.asarray(image.dataobj), sheared)
+    bad.set_qform(None, code=0)
+    nib.save(bad, path)
+    with (
+        patch.object(Predictor, "register", side_effect=AssertionError("computed")),
+        pytest.raises(InputError, match=r"0002_MR1/aligned_norm\.nii\.gz: has a sheared sform"),
+    ):
+        propagate_labels(data, still(data), tmp_path / "out", n_atlases=1)
 
 
 def test_scored_scans_get_no_labels_though_their_images_are_trained_on(

@@ -9,7 +9,7 @@ import SimpleITK as sitk  # noqa: N813
 import torch
 
 from l2reg.data.dataset import Dataset
-from l2reg.inference.outputs import check_extras, save_extras
+from l2reg.inference.outputs import check_extras, extra_problems, save_extras
 from l2reg.phantom.make import phantom_task
 from l2reg.problems import InputError
 
@@ -81,6 +81,7 @@ def test_beyond_the_moving_scan_a_warped_one_holds_air_or_its_lowest_intensity(
     full[0, 2] = 20
     save_extras(tmp_path / "extra", pair, full, ["warped"])
     (path,) = (tmp_path / "extra").iterdir()
+    assert nib.load(path).get_data_dtype() == nib.load(pair.moving.image).get_data_dtype()
     warped = nib.load(path).get_fdata()
     assert (warped[:, :, -20:] == fill).all()
     np.testing.assert_allclose(warped[:, :, :-20], moving[:, :, 20:], atol=0.1)
@@ -100,3 +101,25 @@ def test_an_unknown_extra_is_refused() -> None:
     check_extras(["warped", "transform"])
     with pytest.raises(InputError, match=r"(?s)warped, labels, grid, transform.*\['wraped'\]"):
         check_extras(["wraped"])
+
+
+def test_headers_are_checked_of_the_files_whose_place_is_needed(
+    phantoms: dict[str, Path], open_data: Callable[..., Dataset], tmp_path: Path
+) -> None:
+    pair = open_data(phantom_task("oasis", "small", 0, 3, root=phantoms["oasis"])).split_pairs(
+        "val"
+    )[0]
+    image = nib.load(pair.moving.image)
+    sheared = image.affine.copy()
+    sheared[0, 2] = 0.5
+    bad = nib.Nifti1Image(np.asarray(image.dataobj), sheared)
+    bad.set_qform(None, code=0)
+    nib.save(bad, tmp_path / "bad.nii.gz")
+    scan = replace(pair.moving, image=tmp_path / "bad.nii.gz")
+    for faulty, save, found in (
+        (replace(pair, moving=scan), ["warped", "labels", "grid"], 0),
+        (replace(pair, moving=scan), ["transform"], 1),
+        (replace(pair, fixed=scan), ["grid"], 1),
+        (replace(pair, fixed=scan), [], 0),
+    ):
+        assert len(extra_problems([pair, faulty], save)) == found

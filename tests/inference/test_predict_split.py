@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import nibabel as nib
 import numpy as np
 import pytest
 import torch
@@ -213,6 +214,25 @@ def test_zero_needs_no_checkpoint(composed: TinyRun) -> None:
     job = prepared(composed, "model=zero", "task=phantom")
     assert job.out == Path("out/zero_phantom_val")
     assert job.notes == []
+
+
+def test_a_header_without_a_valid_place_is_told_before_the_work_if_files_are_saved(
+    composed: TinyRun, phantoms: dict[str, Path], tmp_path: Path
+) -> None:
+    root = shutil.copytree(phantoms["lung"], tmp_path / "root")
+    path = root / "task_02/training/scans/case_001_exp.nii.gz"
+    image = nib.load(path)
+    sheared = image.affine.copy()
+    sheared[0, 2] = 0.5
+    bad = nib.Nifti1Image(np.asarray(image.dataobj), sheared)
+    bad.set_qform(None, code=0)
+    bad.header.set_zooms(image.header.get_zooms())
+    nib.save(bad, path)
+    config = composed("predict", "model=zero", "task=phantom", "device=cpu", "save=[grid]")
+    config["task"]["root"] = str(root)
+    with pytest.raises(InputError, match=r"case_001_exp\.nii\.gz: has a sheared sform"):
+        prepare_prediction(config, ["model", "task", "device", "save"])
+    assert not Path("out").exists()
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,9 @@ import nibabel as nib
 import numpy as np
 import pytest
 
+from l2reg.io.headers import Placement
 from l2reg.io.volumes import (
+    place_problems,
     read_affine,
     read_header,
     read_image,
@@ -165,7 +167,7 @@ def test_an_empty_mask_is_refused(tmp_path: Path, volume: Callable[..., Path]) -
 def test_a_written_volume_is_read_again_under_its_affine(tmp_path: Path) -> None:
     array = np.arange(120, dtype=np.int16).reshape(SHAPE)
     affine = np.array([[0, -1.5, 0, 3], [2, 0, 0, 4], [0, 0, 0.5, 5], [0, 0, 0, 1.0]])
-    write_volume(tmp_path / "new" / "a.nii.gz", array, affine)
+    write_volume(tmp_path / "new" / "a.nii.gz", array, Placement(affine))
     image = nib.load(tmp_path / "new" / "a.nii.gz")
     assert image.get_data_dtype() == np.int16
     np.testing.assert_array_equal(np.asarray(image.dataobj), array)
@@ -174,7 +176,20 @@ def test_a_written_volume_is_read_again_under_its_affine(tmp_path: Path) -> None
 
 def test_vectors_are_marked_as_such_and_as_millimetres(tmp_path: Path) -> None:
     vectors = np.zeros((*SHAPE, 1, 3), np.float32)
-    write_volume(tmp_path / "a.nii.gz", vectors, np.eye(4), vectors=True)
+    write_volume(tmp_path / "a.nii.gz", vectors, Placement(np.eye(4)), vectors=True)
     header = nib.load(tmp_path / "a.nii.gz").header
     assert header.get_intent()[0] == "vector"
     assert header.get_xyzt_units()[0] == "mm"
+
+
+def test_faulty_places_are_listed_once_and_together(
+    tmp_path: Path, volume: Callable[..., Path]
+) -> None:
+    good = volume(tmp_path / "good.nii.gz", np.zeros(SHAPE, np.float32))
+    flat = tmp_path / "flat.nii.gz"
+    image = nib.Nifti1Image(np.zeros(SHAPE, np.float32), None)
+    image.header["sform_code"] = 1
+    nib.save(image, flat)
+    none = tmp_path / "none.nii.gz"
+    problems = place_problems([flat, good, none, flat])
+    assert [problem.where for problem in problems] == [str(flat), str(none)]

@@ -30,7 +30,7 @@ def test_scans_are_normalised_by_what_they_are(
     paths = (volume(tmp_path / "ct.nii.gz", arrays[0]), volume(tmp_path / "mr.nii.gz", arrays[1]))
     pair = read_scans(paths, [], "abdomen", PRESETS)
     assert pair.modalities == ("CT", "other")
-    fixed, moving = (image[0, 0].numpy() for image in pair.normalised(pair.views))
+    fixed, moving = (image[0, 0].numpy() for image in pair.normalise(pair.views))
     np.testing.assert_allclose(fixed, np.clip((arrays[0] + 1000) / 1400, 0, 1), atol=1e-5)
     low, high = np.percentile(arrays[1], [0.5, 99.5])
     np.testing.assert_allclose(moving, np.clip((arrays[1] - low) / (high - low), 0, 1), atol=1e-5)

@@ -60,7 +60,7 @@ def test_a_field_of_full_voxels_leads_to_the_same_places(
     matrix = headers[0].numpy()
     positions = np.einsum("cd,dijk->cijk", matrix[:, :3], grid) + matrix[:, 3, None, None, None]
     disp = torch.from_numpy(positions - grid)[None].float()
-    by_map = scans.aligned(scans.to_small(headers))["moving"]
+    by_map = scans.align(scans.to_small(headers))["moving"]
     by_field = scans.batch(scans.small_field(disp))["moving"]
     np.testing.assert_allclose(by_field, by_map, atol=1e-4)
     small = scans.images[1][0, 0].numpy()
@@ -78,10 +78,10 @@ def test_the_overlap_is_the_fraction_of_the_smaller_scan(scans: SmallScans) -> N
     expected = scans.images[0].numel() / min(
         scans.images[0].numel(), scans.images[1].numel() / scans.volume_ratio
     )
-    assert scans.overlap(scans.aligned(whole)) == pytest.approx(expected, rel=0.3)
+    assert scans.overlap(scans.align(whole)) == pytest.approx(expected, rel=0.3)
     away = whole.clone()
     away[:, 0, 3] = 100
-    assert scans.overlap(scans.aligned(away)) == 0
+    assert scans.overlap(scans.align(away)) == 0
 
 
 def test_the_distance_from_the_headers_is_in_mm_and_degrees(
@@ -108,7 +108,7 @@ def test_masked_voxels_and_those_beyond_the_moving_scan_have_no_mask(headers: Af
     masks = tuple(torch.ones(1, 1, *shape) for shape in SHAPES)
     masks[1][:, :, :20] = 0
     scans = shrink_scans(images, masks, headers, SPACING_MM, 16)  # type: ignore[arg-type]
-    batch = scans.aligned(scans.to_small(headers))
+    batch = scans.align(scans.to_small(headers))
     positions = np.stack(np.meshgrid(*map(np.arange, scans.images[0].shape[2:]), indexing="ij"))
     small = scans.to_small(headers)[0].numpy()
     there = np.einsum("cd,dijk->cijk", small[:, :3], positions) + small[:, 3, None, None, None]

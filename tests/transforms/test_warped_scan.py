@@ -7,8 +7,9 @@ import SimpleITK as sitk  # noqa: N813
 import torch
 
 from l2reg.io.volumes import read_volume
+from l2reg.io.voxel_types import VoxelType
 from l2reg.transforms.itk import write_warp
-from l2reg.transforms.warped_scan import fill_value, warped_scan
+from l2reg.transforms.warped_scan import fill_value, write_warped_scan
 
 FIXED, MOVING = (14, 17, 11), (12, 16, 19)
 
@@ -23,6 +24,33 @@ def oblique(spacing: tuple[float, float, float], *, flip: bool) -> np.ndarray:
     return affine
 
 
+def by_itk(folder: Path, fill: float) -> np.ndarray:
+    """Return moving.nii.gz, resampled on the grid of fixed.nii.gz with warp.nii.gz, as float64."""
+    field = sitk.ReadImage(str(folder / "warp.nii.gz"), sitk.sitkVectorFloat64)
+    resampled = sitk.Resample(
+        sitk.ReadImage(str(folder / "moving.nii.gz"), sitk.sitkFloat64),
+        sitk.ReadImage(str(folder / "fixed.nii.gz")),
+        sitk.DisplacementFieldTransform(field),
+        sitk.sitkLinear,
+        fill,
+    )
+    array: np.ndarray = sitk.GetArrayFromImage(resampled)
+    return array
+
+
+def warp_files(folder: Path, random: np.random.Generator, *, flip: bool = False) -> float:
+    """Warp moving.nii.gz by a field that often leads out of it; return the value outside."""
+    affine = oblique((1.5, 1.0, 2.0), flip=flip)
+    nib.save(nib.Nifti1Image(np.zeros(FIXED, np.int16), affine), folder / "fixed.nii.gz")
+    fixed, moving = (read_volume(folder / f"{name}.nii.gz") for name in ("fixed", "moving"))
+    positions = np.array(MOVING).reshape(3, 1, 1, 1) * random.uniform(-0.3, 1.3, (3, *FIXED))
+    disp = (positions - np.indices(FIXED)).astype(np.float32)
+    write_warp(folder / "warp.nii.gz", disp, fixed.place, moving.affine)
+    field = torch.from_numpy(disp)[None]
+    write_warped_scan(folder / "warped.nii.gz", moving.array, moving.voxel_type, field, fixed.place)
+    return fill_value(moving.array, moving.voxel_type)
+
+
 @pytest.mark.parametrize("flip", [False, True])
 @pytest.mark.parametrize("lowest", [0.0, -3024.0])
 def test_itk_resamples_alike_everywhere_with_the_fill_value(
@@ -30,27 +58,42 @@ def test_itk_resamples_alike_everywhere_with_the_fill_value(
 ) -> None:
     array = (lowest + 2000 * random.random(MOVING)).astype(np.float32)
     array[0, 0, 0] = lowest
-    affines = oblique((1.5, 1.0, 2.0), flip=flip), oblique((1.2, 1.1, 1.7), flip=not flip)
-    for name, voxels, affine in zip("ab", (np.zeros(FIXED, "f4"), array), affines, strict=True):
-        nib.save(nib.Nifti1Image(voxels, affine), tmp_path / f"{name}.nii.gz")
-    fixed, moving = (read_volume(tmp_path / f"{name}.nii.gz") for name in "ab")
-    positions = np.array(MOVING).reshape(3, 1, 1, 1) * random.uniform(-0.3, 1.3, (3, *FIXED))
-    disp = (positions - np.indices(FIXED)).astype(np.float32)
-    write_warp(tmp_path / "warp.nii.gz", disp, fixed.affine, moving.affine)
-    fill = fill_value(moving.array)
-    by_itk = sitk.Resample(
-        sitk.ReadImage(str(tmp_path / "b.nii.gz")),
-        sitk.ReadImage(str(tmp_path / "a.nii.gz")),
-        sitk.DisplacementFieldTransform(
-            sitk.ReadImage(str(tmp_path / "warp.nii.gz"), sitk.sitkVectorFloat64)
-        ),
-        sitk.sitkLinear,
-        fill,
-    )
-    expected = sitk.GetArrayFromImage(by_itk).transpose(2, 1, 0)
+    affine = oblique((1.2, 1.1, 1.7), flip=not flip)
+    nib.save(nib.Nifti1Image(array, affine), tmp_path / "moving.nii.gz")
+    fill = warp_files(tmp_path, random, flip=flip)
+    expected = by_itk(tmp_path, fill)
     assert (expected == fill).mean() > 0.3
-    warped = warped_scan(moving.array, torch.from_numpy(disp)[None])
+    warped = sitk.GetArrayFromImage(sitk.ReadImage(str(tmp_path / "warped.nii.gz")))
     np.testing.assert_allclose(warped, expected, rtol=0, atol=0.02)
+
+
+@pytest.mark.parametrize("dtype", ["u1", "i1", "i2", ">i2", "u2", "i4", "u4", "i8", "f4", "f8"])
+@pytest.mark.parametrize("scaling", [(1.0, 0.0), (2.5, -1000.0), (0.125, 7.0)], ids=str)
+def test_the_data_type_and_scaling_are_those_of_the_moving_scan(
+    tmp_path: Path, random: np.random.Generator, dtype: str, scaling: tuple[float, float]
+) -> None:
+    kind = np.dtype(dtype)
+    numbers = random.integers(-120 * (kind.kind != "u"), 120, MOVING).astype(dtype)
+    affine = oblique((1.2, 1.1, 1.7), flip=False)
+    header = nib.Nifti1Header(endianness=">" if dtype[0] == ">" else "<")
+    image = nib.Nifti1Image(numbers, affine, header, dtype=kind)
+    if scaling != (1.0, 0.0) and kind.kind != "f":
+        image.header.set_slope_inter(*scaling)
+    nib.save(image, tmp_path / "moving.nii.gz")
+    fill = warp_files(tmp_path, random)
+    expected = by_itk(tmp_path, fill)
+    moving, warped = (nib.load(tmp_path / f"{name}.nii.gz") for name in ("moving", "warped"))
+    assert warped.get_data_dtype() == kind.newbyteorder("=")
+    assert (warped.dataobj.slope, warped.dataobj.inter) == (
+        moving.dataobj.slope,
+        moving.dataobj.inter,
+    )
+    step = 0 if kind.kind == "f" else moving.dataobj.slope
+    difference = np.abs(warped.get_fdata().transpose(2, 1, 0) - expected)
+    assert difference.max() <= step / 2 + 2e-3
+    assert difference.mean() <= step / 3 + 1e-3
+    moving, warped = (sitk.ReadImage(str(tmp_path / f"{n}.nii.gz")) for n in ("moving", "warped"))
+    assert moving.GetPixelID() == warped.GetPixelID()  # else SimpleITK does not subtract
 
 
 @pytest.mark.parametrize(
@@ -61,6 +104,11 @@ def test_outside_is_air_in_hounsfield_units_else_the_lowest_intensity(
     lowest: float, fill: float
 ) -> None:
     array = np.linspace(900, lowest, 210, dtype=np.float32).reshape(5, 6, 7)
-    assert fill_value(array) == fill
-    away = torch.full((1, 3, 4, 3, 2), 50.0)
-    np.testing.assert_array_equal(warped_scan(array, away), np.full((4, 3, 2), fill))
+    assert fill_value(array, VoxelType(np.dtype(np.int16))) == fill
+    assert fill_value(array, VoxelType(np.dtype(np.float32))) == fill
+
+
+def test_air_is_the_nearest_number_that_the_type_has() -> None:
+    array = np.linspace(900, -1000, 210, dtype=np.float32).reshape(5, 6, 7)
+    assert fill_value(array, VoxelType(np.dtype(np.uint8), 10.0, -1000.0)) == -1000
+    assert fill_value(array, VoxelType(np.dtype(np.int16), 10.0, 0.0)) == -1020

@@ -1,0 +1,147 @@
+"""NIfTI files: opened, and their voxels read, with errors that name the file and the remedy."""
+
+import gzip
+import struct
+import zlib
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+from jaxtyping import Shaped
+from nibabel.arrayproxy import ArrayProxy
+from nibabel.filebasedimages import ImageFileError
+from nibabel.nifti1 import Nifti1Header
+from nibabel.nifti2 import Nifti2Header
+from nibabel.spatialimages import HeaderDataError, SpatialImage
+
+from l2reg.io.voxel_types import VoxelType
+from l2reg.problems import InputError, Problem
+from l2reg.shapes import Shape3
+
+_UNREADABLE = (
+    EOFError,
+    OSError,
+    zlib.error,
+    gzip.BadGzipFile,
+    ImageFileError,
+    HeaderDataError,
+    ValueError,
+)
+_GZIP = b"\x1f\x8b"
+_HEADER_SIZES = {struct.pack(order + "i", size) for order in "<>" for size in (348, 540)}
+
+# A quaternion that was rounded may be longer than 1. ITK then normalises it, as headers.py does;
+# nibabel refuses the file unless told how far that may go.
+Nifti1Header.quaternion_threshold = np.float32(1e-3)
+Nifti2Header.quaternion_threshold = np.float64(1e-3)
+
+
+def open_image(path: Path) -> SpatialImage:
+    """Open a volume; its voxels are not read.
+
+    Raises:
+        InputError: If the file is missing or no volume.
+    """
+    if not path.is_file():
+        raise InputError(
+            Problem(
+                where=str(path),
+                what="is missing",
+                expected="a NIfTI volume (.nii.gz)",
+                found="no such file",
+                remedy="check the path; `l2reg check` lists all missing files of a data set",
+            )
+        )
+    try:
+        image = nib.load(path)
+    except _UNREADABLE as error:
+        raise _unreadable(path, error) from error
+    if not isinstance(image, SpatialImage):
+        raise _unreadable(path, TypeError(f"a {type(image).__name__}"))
+    return image
+
+
+def volume_shape(image: SpatialImage, path: Path) -> Shape3:
+    """Return the shape of a volume without trailing axes of length one, which some tools write.
+
+    Raises:
+        InputError: If the file is not three-dimensional.
+    """
+    shape: tuple[int, ...] = image.shape
+    while len(shape) > 3 and shape[-1] == 1:
+        shape = shape[:-1]
+    if len(shape) != 3:
+        raise InputError(
+            Problem(
+                where=str(path),
+                what="is not a 3D volume",
+                expected="three axes",
+                found=f"shape {image.shape}",
+                remedy="store one volume of one channel in a file",
+            )
+        )
+    i, j, k = shape
+    return (int(i), int(j), int(k))
+
+
+def read_voxels(image: SpatialImage, path: Path) -> Shaped[np.ndarray, "i j k"]:
+    """Return the voxels, scaled as the header says, without trailing axes of length one.
+
+    Raises:
+        InputError: If the file is truncated or not three-dimensional, or a voxel is not one real
+            number.
+    """
+    shape = volume_shape(image, path)
+    dtype = image.get_data_dtype()
+    if dtype.kind not in "biuf":
+        kinds = {"V": "several channels (RGB)", "c": "complex numbers"}
+        raise InputError(
+            Problem(
+                where=str(path),
+                what="does not have one real number in each voxel",
+                expected="integers or floats",
+                found=kinds.get(dtype.kind, str(dtype)),
+                remedy="store one channel, or the magnitude, as a separate volume",
+            )
+        )
+    try:
+        voxels: np.ndarray = np.asanyarray(image.dataobj)
+    except _UNREADABLE as error:
+        raise _unreadable(path, error) from error
+    return voxels.reshape(shape)
+
+
+def voxel_type(image: SpatialImage) -> VoxelType:
+    """Return how the file stores its voxels: data type, and of integers scale factor and offset."""
+    dtype, voxels = image.get_data_dtype(), image.dataobj
+    if dtype.kind == "f":
+        return VoxelType(dtype)
+    if type(voxels) is not ArrayProxy:  # a format with a scaling of its own
+        return VoxelType(np.dtype(np.float32))
+    return VoxelType(dtype, float(voxels.slope), float(voxels.inter))
+
+
+def _unreadable(path: Path, error: Exception) -> InputError:
+    size = path.stat().st_size
+    return InputError(
+        Problem(
+            where=str(path),
+            what="cannot be read",
+            expected="a complete NIfTI volume",
+            found=f"{size} bytes; reading them fails: {str(error) or type(error).__name__}",
+            remedy=_remedy(path, error),
+        )
+    )
+
+
+def _remedy(path: Path, error: Exception) -> str:
+    with path.open("rb") as stream:
+        start = stream.read(4)
+    name = path.name.lower()
+    if start[:2] == _GZIP and not name.endswith("gz"):
+        return f"it is compressed: rename it to {path.name}.gz"
+    if start in _HEADER_SIZES and name.endswith(".gz"):
+        return f"it is not compressed: rename it to {path.stem}"
+    if "w2 should be" in str(error):
+        return "the quaternion of its qform is longer than 1: write the qform again"
+    return "it is truncated or not a NIfTI file: download or unpack it again"

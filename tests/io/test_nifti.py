@@ -1,0 +1,77 @@
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+
+from l2reg.io.nifti import open_image, read_voxels, volume_shape, voxel_type
+from l2reg.io.voxel_types import VoxelType
+from l2reg.problems import InputError
+
+SHAPE = (4, 5, 6)
+
+
+@pytest.mark.parametrize("dtype", ["u1", "i2", "u2", "i4", "i8", "f4", "f8"])
+@pytest.mark.parametrize("big_endian", [False, True])
+def test_the_voxel_type_is_that_of_the_file(tmp_path: Path, dtype: str, big_endian: bool) -> None:
+    header = nib.Nifti1Header(endianness=">" if big_endian else "<")
+    array = np.arange(120).reshape(SHAPE).astype(dtype)
+    nib.save(nib.Nifti1Image(array, np.eye(4), header, dtype=array.dtype), tmp_path / "a.nii.gz")
+    kind = voxel_type(open_image(tmp_path / "a.nii.gz"))
+    assert kind.dtype.newbyteorder("=") == np.dtype(dtype)
+    assert (kind.slope, kind.intercept) == (1.0, 0.0)
+
+
+@pytest.mark.parametrize(("dtype", "slope", "intercept"), [("i2", 0.25, -1024), ("f4", 1, 0)])
+def test_only_integers_have_a_scaling(
+    tmp_path: Path, dtype: str, slope: float, intercept: float
+) -> None:
+    image = nib.Nifti1Image(np.zeros(SHAPE, dtype), np.eye(4))
+    image.header.set_slope_inter(0.25, -1024)
+    nib.save(image, tmp_path / "a.nii.gz")
+    opened = open_image(tmp_path / "a.nii.gz")
+    assert voxel_type(opened) == VoxelType(np.dtype(dtype), slope, intercept)
+    np.testing.assert_array_equal(read_voxels(opened, tmp_path / "a.nii.gz"), np.full(SHAPE, -1024))
+
+
+def test_a_volume_of_one_time_point_has_three_axes(tmp_path: Path) -> None:
+    array = np.arange(120, dtype=np.int16).reshape(*SHAPE, 1, 1)
+    nib.save(nib.Nifti1Image(array, np.eye(4)), tmp_path / "a.nii.gz")
+    opened = open_image(tmp_path / "a.nii.gz")
+    assert volume_shape(opened, tmp_path / "a.nii.gz") == SHAPE
+    assert read_voxels(opened, tmp_path / "a.nii.gz").shape == SHAPE
+
+
+def remedy(path: Path) -> str:
+    with pytest.raises(InputError, match="cannot be read") as error:
+        open_image(path)
+    return error.value.problems[0].remedy
+
+
+def test_a_wrong_ending_is_told_with_the_right_one(tmp_path: Path) -> None:
+    for name in ("plain.nii", "packed.nii.gz"):
+        nib.save(nib.Nifti1Image(np.zeros(SHAPE, np.int16), np.eye(4)), tmp_path / name)
+    (tmp_path / "plain.nii").rename(tmp_path / "a.nii.gz")
+    (tmp_path / "packed.nii.gz").rename(tmp_path / "b.nii")
+    assert remedy(tmp_path / "a.nii.gz") == "it is not compressed: rename it to a.nii"
+    assert remedy(tmp_path / "b.nii") == "it is compressed: rename it to b.nii.gz"
+    (tmp_path / "c.nii.gz").write_bytes(b"<html>")
+    assert "download" in remedy(tmp_path / "c.nii.gz")
+
+
+@pytest.mark.parametrize("name", ["A.NII.GZ", "a.nii.GZ", "A.NII"])
+def test_an_ending_may_be_in_capitals(tmp_path: Path, name: str) -> None:
+    array = np.arange(120, dtype=np.int16).reshape(SHAPE)
+    lower = tmp_path / name.lower().replace("a.", "z.")
+    nib.save(nib.Nifti1Image(array, np.eye(4)), lower)
+    path = lower.rename(tmp_path / name)
+    np.testing.assert_array_equal(read_voxels(open_image(path), path), array)
+
+
+def test_a_quaternion_that_is_far_too_long_is_told(tmp_path: Path) -> None:
+    image = nib.Nifti1Image(np.zeros(SHAPE, np.int16), np.eye(4))
+    image.header.set_sform(None, code=0)
+    image.header["qform_code"], image.header["quatern_b"] = 1, 1.2
+    copy = nib.Nifti1Image(np.zeros(SHAPE, np.int16), None, image.header)
+    nib.save(copy, tmp_path / "a.nii.gz")
+    assert "quaternion of its qform is longer than 1" in remedy(tmp_path / "a.nii.gz")
