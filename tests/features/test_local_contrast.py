@@ -57,7 +57,7 @@ def test_squared_differences_of_contrast_are_twice_one_minus_the_correlation(
     fixed, other = (torch.rand(1, 1, *shape, generator=rng) for _ in range(2))
     moving = 2 * ((1 - noise) * fixed + noise * other)
     first, second = LocalContrast(radius=3, flat=1e-4)(fixed, moving)
-    correlation = local_ncc(fixed, moving, window=7).sqrt()  # of one sign, but for noise
+    correlation = local_ncc(fixed, moving, window=7)[0].sqrt()  # of one sign, but for noise
     if noise == 1.0:
         correlation = torch.zeros_like(correlation)
     expected = 2 * (1 - correlation).mean()
