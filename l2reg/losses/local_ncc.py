@@ -4,7 +4,7 @@ import torch
 from torch import nn
 
 from l2reg.geometry.filters import box_mean
-from l2reg.losses.objective import Aligned, masked_mean
+from l2reg.losses.objective import Aligned, mean_dissimilarity
 from l2reg.shapes import Image, Mask, PerPair
 
 FLAT_VARIANCE = 1e-4  # of intensities in [0, 1]; a cube of less has no structure to compare
@@ -57,7 +57,7 @@ class LocalNCC(nn.Module):
 
     def forward(self, aligned: Aligned) -> PerPair:
         """Compare warped and fixed image; local gain and offset have no influence."""
-        similarity, structured = local_ncc(
-            aligned.batch["fixed"], aligned.warped, window=self.window
-        )
-        return masked_mean(1 - similarity, aligned.mask * structured)
+        batch = aligned.batch
+        similarity, structured = local_ncc(batch["fixed"], aligned.warped, window=self.window)
+        masks = (aligned.mask * structured, batch["fixed_mask"] * structured)
+        return mean_dissimilarity(1 - similarity, *masks)
