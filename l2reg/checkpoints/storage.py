@@ -11,7 +11,9 @@ import torch
 from l2reg.io.files import atomic_write
 from l2reg.problems import InputError, Problem
 
-FORMAT = 2  # raise when a checkpoint's config has other keys or classes
+# Raise it when a checkpoint's config has other keys or classes, or its weights give another field:
+# since 3 the grids of all levels of a network have the same corners
+FORMAT = 3
 OTHER_BUILD = "load it with the l2reg of the commit in its run's environment.json, or train again"
 BEST, LAST = "best.pt", "last.pt"
 
@@ -70,7 +72,7 @@ def load(path: Path) -> dict[str, Any]:
             Problem(
                 where=str(path),
                 what="has another format",
-                expected=expected,
+                expected=f"{expected}; the weights of an earlier one give another field now",
                 found=found,
                 remedy=remedy,
             )

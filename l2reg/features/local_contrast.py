@@ -36,6 +36,7 @@ class LocalContrast:
 
     def _normalise(self, image: Image) -> Image:
         window = 2 * self.radius + 1
-        mean = box_mean(image, window)
-        variance = (box_mean(image * image, window) - mean * mean).clamp(min=0)
-        return (image - mean) / (variance + self.flat).sqrt()
+        exact = image.double()  # the squares of a large offset lose all digits in float32
+        mean = box_mean(exact, window)
+        variance = (box_mean(exact * exact, window) - mean * mean).clamp(min=0)
+        return ((exact - mean) / (variance + self.flat).sqrt()).to(image.dtype)

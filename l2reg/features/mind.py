@@ -25,25 +25,28 @@ EDGES = [
 ]
 
 
+NOISE = 1e-6  # added to v, as a fraction of the squared range: 0.001 of the range is no structure
+
+
 def mind_ssc(
-    image: Float[Tensor, "b 1 i j k"], *, radius: int, dilation: int, noise: float = 1e-6
+    image: Float[Tensor, "b 1 i j k"], *, radius: int, dilation: int
 ) -> Float[Tensor, "b 12 i j k"]:
     """Return the twelve self-similarity descriptors of every voxel.
 
     Each compares two patches that lie beside the voxel and are not opposite: ``exp(-d / v)``, where
     d is their mean squared difference minus the smallest of the twelve, and v is the mean of the
-    twelve d, kept within a factor of 1000 of its mean over the image.
+    twelve d, kept within a factor of 1000 of its mean over the image, plus ``NOISE`` times the
+    squared range of the image's intensities. Gain, offset and inversion have no influence.
 
     Args:
-        image: Image of one channel, with intensities of order 1.
+        image: Image of one channel, with intensities of any scale.
         radius: Radius of the patches: their edge is ``2 * radius + 1`` voxels.
         dilation: Distance of the patches from the voxel, in voxels.
-        noise: Squared intensity difference added to v; much smaller differences have no influence.
 
     Returns:
-        Twelve channels in (0, 1].
+        Twelve channels in (0, 1]; 1 everywhere for a constant image.
     """
-    image = image.float()
+    image = _scale_to_unit_range(image.float())
     padded = F.pad(image, [dilation] * 6, mode="replicate")
     neighbours = [_shift(padded, offset, dilation, image) for offset in NEIGHBOURS]
     squares = [(neighbours[a] - neighbours[b]).square() for a, b in EDGES]
@@ -51,8 +54,20 @@ def mind_ssc(
     distance = distance - distance.amin(dim=1, keepdim=True)
     variance = distance.mean(dim=1, keepdim=True)
     typical = variance.detach().mean(dim=(1, 2, 3, 4), keepdim=True)
-    variance = torch.clamp(variance, typical * 1e-3, typical * 1e3) + noise
+    variance = torch.clamp(variance, typical * 1e-3, typical * 1e3) + NOISE
     return torch.exp(-distance / variance)
+
+
+def _scale_to_unit_range(image: Image) -> Image:
+    """Return ``image`` with intensities from 0 to 1, pair by pair; 0 if it is constant.
+
+    A range of less than a thousandth of the largest intensity may be rounding: it stays smaller
+    than 1, so that rounding stays below ``NOISE``.
+    """
+    axes = (1, 2, 3, 4)
+    low, high = (extreme(image.detach(), axes, True) for extreme in (torch.amin, torch.amax))
+    length = torch.maximum(high - low, 1e-3 * torch.maximum(high.abs(), low.abs()))
+    return (image - low) / torch.where(length > 0, length, 1)
 
 
 def _shift(padded: Tensor, offset: tuple[int, ...], dilation: int, like: Tensor) -> Tensor:

@@ -1,5 +1,6 @@
 """Fold removal: smooth a displacement field where it folds, and only there."""
 
+import warnings
 from itertools import product
 
 import torch
@@ -7,15 +8,18 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from l2reg.geometry.filters import smooth
 from l2reg.geometry.jacobian import determinant
-from l2reg.shapes import Field
+from l2reg.geometry.resize import apply_separable
+from l2reg.shapes import Field, Image, Mask
 
-_MAX_ITERATIONS = 100
+_MAX_ITERATIONS = 300
+_LOCAL_ITERATIONS = 100  # with the nearest neighbours alone, which suffices for most fields
+_DOUBLE_AFTER = 10  # iterations after which the smoothing then reaches twice as far
 _MEAN_FRACTION = 0.3  # weight of the local mean; less keeps the field sharper, but takes longer
-_MARGIN = 3  # voxels around the folds that belong to the box of an iteration
+_TOLERANCE = 1e-4  # by which determinants exceed the smallest one, more than they are rounded
 
 Cells = Float[Tensor, "b cells_i cells_j cells_k"]
+LowCells = Bool[Tensor, "b cells_i cells_j cells_k"]
 
 
 def remove_folds(disp: Field, *, min_determinant: float) -> Field:
@@ -23,36 +27,75 @@ def remove_folds(disp: Field, *, min_determinant: float) -> Field:
 
     A field that is interpolated linearly between voxels has its extreme determinants at the corners
     of the cells between them. Where one of these is too small, the field is moved towards its mean
-    over three voxels. This is repeated until all are large enough, 100 times at most.
+    over three voxels. Where 100 repetitions do not suffice, because the field is as steep around,
+    the mean is taken over more and more voxels, and more of them are moved. A field without such a
+    cell stays as it is, and so do voxels far from such cells.
 
     Args:
         disp: Field in voxels, on a grid of two or more voxels along each axis.
         min_determinant: Determinant that all cells must exceed, below 1; 0 only removes folds.
+
+    Warns:
+        RuntimeWarning: If 300 iterations do not suffice, as for values beyond the precision of
+            their type. A translation, the mean of the field, is returned then.
     """
-    disp = disp.clone()
-    part = disp  # a view; the rest of the field has no small determinants
-    for _ in range(_MAX_ITERATIONS):
-        low = min_corner_determinant(part) <= min_determinant
+    exact = disp.double()
+    low = min_corner_determinant(exact) <= min_determinant
+    if not bool(low.any()):
+        return disp.clone()
+    exact, reach = exact.clone(), 1
+    for n in range(_MAX_ITERATIONS):
+        if n >= _LOCAL_ITERATIONS and n % _DOUBLE_AFTER == 0:
+            reach = min(2 * reach, max(disp.shape[2:]))
+        i, j, k = _bounding_box(low, margin=3 * reach)
+        part = exact[:, :, i, j, k]  # a view; the rest of the field has no small determinants
+        cells = (slice(None), *(slice(axis.start, axis.stop - 1) for axis in (i, j, k)))
+        part.lerp_(_mean_around(part, reach), _MEAN_FRACTION * _nearness(low[cells], reach))
+        part.copy_(part.to(disp.dtype))  # the determinants are those of the returned field
+        low[cells] = min_corner_determinant(part) <= min_determinant + _TOLERANCE
         if not bool(low.any()):
             break
-        i, j, k = _bounding_box(low)
-        part = part[:, :, i, j, k]
-        cells = low[:, i.start : i.stop - 1, j.start : j.stop - 1, k.start : k.stop - 1]
-        corners = F.max_pool3d(F.pad(cells[:, None].to(disp.dtype), [1] * 6), 2, stride=1)
-        fraction = _MEAN_FRACTION * torch.maximum(corners, smooth(corners, passes=1))
-        part.lerp_(smooth(part, passes=1), fraction)
-    return disp
+    else:
+        warnings.warn(
+            f"folds are left after {_MAX_ITERATIONS} iterations of smoothing, in {int(low.sum())} "
+            "cells; the field is replaced by its mean, a translation",
+            RuntimeWarning,
+            stacklevel=2,
+        )
+        folds = low.flatten(1).any(dim=1)
+        exact[folds] = disp[folds].double().mean(dim=(2, 3, 4), keepdim=True)
+    return exact.to(disp.dtype)
 
 
-def _bounding_box(low: Bool[Tensor, "b cells_i cells_j cells_k"]) -> tuple[slice, slice, slice]:
+def _bounding_box(low: LowCells, margin: int) -> tuple[slice, slice, slice]:
     """Return the voxels of the bounding box, with a margin, of all cells that ``low`` marks."""
     at = low.any(dim=0).nonzero()
     first, last = at.amin(dim=0).tolist(), at.amax(dim=0).tolist()
     i, j, k = (
-        slice(max(a - _MARGIN, 0), min(b + 2 + _MARGIN, n + 1))
+        slice(max(a - margin, 0), min(b + 2 + margin, n + 1))
         for a, b, n in zip(first, last, low.shape[1:], strict=True)
     )
     return (i, j, k)
+
+
+def _nearness(low: LowCells, reach: int) -> Mask:
+    """Return 1 within ``reach - 1`` voxels of the cells that ``low`` marks, falling to 0 beyond."""
+    corners = F.max_pool3d(F.pad(low[:, None].double(), [1] * 6), 2, stride=1)
+    near = (_mean_around(corners, reach - 1) > 0).double()
+    return torch.maximum(near, _mean_around(near, reach))
+
+
+def _mean_around(volume: Image, radius: int) -> Image:
+    """Return the mean over the cube around every voxel, cut off at the border.
+
+    Voxels beyond the border are not made up, and a cube may be larger than the volume.
+    """
+    matrices = []
+    for size in volume.shape[2:]:
+        voxels = torch.arange(size, device=volume.device)
+        band = ((voxels[:, None] - voxels).abs() <= radius).to(volume.dtype)
+        matrices.append(band / band.sum(dim=1, keepdim=True))
+    return apply_separable(volume, matrices)
 
 
 def min_corner_determinant(disp: Field) -> Cells:

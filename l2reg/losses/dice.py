@@ -34,8 +34,8 @@ def warped_dice_loss(
     """Return ``soft_dice_loss`` over the labels that both scans of a pair have.
 
     Labels are warped as one-hot volumes with linear interpolation: nearest-neighbour interpolation
-    has no gradient, and label values must not be averaged. The loss is 0 for a pair without a
-    common label.
+    has no gradient, and label values must not be averaged. Outside the moving volume there is no
+    label, as in the official evaluation. The loss is 0 for a pair without a common label.
     """
     losses = []
     for pair in range(len(fixed)):
@@ -44,7 +44,7 @@ def warped_dice_loss(
         if common:
             values = torch.tensor(common, device=fixed.device).view(1, -1, 1, 1, 1)
             one_hot = (moving_labels == values).float()
-            warped = warp(one_hot, disp[pair : pair + 1])
+            warped = warp(one_hot, disp[pair : pair + 1], padding="zeros")
             target = (fixed_labels == values).float()
             losses.append(soft_dice_loss(warped, target, volume_exponent=volume_exponent)[0])
         else:

@@ -1,5 +1,6 @@
 """Inverse consistency: the fields of both directions are inverses (Christensen & Johnson 2001)."""
 
+import torch
 from torch import nn
 
 from l2reg.geometry.compose import compose
@@ -30,8 +31,14 @@ class InverseConsistency(nn.Module):
     """
 
     def forward(self, aligned: Aligned) -> PerPair:
-        """Compare the field of each pair with that of the opposite direction."""
+        """Compare the field of each pair with that of the opposite direction.
+
+        If a field leads out of the moving scan everywhere, all of the fixed mask counts.
+        """
         disp = aligned.prediction.disp
         if "opposite" not in aligned.batch:
             return disp.sum(dim=(1, 2, 3, 4)) * 0
-        return inverse_consistency_error(disp, disp[aligned.batch["opposite"]], aligned.mask)
+        backward = disp[aligned.batch["opposite"]]
+        is_empty = aligned.mask.sum(dim=(1, 2, 3, 4), keepdim=True) == 0
+        mask = torch.where(is_empty, aligned.batch["fixed_mask"], aligned.mask)
+        return inverse_consistency_error(disp, backward, mask)

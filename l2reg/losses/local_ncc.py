@@ -4,35 +4,46 @@ import torch
 from torch import nn
 
 from l2reg.geometry.filters import box_mean
-from l2reg.losses.objective import Aligned, masked_mean
-from l2reg.shapes import Image, PerPair
+from l2reg.losses.objective import Aligned, mean_dissimilarity
+from l2reg.shapes import Image, Mask, PerPair
+
+FLAT_VARIANCE = 1e-4  # of intensities in [0, 1]; a cube of less has no structure to compare
 
 
-def local_ncc(fixed: Image, warped: Image, *, window: int, flat: float = 1e-4) -> Image:
+def local_ncc(fixed: Image, warped: Image, *, window: int) -> tuple[Image, Mask]:
     """Return the squared correlation of both images in a cube around every voxel.
 
+    Variances below ``FLAT_VARIANCE`` are raised to it, so that a flat cube correlates with nothing.
+
     Args:
-        fixed: Fixed image, with intensities of order 1.
+        fixed: Fixed image of one channel, with intensities of order 1.
         warped: Moving image on the fixed grid.
         window: Edge length of the cube, an odd number of voxels.
-        flat: Variance below which a cube counts as flat.
 
     Returns:
-        1 where the images agree up to a local gain and offset, and where either image is flat, as
-        the correlation is undefined there; 0 where they are unrelated.
+        The correlation: 1 where the images agree up to a local gain and offset, 0 where they are
+        unrelated or the cube of either image is flat. The mask: 0 where the cubes of both images
+        are flat, so that there is nothing to compare, else 1; it has no gradient.
     """
-    fixed, warped = (image.float() - image.float().mean() for image in (fixed, warped))
+    fixed, warped = (_centre(image.float()) for image in (fixed, warped))
     stacked = [fixed, warped, fixed * fixed, warped * warped, fixed * warped]
     means = box_mean(torch.cat(stacked, dim=1), window)
     fixed_mean, warped_mean, fixed_square, warped_square, product = means.chunk(5, dim=1)
     covariance = product - fixed_mean * warped_mean
-    fixed_variance = (fixed_square - fixed_mean**2).clamp(min=0)
-    warped_variance = (warped_square - warped_mean**2).clamp(min=0)
-    return (covariance**2 + flat**2) / (fixed_variance * warped_variance + flat**2)
+    variances = (fixed_square - fixed_mean**2, warped_square - warped_mean**2)
+    fixed_variance, warped_variance = (variance.clamp(min=FLAT_VARIANCE) for variance in variances)
+    similarity = (covariance**2 / (fixed_variance * warped_variance)).clamp(max=1)
+    structured = torch.maximum(fixed_variance, warped_variance) > FLAT_VARIANCE
+    return similarity, structured.to(similarity.dtype)
+
+
+def _centre(image: Image) -> Image:
+    """Return ``image`` minus its mean, pair by pair: squares of large offsets lose all digits."""
+    return image - image.detach().mean(dim=(1, 2, 3, 4), keepdim=True)
 
 
 class LocalNCC(nn.Module):
-    """``1 - local_ncc``: 0 for a perfect match, 1 for unrelated images.
+    """One minus the mean of ``local_ncc``: 0 for a perfect match, 1 for unrelated images.
 
     Args:
         window: Edge length of the cube, an odd number of voxels of the working grid.
@@ -46,5 +57,7 @@ class LocalNCC(nn.Module):
 
     def forward(self, aligned: Aligned) -> PerPair:
         """Compare warped and fixed image; local gain and offset have no influence."""
-        similarity = local_ncc(aligned.batch["fixed"], aligned.warped, window=self.window)
-        return masked_mean(1 - similarity, aligned.mask)
+        batch = aligned.batch
+        similarity, structured = local_ncc(batch["fixed"], aligned.warped, window=self.window)
+        masks = (aligned.mask * structured, batch["fixed_mask"] * structured)
+        return mean_dissimilarity(1 - similarity, *masks)

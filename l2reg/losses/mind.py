@@ -4,7 +4,7 @@ import torch
 from torch import nn
 
 from l2reg.features.mind import mind_ssc
-from l2reg.losses.objective import Aligned, masked_mean
+from l2reg.losses.objective import Aligned, mean_dissimilarity
 from l2reg.shapes import PerPair
 
 
@@ -29,4 +29,5 @@ class MIND(nn.Module):
         with torch.no_grad():
             fixed = mind_ssc(aligned.batch["fixed"], **settings)
         difference = mind_ssc(aligned.warped, **settings) - fixed
-        return masked_mean(difference.square(), aligned.mask)
+        fixed_mask = aligned.batch["fixed_mask"]
+        return mean_dissimilarity(difference.square(), aligned.mask, fixed_mask)

@@ -2,13 +2,20 @@
 
 from torch import nn
 
-from l2reg.losses.objective import Aligned, masked_mean
+from l2reg.losses.objective import Aligned, mean_dissimilarity
 from l2reg.shapes import Image, Mask, PerPair
 
 
-def mean_squared_error(fixed: Image, warped: Image, mask: Mask) -> PerPair:
-    """Return the mean squared difference inside ``mask``: 0 for equal images."""
-    return masked_mean((warped - fixed).square(), mask)
+def mean_squared_error(fixed: Image, warped: Image, mask: Mask, fixed_mask: Mask) -> PerPair:
+    """Return ``mean_dissimilarity`` of the squared differences: 0 for equal images.
+
+    Args:
+        fixed: Fixed image, with intensities in [0, 1].
+        warped: Moving image on the fixed grid.
+        mask: See ``mean_dissimilarity``.
+        fixed_mask: See ``mean_dissimilarity``.
+    """
+    return mean_dissimilarity((warped - fixed).square(), mask, fixed_mask)
 
 
 class MSE(nn.Module):
@@ -16,4 +23,5 @@ class MSE(nn.Module):
 
     def forward(self, aligned: Aligned) -> PerPair:
         """Compare intensities; both scans must have the same modality and intensity scale."""
-        return mean_squared_error(aligned.batch["fixed"], aligned.warped, aligned.mask)
+        batch = aligned.batch
+        return mean_squared_error(batch["fixed"], aligned.warped, aligned.mask, batch["fixed_mask"])

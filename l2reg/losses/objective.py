@@ -12,6 +12,8 @@ from l2reg.geometry.warp import inside_volume, warp
 from l2reg.models.prediction import Prediction
 from l2reg.shapes import Field, Image, Mask, PerPair, Scalar
 
+MIN_OVERLAP = 0.1  # of the fixed mask; below it a similarity is that of too few voxels to trust
+
 
 @dataclass(frozen=True)
 class Aligned:
@@ -20,8 +22,8 @@ class Aligned:
     Attributes:
         prediction: The predicted field and the quantities that it was computed from.
         warped: Moving image on the fixed grid.
-        mask: 1 where the images can be compared: inside the fixed mask and sampled inside the
-            moving volume, see ``overlap_mask``. It has no gradient.
+        mask: Weight of every fixed voxel, in [0, 1]: 1 where both images show the body, see
+            ``overlap_mask``. It has no gradient.
         batch: The batch on the grid of the field, see ``data.reader.PairReader.read``.
     """
 
@@ -107,15 +109,34 @@ class Objective(nn.Module):
         return {name: self.weights[name] * value.mean() for name, value in values.items()}
 
 
+@torch.no_grad()
 def overlap_mask(disp: Field, batch: Batch) -> Mask:
-    """Return the part of the fixed mask where ``disp`` points into the moving volume.
+    """Return the weight of every fixed voxel in a comparison, in [0, 1].
 
-    For a pair whose field points outside everywhere it is the whole fixed mask, so that the loss
-    does not vanish for such a field.
+    It is the fixed mask times the moving mask where ``disp`` samples it, and 0 outside the moving
+    volume, as in a refinement (``optimisation.gauss_newton``).
     """
-    overlap = batch["fixed_mask"] * inside_volume(disp, batch["moving"].shape[2:])
-    is_empty = overlap.flatten(1).sum(dim=1).view(-1, 1, 1, 1, 1) == 0
-    return torch.where(is_empty, batch["fixed_mask"], overlap)
+    sampled = warp(batch["moving_mask"], disp, padding="zeros")
+    return batch["fixed_mask"] * sampled * inside_volume(disp, batch["moving"].shape[2:])
+
+
+def mean_dissimilarity(values: Image, mask: Mask, fixed_mask: Mask) -> PerPair:
+    """Return the mean of ``values`` over channels and the voxels of ``mask``, for each pair.
+
+    A field gains nothing by leading out of the moving scan: where ``mask`` has less than
+    ``MIN_OVERLAP`` of the voxels of ``fixed_mask``, the missing ones count with the worst value.
+    The mean of a pair without a fixed mask is 0.
+
+    Args:
+        values: Dissimilarities, 0 at best and 1 at worst.
+        mask: Weight of every voxel, in [0, 1]; ``Aligned.mask``.
+        fixed_mask: 1 for the fixed voxels that should be compared, else 0.
+    """
+    axes = (1, 2, 3, 4)
+    total = (values.mean(dim=1, keepdim=True) * mask).sum(dim=axes)
+    n_voxels = mask.sum(dim=axes)
+    n_missing = (MIN_OVERLAP * fixed_mask.sum(dim=axes) - n_voxels).clamp(min=0)
+    return (total + n_missing) / (n_voxels + n_missing).clamp(min=1e-6)
 
 
 def masked_mean(values: Image, mask: Mask) -> PerPair:

@@ -13,6 +13,12 @@ from l2reg.shapes import WorkingGrid, as_working_grid
 class Backbone(nn.Module):
     """Applies ``network`` to the stacked pair, and a field head to its feature maps.
 
+    The network should centre the receptive field of every voxel at the same distance from it, as
+    those do that halve by convolutions of stride 2 and double by linear interpolation between voxel
+    edges: the maps of MONAI's SegResNet are shifted by 0.5, 1.5 and 3.5 voxels at its coarser
+    levels, the same everywhere. With transposed convolutions or nearest neighbours the distance
+    varies from voxel to voxel.
+
     Args:
         network: Network that maps ``(b, 2, i, j, k)`` to ``(b, channels, i, j, k)``, or to a list
             or tuple whose first entry has that shape.

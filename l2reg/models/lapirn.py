@@ -3,7 +3,8 @@
 LapIRN (Mok and Chung, "Large Deformation Diffeomorphic Image Registration with Laplacian Pyramid
 Networks", 2020) and its conditional variant ("Conditional Deformable Image Registration with
 Convolutional Neural Network", 2021). Two things differ from the papers: a level warps the moving
-image of its own resolution, and the grids of all levels have the same corners.
+image of its own resolution, and the grids of all levels have the same corners
+(``blocks.DoublingConv``).
 """
 
 from collections.abc import Sequence
@@ -17,7 +18,7 @@ from torch import Tensor, nn
 from l2reg.batch import Batch
 from l2reg.geometry.resize import resample, resize_image
 from l2reg.geometry.warp import warp
-from l2reg.models.blocks import crop_prediction, halve_shape, pad_to_multiple
+from l2reg.models.blocks import crop_prediction, halve_shape, pad_to_halvable
 from l2reg.models.heads import as_prediction, check_kind, resize_prediction
 from l2reg.models.lapirn_level import LapIRNLevel
 from l2reg.models.prediction import Prediction
@@ -97,7 +98,7 @@ class LapIRN(nn.Module):
         """
         i, j, k = batch["fixed"].shape[2:]
         pair = torch.cat([batch["fixed"], batch["moving"]]).float()
-        pair = pad_to_multiple(pair, 2 ** len(self.levels))
+        pair = pad_to_halvable(pair, len(self.levels))
         padded = halve_shape(pair.shape[2:], 0)
         factor = self._smoothness(batch["fixed"])
         condition = None if factor is None else factor / self.max_smoothness

@@ -5,6 +5,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from l2reg.models.blocks import DoublingConv
 from l2reg.shapes import Field, Image, PerPair
 
 Embedding = Float[Tensor, "b width i j k"]
@@ -32,7 +33,7 @@ class LapIRNLevel(nn.Module):
         )
         self.shrink = _convolution(width, width, stride=2)
         self.blocks = nn.ModuleList(ResidualBlock(width, hidden) for _ in range(blocks))
-        self.enlarge = nn.ConvTranspose3d(width, width, 2, stride=2, bias=False)
+        self.enlarge = DoublingConv(width, width, bias=False)
         self.decode = nn.Sequential(
             _convolution(2 * width, width), nn.LeakyReLU(0.2), _convolution(width, 3)
         )

@@ -21,11 +21,11 @@ from l2reg.geometry.compose import compose
 from l2reg.geometry.resize import resample, resize_field
 from l2reg.geometry.warp import warp
 from l2reg.models.affine_head import AffineHead
-from l2reg.models.blocks import ConvBlock
+from l2reg.models.blocks import ConvBlock, halvable_shape
 from l2reg.models.cost_volume import cost_volume
 from l2reg.models.heads import FieldHead
 from l2reg.models.prediction import Prediction
-from l2reg.shapes import Field, Image, Maps, Shape3, WorkingGrid, as_working_grid
+from l2reg.shapes import Field, Image, Maps, WorkingGrid, as_working_grid
 
 
 class Pyramid(nn.Module):
@@ -101,17 +101,6 @@ class Pyramid(nn.Module):
             fields.append(disp)
         coarser = tuple(Prediction(field) for field in reversed(fields[:-1]))
         return Prediction(resize_field(disp, (i, j, k)), levels=coarser if self.training else ())
-
-
-def halvable_shape(shape: Shape3, halvings: int) -> Shape3:
-    """Return the smallest grid, at least ``shape``, whose halved grids have the same corners.
-
-    Its sizes are one more than a multiple of ``2 ** halvings``, so that a convolution of stride 2
-    is centred on every second voxel from the first to the last.
-    """
-    step = 2**halvings
-    i, j, k = (1 + step * max(1, -(-(size - 1) // step)) for size in shape)
-    return (i, j, k)
 
 
 class Encoder(nn.Module):

@@ -1,7 +1,8 @@
 """Siamese U-Net: one encoder for each image of a pair by itself (Estienne et al. 2020, 2021).
 
 "Deep learning-based concurrent brain registration and tumor segmentation", Frontiers 2020, and
-"Deep learning based registration using spatial gradients and noisy segmentation labels", 2021.
+"Deep learning based registration using spatial gradients and noisy segmentation labels", 2021. The
+grids of all levels have the same corners (``blocks.HalvingConv``), which theirs have not.
 """
 
 from collections.abc import Iterable, Sequence
@@ -12,7 +13,14 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from l2reg.batch import Batch
-from l2reg.models.blocks import crop, crop_prediction, halve_shape, pad_to_multiple
+from l2reg.models.blocks import (
+    DoublingConv,
+    HalvingConv,
+    crop,
+    crop_prediction,
+    halve_shape,
+    pad_to_halvable,
+)
 from l2reg.models.heads import FieldHead, resize_prediction
 from l2reg.models.prediction import Prediction
 from l2reg.shapes import Image, Maps, OneHot, WorkingGrid, as_working_grid
@@ -63,7 +71,7 @@ class SiameseUNet(nn.Module):
             raise ValueError(f"merge must be one of {', '.join(MERGES)}, got {merge!r}")
         self.grid = as_working_grid(grid)
         self.merge = merge
-        self.stride = 2 ** len(convs_per_level)
+        self.halvings = len(convs_per_level)
         steps = list(zip(encoder, encoder[1:], convs_per_level, strict=False))
         self.enter = InputBlock(encoder[0], negative_slope)
         self.down = nn.ModuleList(
@@ -94,7 +102,7 @@ class SiameseUNet(nn.Module):
         """Return the field that aligns ``batch["moving"]`` with ``batch["fixed"]``."""
         i, j, k = batch["fixed"].shape[2:]
         images = torch.cat([batch["fixed"], batch["moving"]])
-        maps = [self.enter(pad_to_multiple(images, self.stride))]
+        maps = [self.enter(pad_to_halvable(images, self.halvings))]
         for block in self.down:
             maps.append(block(maps[-1]))
         merged = [self._merge(*level.chunk(2)) for level in maps]
@@ -148,7 +156,7 @@ class Down(nn.Sequential):
 
     def __init__(self, channels_in: int, channels_out: int, n: int, negative_slope: float) -> None:
         super().__init__(
-            *_with_normalisation(nn.Conv3d(channels_in, channels_out, 2, stride=2), negative_slope),
+            *_with_normalisation(HalvingConv(channels_in, channels_out), negative_slope),
             *_convolutions(channels_out, channels_out, n, negative_slope),
         )
 
@@ -178,7 +186,7 @@ class Up(nn.Module):
         residual: bool,
     ) -> None:
         super().__init__()
-        transposed = nn.ConvTranspose3d(channels_in, channels_out, 2, stride=2)
+        transposed = DoublingConv(channels_in, channels_out)
         self.enlarge = nn.Sequential(*_with_normalisation(transposed, negative_slope))
         self.convolve = nn.Sequential(
             *_convolutions(channels_out + skip, channels_out, n, negative_slope)

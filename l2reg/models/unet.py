@@ -3,11 +3,11 @@
 from collections.abc import Sequence
 
 import torch
-import torch.nn.functional as F
 from torch import nn
 
 from l2reg.batch import Batch
-from l2reg.models.blocks import ConvBlock, crop_prediction, pad_to_multiple
+from l2reg.geometry.resize import resample
+from l2reg.models.blocks import ConvBlock, crop_prediction, pad_to_halvable
 from l2reg.models.heads import FieldHead
 from l2reg.models.prediction import Prediction
 from l2reg.shapes import WorkingGrid, as_working_grid
@@ -16,9 +16,10 @@ from l2reg.shapes import WorkingGrid, as_working_grid
 class UNet(nn.Module):
     """U-Net with early fusion: both images are channels of one input volume.
 
-    The encoder halves the grid at every level but the first. The decoder doubles it with skip
-    connections, once for each of its entries. If these are fewer than the halvings, the field is
-    estimated on a coarser grid and interpolated, as with VoxelMorph's ``int_downsize``.
+    The encoder halves the grid at every level but the first. The decoder doubles it by linear
+    interpolation, with skip connections, once for each of its entries. If these are fewer than the
+    halvings, the field is estimated on a coarser grid and interpolated, as with VoxelMorph's
+    ``int_downsize``. The grids of all levels have the same corners.
 
     Args:
         encoder: Number of feature maps per level, finest first.
@@ -60,13 +61,13 @@ class UNet(nn.Module):
             self.final.append(ConvBlock(channels, width))
             channels = width
         self.head = FieldHead(head, channels)
-        self.stride = 2 ** (len(encoder) - 1)
+        self.halvings = len(encoder) - 1
 
     def forward(self, batch: Batch) -> Prediction:
         """Return the field that aligns ``batch["moving"]`` with ``batch["fixed"]``."""
         pair = torch.cat([batch["fixed"], batch["moving"]], dim=1)
         i, j, k = pair.shape[2:]
-        features = pad_to_multiple(pair, self.stride)
+        features = pad_to_halvable(pair, self.halvings)
         padded_i, padded_j, padded_k = features.shape[2:]
         skips = []
         for block in self.down:
@@ -75,6 +76,7 @@ class UNet(nn.Module):
         skips.pop()
         for block in self.up:
             skip = skips.pop()
-            features = block(torch.cat([F.interpolate(features, size=skip.shape[2:]), skip], dim=1))
+            si, sj, sk = skip.shape[2:]
+            features = block(torch.cat([resample(features, (si, sj, sk)), skip], dim=1))
         prediction = self.head(self.final(features), (padded_i, padded_j, padded_k))
         return crop_prediction(prediction, (i, j, k))

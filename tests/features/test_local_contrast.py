@@ -31,6 +31,27 @@ def test_local_contrast_is_blind_to_gain_and_offset(
     torch.testing.assert_close(*maps, atol=0.01, rtol=0)
 
 
+def test_an_offset_of_1000_changes_hardly_more_than_the_digits_that_it_costs_the_image(
+    rng: torch.Generator,
+) -> None:
+    image = scan(rng, pairs=2)
+    offset = torch.tensor([0.0, 1000.0]).view(2, 1, 1, 1, 1)
+    contrast = LocalContrast(radius=2, flat=1e-4)
+    maps, plain = contrast(image + offset, image)
+    exact = contrast(image.double(), image.double())[0].float()
+    torch.testing.assert_close(plain, exact, atol=1e-3, rtol=0)
+    torch.testing.assert_close(maps, exact, atol=0.01, rtol=0)  # the image is rounded to 6e-5
+
+
+def test_a_flat_cube_of_an_image_with_an_offset_has_no_contrast() -> None:
+    image = torch.full((1, 1, *SHAPE), 1000.3)
+    image[..., 8:] = 1001.3
+    contrast, _ = LocalContrast(radius=2, flat=1e-4)(image, image)
+    assert contrast[..., :6].abs().max() < 1e-3
+    assert contrast[..., 10:].abs().max() < 1e-3
+    assert contrast[..., 7:9].abs().min() > 0.5
+
+
 def test_a_naive_loop_over_cubes_agrees_with_local_contrast(rng: torch.Generator) -> None:
     image = torch.rand(1, 2, *SHAPE, generator=rng, dtype=torch.float64)
     contrast, _ = LocalContrast(radius=1, flat=1e-4)(image, image)
@@ -57,7 +78,7 @@ def test_squared_differences_of_contrast_are_twice_one_minus_the_correlation(
     fixed, other = (torch.rand(1, 1, *shape, generator=rng) for _ in range(2))
     moving = 2 * ((1 - noise) * fixed + noise * other)
     first, second = LocalContrast(radius=3, flat=1e-4)(fixed, moving)
-    correlation = local_ncc(fixed, moving, window=7).sqrt()  # of one sign, but for noise
+    correlation = local_ncc(fixed, moving, window=7)[0].sqrt()  # of one sign, but for noise
     if noise == 1.0:
         correlation = torch.zeros_like(correlation)
     expected = 2 * (1 - correlation).mean()

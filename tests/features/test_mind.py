@@ -42,18 +42,50 @@ def test_descriptors_lie_between_0_and_1_and_one_of_them_is_1(rng: torch.Generat
     torch.testing.assert_close(descriptors.amax(dim=1), torch.ones(1, *SHAPE))
 
 
-@pytest.mark.parametrize(("gain", "offset"), [(3.0, -7.0), (-2.0, 1.0)])
-def test_blind_to_gain_offset_and_inversion(
+@pytest.mark.parametrize(
+    ("gain", "offset"), [(3.0, -7.0), (-2.0, 1.0), (1e-4, 0.0), (1e4, 0.0), (2.0, -1000.0)]
+)
+def test_gain_offset_and_inversion_change_nothing(
     gain: float, offset: float, rng: torch.Generator
 ) -> None:
     image = torch.rand(1, 1, *SHAPE, generator=rng)
+    image[..., :7] *= 0.01  # faint structure, near the floor
     a, b = (mind_ssc(v, radius=1, dilation=2) for v in (image, gain * image + offset))
     torch.testing.assert_close(a, b, atol=2e-3, rtol=0)
 
 
-def test_noise_far_below_the_floor_is_no_structure(rng: torch.Generator) -> None:
-    flat = 0.5 + 1e-6 * torch.rand(1, 1, *SHAPE, generator=rng)
-    assert mind_ssc(flat, radius=1, dilation=2).min() > 0.99
+def test_the_scale_of_one_pair_does_not_touch_another(rng: torch.Generator) -> None:
+    images = torch.rand(2, 1, *SHAPE, generator=rng)
+    images[1] *= 1000
+    together = mind_ssc(images, radius=1, dilation=2)
+    for n in (0, 1):
+        alone = mind_ssc(images[n : n + 1], radius=1, dilation=2)
+        torch.testing.assert_close(together[n : n + 1], alone)
+
+
+def test_differences_of_a_millionth_of_the_range_are_no_structure(rng: torch.Generator) -> None:
+    image = 1e-6 * torch.rand(1, 1, *SHAPE, generator=rng)
+    image[..., -1] = 1
+    for gain in (1.0, 500.0):
+        descriptors = mind_ssc(gain * image, radius=1, dilation=2)
+        assert descriptors[..., :-5].min() > 0.99
+
+
+def test_rounding_of_a_constant_image_is_no_structure(rng: torch.Generator) -> None:
+    digits = torch.randint(-1, 2, (1, 1, *SHAPE), generator=rng)
+    image = 1000.3 * (1 + torch.finfo(torch.float32).eps * digits)
+    assert image.max() > image.min()
+    assert mind_ssc(image, radius=1, dilation=2).min() > 0.9
+
+
+@pytest.mark.parametrize("value", [0.0, 0.5, -1000.0])
+def test_a_constant_image_has_descriptors_of_1_and_no_gradient(value: float) -> None:
+    image = torch.full((1, 1, *SHAPE), value, requires_grad=True)
+    descriptors = mind_ssc(image, radius=1, dilation=2)
+    descriptors.sum().backward()
+    assert (descriptors == 1).all()
+    assert image.grad is not None
+    assert (image.grad == 0).all()
 
 
 @pytest.mark.parametrize(("radius", "dilation"), [(0, 2), (1, 0)])

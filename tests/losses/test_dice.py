@@ -1,8 +1,10 @@
 from collections.abc import Callable
 
+import numpy as np
 import pytest
 import torch
 from monai.losses import DiceLoss
+from scipy.ndimage import map_coordinates
 
 from l2reg.losses.dice import Dice, soft_dice_loss, warped_dice_loss
 from l2reg.losses.objective import Aligned
@@ -41,6 +43,21 @@ def test_the_field_that_moves_the_labels_together_costs_nothing() -> None:
     torch.testing.assert_close(
         warped_dice_loss(box(7, 0), box(7, 4), disp, volume_exponent=0.0), torch.zeros(1)
     )
+
+
+def test_a_label_ends_where_the_moving_volume_ends_as_in_the_official_score() -> None:
+    """Rows 0-5, moved by 3, cover rows 3-8 of 0-8; repeated edge voxels would cover them all."""
+    moving, fixed = torch.zeros(2, 1, 1, 12, 9, 10, dtype=torch.int16)
+    moving[..., :6, :, :], fixed[..., :9, :, :] = 1, 1
+    disp = torch.zeros(1, 3, 12, 9, 10)
+    disp[:, 0] = -3
+    at = np.mgrid[:12, :9, :10] + disp[0].numpy()
+    official = map_coordinates(moving[0, 0].numpy(), at, order=0)
+    a, b = official == 1, fixed[0, 0].numpy() == 1
+    dice = 2 * (a & b).sum() / (a.sum() + b.sum())
+    assert dice == pytest.approx(0.8)
+    loss = warped_dice_loss(fixed, moving, disp, volume_exponent=0.0)
+    assert float(1 - loss) == pytest.approx(dice)
 
 
 def test_only_labels_of_both_scans_count() -> None:

@@ -63,6 +63,15 @@ def test_the_term_compares_every_pair_with_its_own_opposite(
     assert (InverseConsistency()(mixed_up) > 0.1).all()
 
 
+def test_fields_that_lead_out_of_the_scan_everywhere_do_not_cost_nothing(
+    aligned: Callable[..., Aligned],
+) -> None:
+    image = torch.ones(2, 1, *SHAPE)
+    disp = torch.full((2, 3, *SHAPE), 100.0)
+    opposite = torch.tensor([1, 0])
+    assert (InverseConsistency()(aligned(image, image, disp, opposite=opposite)) > 100).all()
+
+
 def test_pairs_of_one_direction_cost_nothing(aligned: Callable[..., Aligned]) -> None:
     image = torch.ones(1, 1, *SHAPE)
     disp = torch.ones(1, 3, *SHAPE, requires_grad=True)

@@ -1,9 +1,12 @@
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 import torch
 from monai.losses import LocalNormalizedCrossCorrelationLoss
 
 from l2reg.losses.local_ncc import LocalNCC, local_ncc
+from l2reg.losses.objective import Aligned
 
 SHAPE = (9, 10, 11)
 
@@ -11,17 +14,17 @@ SHAPE = (9, 10, 11)
 @pytest.mark.parametrize(("gain", "offset"), [(1.0, 0.0), (3.0, -7.0), (-1.0, 0.0), (1.0, 1000.0)])
 def test_blind_to_gain_offset_and_sign(gain: float, offset: float, rng: torch.Generator) -> None:
     fixed = torch.rand(2, 1, *SHAPE, generator=rng)
-    assert local_ncc(fixed, gain * fixed + offset, window=5).mean() > 0.999
+    assert local_ncc(fixed, gain * fixed + offset, window=5)[0].mean() > 0.999
 
 
 def test_unrelated_images_score_low(rng: torch.Generator) -> None:
     fixed, other = (torch.rand(1, 1, *SHAPE, generator=rng) for _ in range(2))
-    assert local_ncc(fixed, other, window=5).mean() < 0.2
+    assert local_ncc(fixed, other, window=5)[0].mean() < 0.2
 
 
 def test_a_naive_loop_agrees(rng: torch.Generator) -> None:
     fixed, warped = (torch.rand(1, 1, *SHAPE, generator=rng, dtype=torch.float64) for _ in range(2))
-    fast = local_ncc(fixed, warped, window=3)[0, 0].numpy()
+    fast = local_ncc(fixed, warped, window=3)[0][0, 0].numpy()
     a, b = fixed[0, 0].numpy(), warped[0, 0].numpy()
     for i, j, k in np.random.default_rng(0).integers(1, 8, (20, 3)):
         cube = (slice(i - 1, i + 2), slice(j - 1, j + 2), slice(k - 1, k + 2))
@@ -34,15 +37,67 @@ def test_monai_agrees_inside(rng: torch.Generator) -> None:
     warped = 0.5 * fixed + 0.5 * torch.rand(1, 1, 15, 16, 17, generator=rng)
     monai = LocalNormalizedCrossCorrelationLoss(kernel_size=5, reduction="none")
     inner = (..., slice(3, -3), slice(3, -3), slice(3, -3))
-    ours = local_ncc(fixed, warped, window=5)[inner]
-    torch.testing.assert_close(ours, -monai(warped, fixed)[inner], atol=5e-3, rtol=0)
+    ours, _ = local_ncc(fixed, warped, window=5)
+    torch.testing.assert_close(ours[inner], -monai(warped, fixed)[inner], atol=5e-3, rtol=0)
 
 
-def test_flat_regions_say_nothing_and_cost_nothing() -> None:
-    flat = torch.ones(1, 1, 7, 7, 7)
-    torch.testing.assert_close(local_ncc(flat, flat, window=3), flat)
-    other = local_ncc(flat, torch.rand(1, 1, 7, 7, 7), window=3).mean()
-    torch.testing.assert_close(other, torch.tensor(1.0), atol=0.1, rtol=0)
+def textured_box(rng: torch.Generator) -> torch.Tensor:
+    """Return a texture of 6 x 7 x 8 voxels in a background of 0."""
+    image = torch.zeros(1, 1, 14, 15, 16)
+    image[..., 4:10, 4:11, 4:12] = torch.rand(6, 7, 8, generator=rng)
+    return image
+
+
+def test_a_flat_cube_correlates_with_nothing_and_two_flat_cubes_do_not_count(
+    rng: torch.Generator,
+) -> None:
+    fixed, flat = textured_box(rng), torch.full((1, 1, 14, 15, 16), 0.3)
+    a, b = fixed[0, 0].numpy(), flat[0, 0].numpy()
+    for first, second in ((fixed, flat), (flat, fixed)):
+        similarity, structured = local_ncc(first, second, window=3)
+        assert similarity.max() < 1e-6
+        for i, j, k in np.ndindex(12, 13, 14):
+            cube = (slice(i, i + 3), slice(j, j + 3), slice(k, k + 3))
+            expected = max(a[cube].var(), b[cube].var()) > 1e-4
+            assert bool(structured[0, 0, i + 1, j + 1, k + 1]) is bool(expected)
+    assert not local_ncc(flat, flat, window=3)[1].any()
+
+
+def test_looking_at_one_background_voxel_everywhere_is_as_bad_as_it_gets(
+    aligned: Callable[..., Aligned], rng: torch.Generator
+) -> None:
+    fixed = textured_box(rng)
+    moving = (0.8 * fixed + 0.1).roll(1, dims=3)
+    towards_corner = -torch.stack(
+        torch.meshgrid(*(torch.arange(n) for n in fixed.shape[2:]), indexing="ij")
+    )[None].float()
+    shifted, far = torch.zeros(2, 1, 3, *fixed.shape[2:])
+    shifted[:, 1], far[:, 0] = 1, 5
+    losses = [
+        float(LocalNCC(window=5)(aligned(fixed, moving, disp)))
+        for disp in (shifted, far, towards_corner)
+    ]
+    assert losses[0] < 1e-3
+    assert losses[0] < losses[1] < 1.001
+    assert losses[2] == pytest.approx(1)
+
+
+def test_a_pair_in_a_batch_has_the_loss_it_has_alone_and_a_common_offset_changes_nothing(
+    aligned: Callable[..., Aligned], rng: torch.Generator
+) -> None:
+    fixed, moving = (torch.rand(2, 1, *SHAPE, generator=rng) for _ in range(2))
+    moving = 0.7 * fixed + 0.3 * moving
+    offset = torch.tensor([0.0, 1000.0]).view(2, 1, 1, 1, 1)
+    together = LocalNCC(window=5)(aligned(fixed + offset, moving + offset))
+    for n in (0, 1):
+        alone = LocalNCC(window=5)(aligned(fixed[n : n + 1], moving[n : n + 1]))[0]
+        assert abs(together[n] - alone) < 1e-4
+
+
+def test_the_similarity_never_exceeds_1(rng: torch.Generator) -> None:
+    image = torch.rand(1, 1, *SHAPE, generator=rng)
+    for gain in (1e-3, 0.02, 0.3, 1.0, 7.0):
+        assert local_ncc(image, gain * image, window=3)[0].max() <= 1
 
 
 @pytest.mark.parametrize("window", [0, 1, 4])

@@ -9,4 +9,4 @@ def test_it_is_the_mean_square_inside_the_mask_pair_by_pair() -> None:
     warped[:, :, 0] = 100.0
     mask = torch.ones_like(fixed)
     mask[:, :, 0] = 0
-    assert mean_squared_error(fixed, warped, mask).tolist() == [4.0, 9.0]
+    assert mean_squared_error(fixed, warped, mask, mask).tolist() == [4.0, 9.0]

@@ -1,8 +1,10 @@
 from collections.abc import Callable
 
+import numpy as np
 import pytest
 import torch
 import yaml
+from scipy.ndimage import map_coordinates
 from torch import nn
 
 from l2reg.batch import resize_batch
@@ -10,7 +12,13 @@ from l2reg.config.build import build
 from l2reg.config.presets import config_dir, preset_names
 from l2reg.losses.diffusion import Diffusion
 from l2reg.losses.mse import MSE
-from l2reg.losses.objective import Aligned, Objective, masked_mean, overlap_mask
+from l2reg.losses.objective import (
+    Aligned,
+    Objective,
+    masked_mean,
+    mean_dissimilarity,
+    overlap_mask,
+)
 from l2reg.models.prediction import Prediction
 
 SHAPE = (12, 13, 14)
@@ -168,7 +176,8 @@ def test_weights_multiply_once_and_a_term_of_weight_0_is_not_computed() -> None:
             raise AssertionError("computed")
 
     fixed, moving = torch.zeros(1, 1, *SHAPE), torch.ones(1, 1, *SHAPE)
-    data = {"fixed": fixed, "moving": moving, "fixed_mask": torch.ones_like(fixed)}
+    masks = {"fixed_mask": torch.ones_like(fixed), "moving_mask": torch.ones_like(fixed)}
+    data = {"fixed": fixed, "moving": moving, **masks}
     objective = Objective({"a": MSE(), "b": Fails()}, {"a": 3.0, "b": 0.0})
     assert {name: float(value) for name, value in objective(still(1), data).items()} == {"a": 3.0}
 
@@ -224,18 +233,74 @@ def test_only_voxels_sampled_inside_the_moving_volume_are_compared(
     image = torch.ones(1, 1, *SHAPE)
     disp = torch.zeros(1, 3, *SHAPE)
     disp[:, 1] = 3.0  # the last three planes are sampled outside
-    mask = overlap_mask(disp, {"moving": image, "fixed_mask": image})
+    mask = overlap_mask(disp, {"moving": image, "fixed_mask": image, "moving_mask": image})
     assert (mask[:, :, :, :-3] == 1).all()
     assert (mask[:, :, :, -3:] == 0).all()
     assert (aligned(image, image, disp).mask == mask).all()
 
 
-def test_a_field_that_leaves_the_volume_altogether_is_compared_in_the_whole_mask() -> None:
-    image = torch.ones(2, 1, *SHAPE)
+def test_a_voxel_weighs_as_the_fixed_mask_times_the_moving_mask_where_it_is_sampled(
+    rng: torch.Generator,
+) -> None:
+    fixed_mask = (torch.rand(2, 1, *SHAPE, generator=rng) > 0.3).float()
+    moving_mask = (torch.rand(2, 1, 11, 12, 15, generator=rng) > 0.3).float()
+    disp = (2 * torch.randn(2, 3, *SHAPE, generator=rng)).requires_grad_()
+    batch = {"moving": moving_mask, "fixed_mask": fixed_mask, "moving_mask": moving_mask}
+    mask = overlap_mask(disp, batch)
+    assert not mask.requires_grad
+    at = disp.detach().numpy() + np.mgrid[:12, :13, :14]
+    last = np.array([10, 11, 14]).reshape(3, 1, 1, 1)
+    for n in (0, 1):
+        sampled = map_coordinates(moving_mask[n, 0].numpy(), at[n], order=1, mode="constant")
+        inside = ((at[n] >= 0) & (at[n] <= last)).all(axis=0)
+        expected = fixed_mask[n, 0].numpy() * sampled * inside
+        np.testing.assert_allclose(mask[n, 0].numpy(), expected, atol=1e-4)
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_what_the_moving_mask_leaves_out_has_no_say(name: str, rng: torch.Generator) -> None:
+    """Motion is known where the mask holds; beyond it, the moving scan is another one."""
+    data = batch(1, rng)
+    data["moving"] = data["fixed"].clone()
+    data["moving"][:, :, 6:] = torch.rand(1, 1, 6, *SHAPE[1:], generator=rng)
+    objective = full_objective(name)
+    assert objective(still(1), data)["similarity"] > 0.01
+    data["moving_mask"][:, :, 2:] = 0
+    assert objective(still(1), data)["similarity"] < 1e-3
+
+
+@pytest.mark.parametrize("name", LOSSES)
+@pytest.mark.parametrize("place", ["outside the volume", "outside the mask"])
+def test_a_field_that_leads_out_of_the_moving_scan_has_the_worst_value(
+    name: str, place: str, rng: torch.Generator
+) -> None:
+    data = batch(2, rng)
+    data["moving"] = (data["fixed"] + data["moving"]) / 2
+    data["moving_mask"][:, :, 8:] = 0
     disp = torch.zeros(2, 3, *SHAPE)
-    disp[1] = 1000.0
-    mask = overlap_mask(disp, {"moving": image, "fixed_mask": image})
-    assert (mask == 1).all()
+    disp[1, 0] = 1000.0
+    if place == "outside the mask":
+        disp[1, 0] = 10 - torch.arange(12.0).view(12, 1, 1)
+    objective = full_objective(name)
+    aligned, outside = (
+        float(objective(Prediction(disp[n : n + 1]), {k: v[:1] for k, v in data.items()})[
+            "similarity"
+        ])
+        for n in (0, 1)
+    )  # fmt: skip
+    assert aligned < 0.99
+    assert outside == 1
+
+
+def test_a_field_cannot_profit_from_keeping_a_few_voxels_that_match(rng: torch.Generator) -> None:
+    """A tenth of the fixed mask is enough; of less, the missing part counts with 1."""
+    fixed_mask = torch.ones(1, 1, 10, 10, 20)
+    values = 0.2 * torch.ones_like(fixed_mask)
+    for n_planes, expected in ((2, 0.2 * 2 / 2.0), (1, 0.2 * 0.5 + 0.5), (0, 1.0)):
+        mask = torch.zeros_like(fixed_mask)
+        mask[..., :n_planes] = 1
+        assert float(mean_dissimilarity(values, mask, fixed_mask)) == pytest.approx(expected)
+    assert float(mean_dissimilarity(values, 0 * mask, 0 * fixed_mask)) == 0
 
 
 def test_the_masked_mean_is_the_mean_inside_the_mask() -> None:

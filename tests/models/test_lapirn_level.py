@@ -3,7 +3,7 @@ from torch import nn
 
 from l2reg.models.lapirn_level import LapIRNLevel
 
-SHAPE = (8, 10, 12)
+SHAPE = (9, 11, 13)
 
 
 def level(*, conditional: bool = False) -> LapIRNLevel:
@@ -16,13 +16,13 @@ def level(*, conditional: bool = False) -> LapIRNLevel:
 def test_the_embedding_of_a_level_fits_the_blocks_of_the_next(rng: torch.Generator) -> None:
     coarse, fine = (
         torch.rand(1, 5, *SHAPE, generator=rng),
-        torch.rand(1, 5, 16, 20, 24, generator=rng),
+        torch.rand(1, 5, 17, 21, 25, generator=rng),
     )
     components, embedding = level()(coarse, None, None)
     assert components.shape == (1, 3, *SHAPE)
     without, _ = level()(fine, None, None)
     with_it, _ = level()(fine, embedding, None)
-    assert without.shape == (1, 3, 16, 20, 24)
+    assert without.shape == (1, 3, 17, 21, 25)
     assert not torch.allclose(without, with_it)
 
 

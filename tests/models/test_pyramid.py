@@ -7,7 +7,8 @@ import torch
 from torch import nn
 
 from l2reg.geometry.warp import warp
-from l2reg.models.pyramid import Encoder, Pyramid, halvable_shape
+from l2reg.models.blocks import halvable_shape
+from l2reg.models.pyramid import Encoder, Pyramid
 
 Batches = Callable[..., dict[str, torch.Tensor]]
 Awake = Callable[[nn.Module], nn.Module]
