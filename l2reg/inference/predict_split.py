@@ -97,7 +97,7 @@ def predict_split(
         write_full_bundle(out / "submission", zip_path)
     else:
         write_bundle(out / "submission", task.folder, zip_path)
-    submission = open_submission(zip_path, task.folder, rules)
+    submission = open_submission(zip_path, task, pairs, rules)
     if not scored:
         _read_all(submission, pairs, task, rules)
         return SplitPrediction(zip_path, seconds, {})

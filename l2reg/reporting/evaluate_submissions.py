@@ -85,7 +85,7 @@ def evaluate_submissions(paths: Mapping[str, Path], settings: Evaluation) -> lis
     if settings.report:
         raise_if_any(check_pairs(pairs, task, settings.data.volume_cache))
     submissions = {
-        name: open_submission(path, task.folder, settings.rules) for name, path in paths.items()
+        name: open_submission(path, task, pairs, settings.rules) for name, path in paths.items()
     }
     results = score_submissions(
         submissions,
