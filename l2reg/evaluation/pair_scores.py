@@ -6,10 +6,16 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
+from jaxtyping import Float
 
 from l2reg.evaluation.volume_change import VolumeChange
 
 LabelValues = Mapping[int, float]
+
+OFFICIAL_METRICS = ("dsc", "hd95_voxels", "tre_mm", "tre_keypoints_mm", "sdlogj", "folds")
+_METRICS = (*OFFICIAL_METRICS, "hd95_mm", "assd_mm", "folded_volume", "sd_log_det", "det_min",
+            "det_max", "outside")  # fmt: skip
+_LABEL_METRICS = ("dsc", "hd95_voxels", "hd95_mm", "assd_mm")
 
 
 @dataclass(frozen=True)
@@ -70,13 +76,44 @@ class PairScores:
 
     def by_label(self) -> dict[str, LabelValues]:
         """Return the metrics that have one value per label and are not empty."""
-        names = ("dsc", "hd95_voxels", "hd95_mm", "assd_mm")
-        return {name: getattr(self, name) for name in names if getattr(self, name)}
+        return {name: getattr(self, name) for name in _LABEL_METRICS if getattr(self, name)}
 
     def to_json(self) -> dict[str, Any]:
         """Return all scores and their means for JSON, nan and inf as strings; see ``from_json``."""
         content: dict[str, Any] = json_ready({**asdict(self), "means": self.all_values()})
         return content
+
+
+def metric_names(scores: Iterable[PairScores], *, official: bool = True) -> list[str]:
+    """Return the metrics of which any pair has a value, in the order of the tables.
+
+    Args:
+        scores: Scores of pairs, some of which may lack labels or landmarks.
+        official: Whether only the metrics of ``PairScores.values`` are meant.
+    """
+    known = {name for score in scores for name in score.all_values()}
+    return [name for name in (OFFICIAL_METRICS if official else _METRICS) if name in known]
+
+
+def label_metric_names(scores: Iterable[PairScores]) -> list[str]:
+    """Return the metrics by label of which any pair has values."""
+    known = {name for score in scores for name in score.by_label()}
+    return [name for name in _LABEL_METRICS if name in known]
+
+
+def scored_labels(scores: Iterable[PairScores]) -> list[int]:
+    """Return the labels of which any pair has a Dice coefficient, nan included."""
+    return sorted({label for score in scores for label in score.dsc})
+
+
+def metric_values(scores: Sequence[PairScores], metric: str) -> Float[np.ndarray, " pairs"]:
+    """Return the values of one metric by pair; nan for pairs without a value."""
+    return np.array([score.all_values().get(metric, math.nan) for score in scores], dtype=float)
+
+
+def lacking_pairs(scores: Sequence[PairScores], metric: str) -> list[str]:
+    """Return the names of the pairs that have no value of a metric."""
+    return [score.pair for score in scores if math.isnan(score.all_values().get(metric, math.nan))]
 
 
 def from_json(content: Mapping[str, Any]) -> PairScores:

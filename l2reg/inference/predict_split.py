@@ -100,6 +100,11 @@ def predict_split(
     submission = open_submission(zip_path, task, pairs, rules)
     if not scored:
         _read_all(submission, pairs, task, rules)
+        without = [pair.name for pair in pairs if not has_ground_truth(pair, task)]
+        tqdm.write(
+            f"nothing is scored: {len(without)} of {len(pairs)} pairs have neither labels of both "
+            f"scans nor landmarks: {', '.join(without)}"
+        )
         return SplitPrediction(zip_path, seconds, {})
     scores = _score_zip(submission, pairs, task, rules, full_scores)
     write_scores(out / "scores.json", task, rules, scores)
@@ -128,7 +133,6 @@ def _read_all(submission: Submission, pairs: Sequence[Pair], task: Task, rules: 
     """Check the zip by reading every field, where there is no ground truth to score with."""
     for pair in pairs:
         submitted_field(submission, pair, task, rules)
-    tqdm.write("labels or landmarks are not available for every pair: nothing is scored")
 
 
 CONFIG = "config.yaml"  # marks a folder as one that may be overwritten

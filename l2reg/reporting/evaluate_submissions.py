@@ -11,6 +11,7 @@ from tqdm import tqdm
 from l2reg.data.check import check_ground_truth, check_pairs
 from l2reg.data.dataset import Dataset
 from l2reg.data.pairs import Pair
+from l2reg.evaluation.pair_scores import metric_names, metric_values
 from l2reg.evaluation.score_files import write_official, write_scores, write_tables
 from l2reg.evaluation.score_submissions import (
     ZERO_FIELD,
@@ -24,7 +25,6 @@ from l2reg.evaluation.tables import (
     difference_table,
     differences,
     label_table,
-    metric_values,
     missing_note,
     score_table,
     summary_table,
@@ -166,14 +166,15 @@ def _print_tables(results: Mapping[str, SubmissionScores], settings: Evaluation)
     note = missing_note(results)
     tables = [score_table(rows, settings.rules)]
     if "statistics" in settings.show:
-        for metric in rows[ZERO_FIELD][0].values():
+        for metric in metric_names(rows[ZERO_FIELD]):
             tables += [summary_table(rows, metric), difference_table(differences(rows, metric))]
     submissions = {name: scores for name, scores in rows.items() if name != ZERO_FIELD}
     for name, scores in submissions.items():
         if "cases" in settings.show:
             tables.append(f"{name}\n{case_table(scores)}")
-        if "labels" in settings.show and scores[0].dsc:
-            tables.append(f"{name}\n{label_table(scores, settings.data.release.task.labels)}")
+        by_label = label_table(scores, settings.data.release.task.labels)
+        if "labels" in settings.show and by_label:
+            tables.append(f"{name}\n{by_label}")
     for table in filter(None, tables):
         tqdm.write(f"{table}\n{note}" if note else table)
         if len(tables) > 1:
@@ -184,7 +185,7 @@ def _worst_first(
     pairs: Sequence[Pair], scores: SubmissionScores, initial: SubmissionScores
 ) -> list[Pair]:
     """Return the pairs in the order of their Dice or landmark error, the worst first."""
-    metric = next(iter(initial.pairs[0].values()))
+    metric = metric_names(initial.pairs)[0]
     values = metric_values(scores.pairs, metric)
     order = (values if metric in HIGH_IS_GOOD else -values).argsort(kind="stable")
     by_name = {pair.name: pair for pair in pairs}

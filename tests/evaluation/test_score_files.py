@@ -49,6 +49,26 @@ def test_scores_are_read_as_they_were_written(
     assert ours["pairs"]["0001_0001"]["means"]["tre_mm"] == 1.0
 
 
+def test_the_files_tell_of_how_many_pairs_a_metric_is_known(
+    tmp_path: Path, tiny_task: Callable[..., Task], pair_scores: Make
+) -> None:
+    pairs = [
+        pair_scores("0001_0001"),
+        pair_scores("0002_0002", tre_mm=[], dsc={1: 0.5}, hd95_voxels={1: 2.0}),
+    ]
+    scored = {ZERO_FIELD: SubmissionScores(pairs), "ours": SubmissionScores(pairs)}
+    write_scores(tmp_path / "scores.json", tiny_task("lung"), OLD, scored)
+    ours = read_scores(tmp_path / "scores.json")[0]["submissions"]["ours"]
+    assert ours["pairs_with_value"] == {
+        "dsc": 1, "hd95_voxels": 1, "tre_mm": 1, "sdlogj": 2, "folds": 2
+    }  # fmt: skip
+    assert (ours["aggregates"]["dsc"]["mean"], ours["aggregates"]["tre_mm"]["mean"]) == (0.5, 2.0)
+    cases, labels = write_tables(tmp_path, scored)
+    rows = list(csv.DictReader(cases.read_text().splitlines()))
+    assert [(row["dsc"], row["tre_mm"]) for row in rows[:2]] == [("", "2.0"), ("0.5", "")]
+    assert [row["dsc"] for row in csv.DictReader(labels.read_text().splitlines())] == ["0.5", "0.5"]
+
+
 @pytest.mark.parametrize("content", [None, "no json", "[]", '{"format": 1}', '{"format": 2}'])
 def test_what_is_no_file_of_scores_is_refused(tmp_path: Path, content: str | None) -> None:
     path = tmp_path / "scores.json"

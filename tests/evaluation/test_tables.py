@@ -4,7 +4,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from l2reg.evaluation.pair_scores import PairScores
+from l2reg.evaluation.pair_scores import PairScores, metric_values
 from l2reg.evaluation.score_submissions import SubmissionScores
 from l2reg.evaluation.tables import (
     HEADINGS,
@@ -13,7 +13,6 @@ from l2reg.evaluation.tables import (
     difference_table,
     differences,
     label_table,
-    metric_values,
     missing_note,
     number,
     score_table,
@@ -44,6 +43,46 @@ def test_the_table_shows_means_spreads_folds_in_percent_and_which_dsc30(pair_sco
     assert ours.endswith("1.2500")
     assert note == "DSC30: 0.3 quantile of the pair means (the leaderboard's)"
     assert "0.6000 ± 0.1000" in score_table(rows, RULES["current"])
+
+
+def mixed(make: Make) -> list[PairScores]:
+    """Return three pairs: one with landmarks alone, one with labels alone, one with both."""
+    both = {"dsc": {1: 0.5}, "hd95_voxels": {1: 2.0}}
+    return [make("0001_0001"), make("0002_0002", tre_mm=[], **both), make("0003_0003", **both)]
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_the_table_names_the_pairs_that_lack_a_metric_whichever_comes_first(
+    pair_scores: Make, order: int
+) -> None:
+    scores = mixed(pair_scores)[::order]
+    rows = {"zero field": scores, "a": scores, "none": [pair_scores("0001_0001")]}
+    head, zero, _, none, *notes = score_table(rows, OLD).splitlines()
+    assert head.split()[:6] == ["DSC", "DSC30", "HD95", "vox", "TRE", "mm"]
+    assert zero.split()[2:5] == ["0.5000", "±", "0.0000"]
+    assert none.split() == ["none", "-", "-", "-", "2.000", "0.1000", "0.0000"]
+    text = "\n".join(notes)
+    assert "DSC of zero field, a: 2 of 3 pairs have a value" in text
+    assert "none for 0001_0001" in text
+    assert "TRE mm of zero field, a: 2 of 3 pairs have a value" in text
+    assert "none for 0002_0002" in text
+    assert "DSC of none: 0 of 1 pairs have a value" in text
+
+
+def test_all_tables_stand_where_pairs_lack_a_metric(pair_scores: Make) -> None:
+    scores = mixed(pair_scores)
+    first, *others = case_table(scores).splitlines()
+    columns = first.split()[1:]
+    assert columns[:5] == ["DSC", "HD95", "vox", "TRE", "mm"]
+    assert [line.split()[1] for line in others] == ["nan", "0.5000", "0.5000"]
+    assert label_table(scores, {1: "liver"}).splitlines()[1].split()[:2] == ["1", "liver"]
+    assert label_table(scores, {1: "liver"}).splitlines()[1].split()[-1] == "2"
+    assert summary_table({"a": scores, "b": [pair_scores(tre_mm=[])]}, "tre_mm").splitlines()[
+        1:
+    ] == [
+        "a       2.000  0.000   2.000  2.000 to 2.000      2",
+        "b           -      -       -               -      0",
+    ]
 
 
 def test_every_metric_has_a_heading(pair_scores: Make) -> None:
