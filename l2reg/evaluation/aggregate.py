@@ -34,11 +34,12 @@ def aggregate(scores: Sequence[PairScores], rules: Rules) -> dict[str, dict[str,
         values = _known(metric_values(scores, metric))
         enough = len(values) > rules.ddof and bool(np.isfinite(values).all())
         aggregates[metric] = {
-            "mean": float(values.mean()),
+            "mean": float(values.mean()) if values.size else math.nan,
             "std": float(values.std(ddof=rules.ddof)) if enough else math.nan,
         }
         if metric in rules.quantiles:
-            aggregates[metric]["30"] = quantile(values, rules.quantiles[metric])
+            q = rules.quantiles[metric]
+            aggregates[metric]["30"] = quantile(values, q) if values.size else math.nan
     return aggregates
 
 

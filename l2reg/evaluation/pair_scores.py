@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import Float
 
 from l2reg.evaluation.volume_change import VolumeChange
+from l2reg.io.files import json_number
 
 LabelValues = Mapping[int, float]
 
@@ -79,9 +80,8 @@ class PairScores:
         return {name: getattr(self, name) for name in _LABEL_METRICS if getattr(self, name)}
 
     def to_json(self) -> dict[str, Any]:
-        """Return all scores and their means for JSON, nan and inf as strings; see ``from_json``."""
-        content: dict[str, Any] = json_ready({**asdict(self), "means": self.all_values()})
-        return content
+        """Return all scores and their means as plain data, which ``from_json`` takes."""
+        return {**asdict(self), "means": self.all_values()}
 
 
 def metric_names(scores: Iterable[PairScores], *, official: bool = True) -> list[str]:
@@ -117,23 +117,14 @@ def lacking_pairs(scores: Sequence[PairScores], metric: str) -> list[str]:
 
 
 def from_json(content: Mapping[str, Any]) -> PairScores:
-    """Return the scores that ``PairScores.to_json`` converted."""
-    fields: dict[str, Any] = {"pair": content["pair"], "outside": float(content["outside"])}
+    """Return the scores of ``PairScores.to_json``, written and read again."""
+    fields: dict[str, Any] = {"pair": content["pair"], "outside": json_number(content["outside"])}
     for name in ("dsc", "hd95_voxels", "hd95_mm", "assd_mm"):
-        fields[name] = {int(label): float(value) for label, value in content[name].items()}
+        fields[name] = {int(label): json_number(value) for label, value in content[name].items()}
     for name in ("tre_mm", "tre_keypoints_mm"):
-        fields[name] = [float(value) for value in content[name]]
-    change = {name: float(value) for name, value in content["change"].items()}
+        fields[name] = [json_number(value) for value in content[name]]
+    change = {name: json_number(value) for name, value in content["change"].items()}
     return PairScores(**fields, change=VolumeChange(**change))
-
-
-def json_ready(value: Any) -> Any:
-    """Convert a value to valid JSON data: keys, nan and inf become strings."""
-    if isinstance(value, Mapping):
-        return {str(key): json_ready(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [json_ready(item) for item in value]
-    return str(value) if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _mean(values: Iterable[float]) -> float:

@@ -13,13 +13,12 @@ from l2reg.evaluation.aggregate import aggregate, dsc30_and_tre30
 from l2reg.evaluation.pair_scores import (
     PairScores,
     from_json,
-    json_ready,
     label_metric_names,
     lacking_pairs,
     metric_names,
 )
 from l2reg.evaluation.score_submissions import ZERO_FIELD, SubmissionScores
-from l2reg.io.files import atomic_write
+from l2reg.io.files import atomic_write, json_number, strict_json
 from l2reg.problems import InputError, Problem
 from l2reg.submission.rules import Rules
 
@@ -59,7 +58,7 @@ def write_scores(
         "submissions": {name: as_json(s, submissions, rules) for name, s in submissions.items()},
     }
     with atomic_write(path) as temporary:
-        temporary.write_text(json.dumps(json_ready(content), indent=1), encoding="utf-8")
+        temporary.write_text(strict_json(content, indent=1), encoding="utf-8")
 
 
 def as_json(
@@ -101,7 +100,7 @@ def read_scores(path: Path) -> tuple[dict[str, Any], dict[str, SubmissionScores]
             name: SubmissionScores(
                 pairs=[from_json(pair) for pair in entry["pairs"].values()],
                 missing=entry["missing"],
-                seconds=entry["seconds"],
+                seconds={p: json_number(s) for p, s in entry["seconds"].items()},
             )
             for name, entry in content["submissions"].items()
         }
@@ -123,7 +122,8 @@ def write_official(
 ) -> None:
     """Write the scores of one submission in the form of the organisers' evaluation.
 
-    Values of nan and inf are written as ``NaN`` and ``Infinity``, as in the organisers' files.
+    Where the organisers' files have ``NaN`` and ``Infinity``, which are no JSON, these have null
+    and ``"inf"``.
 
     Args:
         path: Path of the JSON file.
@@ -152,7 +152,7 @@ def write_official(
         aggregates = {new: means[old] for old, new in names.items()}
         content = {task.folder: {"case": cases, "aggregates": aggregates}}
     with atomic_write(path) as temporary:
-        temporary.write_text(json.dumps(content, indent=4), encoding="utf-8")
+        temporary.write_text(strict_json(content, indent=4), encoding="utf-8")
 
 
 def write_tables(folder: Path, submissions: Mapping[str, SubmissionScores]) -> list[Path]:

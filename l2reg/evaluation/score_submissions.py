@@ -16,7 +16,7 @@ from l2reg.data.pairs import Pair
 from l2reg.data.task import Task
 from l2reg.evaluation.pair_scores import PairScores, from_json
 from l2reg.evaluation.score_field import load_ground_truth, score_field, zero_field
-from l2reg.io.files import atomic_write, content_digest
+from l2reg.io.files import atomic_write, content_digest, strict_json
 from l2reg.problems import InputError
 from l2reg.runtime import configure_malloc
 from l2reg.submission.bundle import Submission, missing_fields
@@ -137,7 +137,7 @@ def _score_jobs(
         path = paths[key]
         if path is not None:
             with atomic_write(path) as temporary:
-                temporary.write_text(json.dumps(scores.to_json()), encoding="utf-8")
+                temporary.write_text(strict_json(scores.to_json()), encoding="utf-8")
         yield key, scores
 
 

@@ -12,7 +12,7 @@ from tqdm import tqdm
 from l2reg.config.build import build
 from l2reg.config.presets import CHALLENGE_TASKS, load_preset
 from l2reg.data.task import Task
-from l2reg.io.files import raise_if_disk_is_at_fault
+from l2reg.io.files import raise_if_disk_is_at_fault, strict_json
 from l2reg.phantom.writer import Writer
 from l2reg.problems import InputError, Problem
 from l2reg.shapes import Shape3, Spacing
@@ -103,7 +103,7 @@ def make_phantom(flavour: str, out: Path, *, n_pairs: int, size: str, seed: int)
         jobs = list(writer.jobs(n_pairs))
         for job in tqdm(jobs, f"making {flavour} phantoms", disable=None):
             job()
-        manifest = json.dumps(_manifest(flavour, size, seed, n_pairs), indent=1)
+        manifest = strict_json(_manifest(flavour, size, seed, n_pairs), indent=1)
         (temporary / MANIFEST).write_text(manifest, encoding="utf-8")
         out.parent.mkdir(parents=True, exist_ok=True)
         temporary.rename(out)
