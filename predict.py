@@ -19,9 +19,9 @@ def main(cfg: DictConfig) -> None:
     with exit_on_input_error():
         check_keys("predict", config)
         job = prepare_prediction(config, overrides)
-        prediction = predict_split(job.predictor, job.pairs, job.out, config["save"], job.rules)
-    for note in job.notes:
-        print(f"note: {note}")
+        prediction = predict_split(
+            job.predictor, job.pairs, job.out, config["save"], job.rules, job.notes
+        )
     print(f"submission: {prediction.zip_path}")
 
 

@@ -82,6 +82,7 @@ def as_json(
         "thirty": dsc30_and_tre30(scores.pairs, initial, rules),
         "missing": list(scores.missing),
         "seconds": dict(scores.seconds),
+        "notes": list(scores.notes),
         "pairs": {score.pair: score.to_json() for score in scores.pairs},
     }
 
@@ -101,6 +102,7 @@ def read_scores(path: Path) -> tuple[dict[str, Any], dict[str, SubmissionScores]
                 pairs=[from_json(pair) for pair in entry["pairs"].values()],
                 missing=entry["missing"],
                 seconds={p: json_number(s) for p, s in entry["seconds"].items()},
+                notes=tuple(entry.get("notes", ())),  # files of earlier builds have none
             )
             for name, entry in content["submissions"].items()
         }

@@ -38,11 +38,13 @@ class SubmissionScores:
         pairs: Scores of the pairs, in the order of the list of pairs, without missing pairs.
         missing: Names of the pairs that the submission has no field of.
         seconds: Runtime by pair, in seconds, if known.
+        notes: Notes on how to read the scores: data leakage, labels used.
     """
 
     pairs: Sequence[PairScores]
     missing: Sequence[str] = ()
     seconds: Mapping[str, float] = field(default_factory=dict)
+    notes: Sequence[str] = ()
 
 
 @dataclass(frozen=True)
@@ -103,6 +105,7 @@ def score_submissions(
             ],
             missing=submissions[name].missing(pairs) if name in submissions else (),
             seconds=submissions[name].seconds() if name in submissions else {},
+            notes=submissions[name].notes() if name in submissions else (),
         )
         for name in (ZERO_FIELD, *submissions)
     }

@@ -80,6 +80,19 @@ def missing_note(submissions: Mapping[str, SubmissionScores]) -> str:
     )
 
 
+def submission_notes(submissions: Mapping[str, SubmissionScores]) -> list[str]:
+    """Return the lines that belong below every table: missing pairs, and the submissions' notes."""
+    names_by_note: dict[str, list[str]] = {}
+    for name, scores in submissions.items():
+        for note in scores.notes:
+            names_by_note.setdefault(note, []).append(name)
+    missing = missing_note(submissions)
+    return [
+        *([missing] if missing else []),
+        *(f"note on {', '.join(names)}: {note}" for note, names in names_by_note.items()),
+    ]
+
+
 def summary_table(rows: Rows, metric: str) -> str:
     """Return a table of mean, SD, median and 95 % interval of a metric, one row per submission."""
     lines = [[HEADINGS[metric], "mean", "SD", "median", "95 % interval", "pairs"]]

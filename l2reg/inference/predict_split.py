@@ -24,7 +24,7 @@ from l2reg.evaluation.score_submissions import (
     score_submissions,
     submitted_field,
 )
-from l2reg.evaluation.tables import score_table
+from l2reg.evaluation.tables import score_table, submission_notes
 from l2reg.geometry.resize import resize_field
 from l2reg.inference.outputs import Extra, check_extras, save_extras
 from l2reg.inference.predictor import Predictor
@@ -36,6 +36,7 @@ from l2reg.submission.bundle import (
     open_submission,
     write_bundle,
     write_full_bundle,
+    write_notes,
     write_timings,
 )
 from l2reg.submission.export import check_grid, export_field
@@ -59,9 +60,14 @@ class SplitPrediction:
 
 
 def predict_split(
-    predictor: Predictor, pairs: Sequence[Pair], out: Path, save: Sequence[Extra], rules: Rules
+    predictor: Predictor,
+    pairs: Sequence[Pair],
+    out: Path,
+    save: Sequence[Extra],
+    rules: Rules,
+    score_notes: Sequence[str] = (),
 ) -> SplitPrediction:
-    """Write the fields of pairs, the submission zip, runtimes and scores below ``out``.
+    """Write the fields of pairs, the submission zip, runtimes, notes and scores below ``out``.
 
     Args:
         predictor: The method and the reader of pairs.
@@ -69,6 +75,7 @@ def predict_split(
         out: An existing folder to write to.
         save: Extra outputs to write below ``out/extra``.
         rules: The rules that give the form of the fields and by which they are scored.
+        score_notes: Notes on how to read the scores, which go with the submission.
 
     Raises:
         InputError: If an extra output is unknown, a file is unreadable, or the zip is incorrect.
@@ -92,6 +99,7 @@ def predict_split(
                 truth = load_ground_truth(pair, task, rules)
                 full_scores.append(score_field(pair.name, full[0].numpy(), truth, task))
     write_timings(out, seconds)
+    write_notes(out, score_notes)
     zip_path = out / f"{task.folder}.zip"
     if rules.full_resolution:
         write_full_bundle(out / "submission", zip_path)
@@ -105,6 +113,8 @@ def predict_split(
             f"nothing is scored: {len(without)} of {len(pairs)} pairs have neither labels of both "
             f"scans nor landmarks: {', '.join(without)}"
         )
+        for note in submission.notes():
+            tqdm.write(f"note: {note}")
         return SplitPrediction(zip_path, seconds, {})
     scores = _score_zip(submission, pairs, task, rules, full_scores)
     write_scores(out / "scores.json", task, rules, scores)
@@ -122,10 +132,11 @@ def _score_zip(
     by_name = score_submissions({"submission": submission}, pairs, task, rules, workers=1)
     scores = {
         ZERO_FIELD: by_name[ZERO_FIELD],
-        "full resolution": SubmissionScores(full_scores),
+        "full resolution": SubmissionScores(full_scores, notes=by_name["submission"].notes),
         "submission": by_name["submission"],
     }
-    tqdm.write(score_table({name: row.pairs for name, row in scores.items()}, rules))
+    table = score_table({name: row.pairs for name, row in scores.items()}, rules)
+    tqdm.write("\n".join([table, *submission_notes(scores)]))
     return scores
 
 

@@ -25,8 +25,8 @@ from l2reg.evaluation.tables import (
     difference_table,
     differences,
     label_table,
-    missing_note,
     score_table,
+    submission_notes,
     summary_table,
 )
 from l2reg.problems import InputError, Problem, raise_if_any
@@ -163,7 +163,7 @@ def _check_show(show: Sequence[str]) -> None:
 
 def _print_tables(results: Mapping[str, SubmissionScores], settings: Evaluation) -> None:
     rows = {name: scores.pairs for name, scores in results.items()}
-    note = missing_note(results)
+    notes = submission_notes(results)
     tables = [score_table(rows, settings.rules)]
     if "statistics" in settings.show:
         for metric in metric_names(rows[ZERO_FIELD]):
@@ -176,7 +176,7 @@ def _print_tables(results: Mapping[str, SubmissionScores], settings: Evaluation)
         if "labels" in settings.show and by_label:
             tables.append(f"{name}\n{by_label}")
     for table in filter(None, tables):
-        tqdm.write(f"{table}\n{note}" if note else table)
+        tqdm.write("\n".join([table, *notes]))
         if len(tables) > 1:
             tqdm.write("")
 

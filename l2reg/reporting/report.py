@@ -17,9 +17,9 @@ from l2reg.evaluation.tables import (
     HIGH_IS_GOOD,
     difference_table,
     differences,
-    missing_note,
     number,
     score_table,
+    submission_notes,
     summary_table,
 )
 from l2reg.io.files import atomic_write
@@ -74,10 +74,8 @@ def write_report(
     """
     rows = {name: scores.pairs for name, scores in results.items()}
     initial = {score.pair: score for score in rows[ZERO_FIELD]}
-    note = missing_note(results)
     parts = [f"<h1>{html.escape(title)}</h1>"]
-    if note:
-        parts.append(f"<p class='worse'>{html.escape(note)}</p>")
+    parts += [f"<p class='worse'>{html.escape(note)}</p>" for note in submission_notes(results)]
     parts += [_text_html(score_table(rows, rules)), _image_html(box_figure(rows))]
     for name, scores in rows.items():
         if name != ZERO_FIELD:

@@ -17,6 +17,7 @@ from l2reg.submission.rules import Rules
 
 TOP = "submission"
 TIMINGS = "timings.csv"
+NOTES = "score_notes.txt"
 TASK_FOLDERS = tuple(f"task_{number:02}" for number, _ in enumerate(CHALLENGE_TASKS, start=1))
 DUMMY = "dummy.txt"  # without a second entry at the top, the platform strips one folder too many
 _DUMMY_TEXT = "dummy file\n"
@@ -104,12 +105,14 @@ class Submission:
         ids: Ids in the name of each scored pair's field, by the name of the pair. They are those of
             one release for all pairs.
         release: Release whose ids they are.
+        expected: Release whose ids the organisers look for.
     """
 
     path: Path
     members: Mapping[str, str]
     ids: Mapping[str, str] = field(default_factory=dict)
     release: str = OFFICIAL
+    expected: str = OFFICIAL
 
     def member(self, pair: Pair) -> str | None:
         """Return the path of a pair's field inside the zip or folder, ``None`` if it is missing."""
@@ -135,12 +138,29 @@ class Submission:
 
         Without this file the result is empty.
         """
-        for folder in (self.path, self.path.parent):
-            path = folder / TIMINGS
-            if path.is_file():
-                with path.open(newline="", encoding="utf-8") as file:
-                    return {row["pair"]: float(row["seconds"]) for row in csv.DictReader(file)}
-        return {}
+        path = self._beside(TIMINGS)
+        if path is None:
+            return {}
+        with path.open(newline="", encoding="utf-8") as file:
+            return {row["pair"]: float(row["seconds"]) for row in csv.DictReader(file)}
+
+    def notes(self) -> list[str]:
+        """Return notes on the scores, from ``score_notes.txt`` in or beside ``path``.
+
+        Ids of another release than the organisers look for are noted as well.
+        """
+        path = self._beside(NOTES)
+        lines = [] if path is None else path.read_text(encoding="utf-8").splitlines()
+        if self.release != self.expected:
+            lines.append(
+                f"the fields have the ids of the release {self.release}; the organisers look for "
+                f"those of {self.expected}"
+            )
+        return lines
+
+    def _beside(self, name: str) -> Path | None:
+        paths = (folder / name for folder in (self.path, self.path.parent))
+        return next((path for path in paths if path.is_file()), None)
 
 
 def write_timings(folder: Path, seconds: Mapping[str, float]) -> None:
@@ -158,6 +178,18 @@ def write_timings(folder: Path, seconds: Mapping[str, float]) -> None:
         writer = csv.writer(file)
         writer.writerow(["pair", "seconds"])
         writer.writerows((pair, f"{value:.4f}") for pair, value in seconds.items())
+
+
+def write_notes(folder: Path, lines: Sequence[str]) -> None:
+    """Write notes on the scores to ``score_notes.txt``, which ``Submission.notes`` reads.
+
+    Args:
+        folder: Folder of the submission, or the folder above it.
+        lines: Notes of one line each; without any no file is written.
+    """
+    if lines:
+        with atomic_write(folder / NOTES) as temporary:
+            temporary.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
 
 
 def open_submission(path: Path, task: Task, pairs: Sequence[Pair], rules: Rules) -> Submission:
@@ -188,7 +220,7 @@ def open_submission(path: Path, task: Task, pairs: Sequence[Pair], rules: Rules)
     names = pair_names(pairs, task, rules)
     release = choose_release(members, names, task, str(path))
     ids = zip((pair.name for pair in pairs), names.by_release[release], strict=True)
-    return Submission(path, members, dict(ids), release)
+    return Submission(path, members, dict(ids), release, names.expected)
 
 
 def _list_names(path: Path, expected: str) -> list[str]:

@@ -16,6 +16,7 @@ from l2reg.evaluation.tables import (
     missing_note,
     number,
     score_table,
+    submission_notes,
     summary_table,
 )
 from l2reg.submission.rules import RULES
@@ -97,6 +98,10 @@ def test_what_is_missing_is_said(pair_scores: Make) -> None:
     complete = SubmissionScores([pair_scores()])
     lacking = SubmissionScores([pair_scores()], missing=["0002_0002", "0003_0003"])
     assert missing_note({"a": complete}) == ""
+    noted = SubmissionScores([pair_scores()], notes=["trained on"])
+    assert submission_notes({"a": noted, "b": noted, "c": lacking}) == [
+        missing_note({"c": lacking}), "note on a, b: trained on"
+    ]  # fmt: skip
     note = missing_note({"a": complete, "b": lacking})
     assert "b lacks 0002_0002, 0003_0003" in note
     assert "refuse" in note

@@ -129,12 +129,17 @@ def prepared(composed: TinyRun, *overrides: str) -> Any:
 
 
 @pytest.mark.usefixtures("run")
-def test_a_run_predicts_its_own_task_into_its_own_folder(composed: TinyRun) -> None:
+def test_a_run_predicts_its_own_task_into_its_own_folder_and_its_notes_are_stored(
+    composed: TinyRun, capsys: pytest.CaptureFixture[str]
+) -> None:
     job = prepared(composed, "ckpt=run")
     assert job.out == Path("run/predict_val")
-    predicted = predict_split(job.predictor, job.pairs, job.out, [], job.rules)
+    predicted = predict_split(job.predictor, job.pairs, job.out, [], job.rules, job.notes)
     assert predicted.zip_path == Path("run/predict_val/task_02.zip")
     assert job.notes == ["best.pt was selected by its scores on 1 of 1 pairs"]
+    stored = read_scores(job.out / "scores.json")[1]
+    assert [list(own.notes) for own in stored.values()] == [[], job.notes, job.notes]
+    assert f"note on full resolution, submission: {job.notes[0]}" in capsys.readouterr().out
     assert yaml.safe_load((job.out / "config.yaml").read_text())["task"]["flavour"] == "lung"
 
 

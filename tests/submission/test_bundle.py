@@ -17,6 +17,7 @@ from l2reg.submission.bundle import (
     open_submission,
     write_bundle,
     write_full_bundle,
+    write_notes,
     write_timings,
 )
 from l2reg.submission.fields import read_field, write_field
@@ -142,6 +143,22 @@ def test_runtimes_lie_in_or_beside_a_submission(submission: Path, tmp_path: Path
     assert opened.seconds() == {"0001_0001": 1.25}
     write_timings(submission, {"0001_0001": 2.5})
     assert opened.seconds() == {"0001_0001": 2.5}
+
+
+def test_notes_lie_in_or_beside_a_submission_and_unexpected_ids_are_noted(
+    submission: Path, tmp_path: Path
+) -> None:
+    opened = open_submission(submission, LUNG, [pair(1)], RULES["2021"])
+    write_notes(submission.parent, [])
+    assert opened.notes() == []
+    write_notes(submission.parent, ["first", "second"])
+    assert opened.notes() == ["first", "second"]
+    brain = pair_of(438, 439)
+    for name, n_notes in (("0438_0439", 0), ("0395_0396", 1)):
+        write_field(tmp_path / name / "task_03", name, field(1))
+        notes = open_submission(tmp_path / name, OASIS, [brain], RULES["2021"]).notes()
+        assert len(notes) == n_notes
+        assert all("ids of the release current" in note for note in notes)
 
 
 @pytest.mark.parametrize("what", ["zip", "field"])
