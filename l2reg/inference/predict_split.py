@@ -183,7 +183,7 @@ def prepare_prediction(config: Mapping[str, Any], overrides: Sequence[str]) -> P
     rules = rules_by_name(config["rules"])
     prepared = prepare_method(config, overrides)
     base, split = prepared.config, config["split"]
-    out = Path(config["out"] or _default_out(config))
+    out = Path(config["out"] or default_out(config))
     data: Dataset = build(base["data"], task=build(base["task"]))
     check_grid(data.release.task, rules)
     pairs = data.split_pairs(split)
@@ -227,7 +227,8 @@ def _label_note(data: Dataset, pairs: Sequence[Pair]) -> str:
     return f"labels from {root} were compared in {n_both} of {len(pairs)} pairs"
 
 
-def _default_out(config: Mapping[str, Any]) -> Path:
+def default_out(config: Mapping[str, Any]) -> Path:
+    """Return the output folder of a prediction whose ``out`` is null."""
     if config["ckpt"] is not None:
         checkpoint = Path(config["ckpt"])
         return (
