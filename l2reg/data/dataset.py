@@ -53,8 +53,8 @@ class Dataset:
 
     Attributes:
         task: Task of the data.
-        root: Data root; ``None`` takes the environment's ``L2REG_DATA``, else ``data``. The root of
-            a task that generates its data takes precedence.
+        root: Data root; ``None`` takes that of a task that generates its data, else the
+            environment's ``L2REG_DATA``, else ``data``.
         layout: Name of the release's layout, or ``auto``.
         pairs: CSV file of pairs that replaces the official list of the requested split.
         exclude: Ids or file stems of scans that are never used. Ids compare as numbers, so that
@@ -92,11 +92,11 @@ class Dataset:
         Raises:
             InputError: If there is none, or ``exclude`` names no scan of it.
         """
-        root = self.task.root or self.root or os.environ.get("L2REG_DATA") or "data"
-        release = open_release(self.task, Path(root), layout=self.layout, exclude=self.exclude)
+        root = self.root or self.task.root or os.environ.get("L2REG_DATA") or "data"
+        release = open_release(self.task, _path(root), layout=self.layout, exclude=self.exclude)
         if release.exclude:
             listed = [*release.split_ids("val"), *release.split_ids("test")]
-            listed += pair_lists.read_csv(Path(self.pairs)) if self.pairs is not None else []
+            listed += pair_lists.read_csv(_path(self.pairs)) if self.pairs is not None else []
             ids, stems = release.known_scans(listed)
             check_exclusion(self.exclude, task=self.task.name, ids=ids, stems=stems)
         return release
@@ -123,7 +123,7 @@ class Dataset:
         pairs = (
             self._official_pairs(split)
             if self.pairs is None
-            else self._read_pairs(Path(self.pairs))
+            else self._read_pairs(_path(self.pairs))
         )
         kept = [p for p in pairs if not any(map(self.release.is_excluded, (p.fixed, p.moving)))]
         if not kept:
@@ -148,7 +148,7 @@ class Dataset:
         """
         release = self.release
         scored = [*self._official_pairs("val"), *self._official_pairs("test")]
-        scored += self._read_pairs(Path(self.pairs)) if self.pairs is not None else []
+        scored += self._read_pairs(_path(self.pairs)) if self.pairs is not None else []
         paths = {scan.image for scan in _unique_scans(scored)}
         names = {pair.name for pair in scored}
         patients = release.intra_patient_pairs()
@@ -266,6 +266,11 @@ class Dataset:
             remedy="download the training scans, or train on the scored images without their "
             "labels: data.sampling.val_images=true",
         )
+
+
+def _path(path: str | Path) -> Path:
+    """Return a path of the config; ``~`` stands for the home folder."""
+    return Path(path).expanduser()
 
 
 def _unique_scans(pairs: Sequence[Pair]) -> list[Scan]:

@@ -99,7 +99,7 @@ class Task:
         intensity: Normalisation of each modality.
         layouts: Releases of the data, by name (``2021``, ``current``).
         download: Address from which the data can be downloaded.
-        root: Data root of a task that generates its data (phantom); it overrides ``data.root``.
+        root: Data root of a task that generates its data (phantom), where ``data.root`` is null.
     """
 
     name: str

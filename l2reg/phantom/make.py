@@ -50,7 +50,7 @@ def phantom_task(
         InputError: If the flavour or size is unknown, or if the folder holds another phantom.
     """
     task = _base_task(flavour, size)
-    folder = Path(root) if root else Path("data/phantom") / f"{flavour}_{size}_{seed}"
+    folder = Path(root).expanduser() if root else Path("data/phantom") / f"{flavour}_{size}_{seed}"
     if not folder.exists():
         make_phantom(flavour, folder, n_pairs=pairs, size=size, seed=seed)
     else:
@@ -154,6 +154,8 @@ def _check_manifest(folder: Path, expected: Mapping[str, Any]) -> None:
                 what="holds other data than the requested phantom",
                 expected=str(dict(expected)),
                 found=str(found),
-                remedy="remove this folder, or choose another task.seed",
+                remedy="remove this folder, or choose another task.seed"
+                if path.is_file()
+                else "leave data.root out, or name a folder that does not exist yet",
             )
         )

@@ -113,21 +113,24 @@ def evaluate_submissions(paths: Mapping[str, Path], settings: Evaluation) -> lis
     return written
 
 
-def name_submissions(submission: Sequence[str] | Mapping[str, str]) -> dict[str, Path]:
+def name_submissions(submission: str | int | Sequence[str] | Mapping[str, str]) -> dict[str, Path]:
     """Return the paths of the submissions of an option, by name.
 
     Args:
-        submission: Paths by name, or paths, which then are the names too.
+        submission: Paths by name, or one path or several, which then are the names too. ``~``
+            stands for the home folder.
 
     Raises:
         InputError: If two submissions have one name, or if one has the name of the zero field.
     """
+    if isinstance(submission, str | int):  # as YAML reads a folder called 5
+        submission = [str(submission)]
     pairs = (
         list(submission.items())
         if isinstance(submission, Mapping)
         else [(str(path), str(path)) for path in submission]
     )
-    paths = {str(name): Path(path) for name, path in pairs}
+    paths = {str(name): Path(path).expanduser() for name, path in pairs}
     if len(paths) < len(pairs) or ZERO_FIELD in paths:
         names = ", ".join(str(name) for name, _ in pairs)
         problem = Problem(

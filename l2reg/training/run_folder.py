@@ -19,7 +19,15 @@ from l2reg.problems import InputError, Problem
 CONFIG = "config.yaml"
 METRICS = "metrics.jsonl"
 
-_MAY_CHANGE = ("resume", "overwrite", "device", "data.root", "data.cache", "trainer.max_steps")
+_MAY_CHANGE = (
+    "resume",
+    "overwrite",
+    "device",
+    "data.root",
+    "task.root",
+    "data.cache",
+    "trainer.max_steps",
+)
 _OF_MIXED_TASK = re.compile(r"^mixed\.tasks\.[^.]+\.")
 _PACKAGES = ("l2reg", "torch", "monai", "numpy", "scipy", "nibabel", "hydra-core")
 

@@ -115,6 +115,10 @@ def test_without_a_submission_the_zero_field_alone_is_scored(how: Evaluation) ->
 def test_submissions_are_named_by_their_path_unless_told_otherwise() -> None:
     assert name_submissions(["a.zip", "b"]) == {"a.zip": Path("a.zip"), "b": Path("b")}
     assert name_submissions({"ours": "a.zip"}) == {"ours": Path("a.zip")}
+    for path in ("a b/c=d.zip", "/x/y", "folder"):
+        assert name_submissions(path) == {path: Path(path)}
+    assert name_submissions(5) == {"5": Path("5")}
+    assert name_submissions("~/a.zip") == {"~/a.zip": Path.home() / "a.zip"}
     assert slug("../a team: x.zip") == "a_team_x.zip"
 
 
