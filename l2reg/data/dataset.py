@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -12,7 +13,7 @@ from l2reg.data import pair_lists
 from l2reg.data.augment import Augment
 from l2reg.data.batches import Batches
 from l2reg.data.cache import Cache
-from l2reg.data.exclusion import check_exclusion
+from l2reg.data.exclusion import check_exclusion, known_entries
 from l2reg.data.layouts import Release, open_release
 from l2reg.data.pairs import Pair, Scan
 from l2reg.data.prealign import METHODS, Prealign, Search
@@ -95,11 +96,24 @@ class Dataset:
         root = self.root or self.task.root or os.environ.get("L2REG_DATA") or "data"
         release = open_release(self.task, _path(root), layout=self.layout, exclude=self.exclude)
         if release.exclude:
-            listed = [*release.split_ids("val"), *release.split_ids("test")]
-            listed += pair_lists.read_csv(_path(self.pairs)) if self.pairs is not None else []
-            ids, stems = release.known_scans(listed)
+            ids, stems = self._known_scans(release)
             check_exclusion(self.exclude, task=self.task.name, ids=ids, stems=stems)
         return release
+
+    def keep_known_exclusions(self) -> "Dataset":
+        """Return the data set without the entries of ``exclude`` that name none of its scans.
+
+        A checkpoint's entries are those of the data that it was trained on.
+        """
+        ids, stems = self._known_scans(replace(self, exclude=()).release)
+        known: list[Any] = known_entries(self.exclude, ids=ids, stems=stems)
+        return replace(self, exclude=known)
+
+    def _known_scans(self, release: Release) -> tuple[set[int], set[str]]:
+        """Return the ids and file stems of all scans of a release, on disk or in a pair list."""
+        listed = [*release.split_ids("val"), *release.split_ids("test")]
+        listed += pair_lists.read_csv(_path(self.pairs)) if self.pairs is not None else []
+        return release.known_scans(listed)
 
     def split_pairs(self, split: str) -> list[Pair]:
         """Return the pairs of ``val`` or ``test``, or those of the list ``data.pairs``.

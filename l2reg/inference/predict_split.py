@@ -185,6 +185,8 @@ def prepare_prediction(config: Mapping[str, Any], overrides: Sequence[str]) -> P
     base, split = prepared.config, config["split"]
     out = Path(config["out"] or default_out(config))
     data: Dataset = build(base["data"], task=build(base["task"]))
+    if prepared.trained is not None and "data.exclude" not in overrides:
+        data = data.keep_known_exclusions()
     check_grid(data.release.task, rules)
     pairs = data.split_pairs(split)
     raise_if_any(check_pairs(pairs, data.release.task, data.volume_cache, prealign=data.prealign))

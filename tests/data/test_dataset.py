@@ -122,6 +122,18 @@ def test_a_listed_scan_that_is_not_on_disk_can_be_excluded(
     assert [pair.name for pair in data.split_pairs("val")] == ["0001_0001"]
 
 
+@pytest.mark.parametrize(
+    ("exclude", "kept"), [([9999, "02", "img0007"], ["02"]), (9999, []), (2, [2])]
+)
+def test_entries_that_name_no_scan_can_be_dropped(
+    lung_2021: Path, tiny_task: TinyTask, open_data: OpenData, exclude: object, kept: list[object]
+) -> None:
+    data = open_data(tiny_task("lung"), lung_2021, exclude=exclude).keep_known_exclusions()
+    assert data.exclude == kept
+    names = [pair.name for pair in data.training_set.intra_patient]
+    assert names == (["0003_0003"] if kept else ["0002_0002", "0003_0003"])
+
+
 def test_excluding_a_scan_that_does_not_exist_is_refused(
     lung_2021: Path, tiny_task: TinyTask, open_data: OpenData
 ) -> None:

@@ -12,6 +12,7 @@ import torch
 import yaml
 
 from l2reg.batch import Batch
+from l2reg.checkpoints import storage
 from l2reg.data.dataset import Dataset
 from l2reg.evaluation.score_files import read_scores
 from l2reg.evaluation.score_submissions import SubmissionScores
@@ -126,6 +127,20 @@ def prepared(composed: TinyRun, *overrides: str) -> Any:
     config = composed("predict", "device=cpu", *overrides)
     keys = [text.split("=", 1)[0] for text in ["device=cpu", *overrides]]
     return prepare_prediction(config, keys)
+
+
+def test_scans_excluded_in_training_need_not_exist_in_other_data_unless_they_are_named_anew(
+    tiny_run: TinyRun, composed: TinyRun
+) -> None:
+    prepare_training(tiny_run())
+    state = storage.load(Path("run/last.pt"))
+    state["config"]["data"]["exclude"] = [9999, "0002", "img0007"]
+    storage.save(Path("run/other.pt"), state)
+    job = prepared(composed, "ckpt=run/other.pt")
+    assert [pair.name for pair in job.pairs] == ["0001_0001"]
+    with pytest.raises(InputError, match="names no scan") as error:
+        prepared(composed, "ckpt=run/other.pt", "data.exclude=[9999]", "overwrite=true")
+    assert "data.exclude=9999" in str(error.value)
 
 
 @pytest.mark.usefixtures("run")
