@@ -11,7 +11,7 @@ from tqdm import tqdm
 
 from l2reg.config.build import build
 from l2reg.config.task_nodes import node_name
-from l2reg.data.check import check_pairs
+from l2reg.data.check import check_pairs, compare_headers_of
 from l2reg.data.dataset import Dataset
 from l2reg.data.pairs import Pair
 from l2reg.data.task import Task
@@ -190,6 +190,8 @@ def prepare_prediction(config: Mapping[str, Any], overrides: Sequence[str]) -> P
     check_grid(data.release.task, rules)
     pairs = data.split_pairs(split)
     raise_if_any(check_pairs(pairs, data.release.task, data.volume_cache, prealign=data.prealign))
+    for warning in compare_headers_of(pairs):
+        tqdm.write(f"warning: {warning}")
     uncached = replace(data, cache=None)  # runtimes include reading the files
     notes = prepared.trained.leakage_notes(pairs) if prepared.trained is not None else []
     method = prepared.method

@@ -8,7 +8,7 @@ from pathlib import Path
 from matplotlib.figure import Figure
 from tqdm import tqdm
 
-from l2reg.data.check import check_ground_truth, check_pairs
+from l2reg.data.check import check_ground_truth, check_pairs, compare_headers_of
 from l2reg.data.dataset import Dataset
 from l2reg.data.pairs import Pair
 from l2reg.evaluation.pair_scores import metric_names, metric_values
@@ -84,6 +84,8 @@ def evaluate_submissions(paths: Mapping[str, Path], settings: Evaluation) -> lis
     raise_if_any(check_ground_truth(pairs, task))
     if settings.report:
         raise_if_any(check_pairs(pairs, task, settings.data.volume_cache))
+    for warning in compare_headers_of(pairs):
+        tqdm.write(f"warning: {warning}")
     submissions = {
         name: open_submission(path, task, pairs, settings.rules) for name, path in paths.items()
     }
