@@ -1,12 +1,16 @@
 """Score submissions: ``python evaluate.py task=lung split=val 'submission=[A.zip,B]'``."""
 
+import sys
 from pathlib import Path
 
 import hydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from l2reg.config.build import build
 from l2reg.config.keys import check_keys, name_nearest_key, require_key
+from l2reg.config.multirun import multirun_folder
 from l2reg.problems import exit_on_input_error
 from l2reg.reporting.evaluate_submissions import Evaluation, evaluate_submissions, name_submissions
 from l2reg.runtime import configure_malloc
@@ -22,11 +26,15 @@ def main(cfg: DictConfig) -> None:
         check_keys("evaluate", config)
         require_key("evaluate", config, "task", "task=lung 'submission=[task_02.zip]'")
         task = build(config["task"])
+        out = config["out"] or f"evaluation/{task.name}_{config['split']}"
+        if HydraConfig.get().mode == RunMode.MULTIRUN:
+            overrides = HydraConfig.get().overrides.task
+            out = multirun_folder(out, overrides, sys.argv, ("task", "split"))
         evaluation = Evaluation(
             data=build(config["data"], task=task),
             split=config["split"],
             rules=rules_by_name(config["rules"]),
-            out=Path(config["out"] or f"evaluation/{task.name}_{config['split']}"),
+            out=Path(out),
             show=config["show"],
             report=config["report"],
             allow_missing=config["allow_missing"],

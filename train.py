@@ -6,9 +6,11 @@ from typing import Any
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from l2reg.config.keys import check_keys, name_nearest_key
+from l2reg.config.multirun import multirun_folder
 from l2reg.config.presets import preset_names
 from l2reg.config.task_nodes import check_mixed_tasks
 from l2reg.problems import exit_on_input_error
@@ -25,6 +27,10 @@ def main(cfg: DictConfig) -> None:
     configure_malloc()
     with exit_on_input_error():
         check_keys("train", config)
+        if HydraConfig.get().mode == RunMode.MULTIRUN:
+            config["run_dir"] = multirun_folder(
+                config["run_dir"], HydraConfig.get().overrides.task, sys.argv, ("task", "model")
+            )
         if config["mixed"]:
             config = compose_tasks(config)
         trainer = prepare_training(config)

@@ -6,7 +6,9 @@ import io
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+
+_N_NAMED = 5  # files that a message about many names
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,6 +55,28 @@ class InputError(ValueError):
     def __reduce__(self) -> tuple[type["InputError"], tuple[tuple[Problem, ...]]]:
         """Keep the problems when the error is pickled, as between processes."""
         return InputError, (self.problems,)
+
+
+def group_by_kind(problems: Iterable[Problem]) -> list[Problem]:
+    """Return one problem for all of the same kind: number, first names, an example."""
+    kinds: dict[str, list[Problem]] = {}
+    for problem in problems:
+        kinds.setdefault(problem.what, []).append(problem)
+    return [_join(alike) for alike in kinds.values()]
+
+
+def _join(problems: list[Problem]) -> Problem:
+    first, n = problems[0], len(problems)
+    if n == 1:
+        return first
+    names = ", ".join(problem.where for problem in problems[:_N_NAMED])
+    more = f" and {n - _N_NAMED} more" if n > _N_NAMED else ""
+    return replace(
+        first,
+        where=f"{n} files ({names}{more})",
+        expected=f"{first.expected}, for the first",
+        found=f"{first.found}, for the first",
+    )
 
 
 def raise_if_any(problems: Iterable[Problem]) -> None:

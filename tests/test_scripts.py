@@ -1,6 +1,7 @@
 """The commands that users type, as users type them: in a process of their own."""
 
 import json
+import re
 import shutil
 import signal
 import subprocess
@@ -51,12 +52,13 @@ def test_train_predict_evaluate_report(tmp_path: Path) -> None:
         "full resolution",
         "submission",
         "TRE mm",
-        "note: best.pt was selected",
+        "note on full resolution, submission: best.pt was selected",
     ):
         assert words in said
     out = Path("runs/phantom_unet/predict_val")
     assert {path.name for path in out.iterdir()} == {
-        "config.yaml", "submission", "task_02.zip", "scores.json", "timings.csv", "extra",
+        "config.yaml", "submission", "task_02.zip", "scores.json", "timings.csv",
+        "score_notes.txt", "extra",
     }  # fmt: skip
 
     said = good("evaluate", "task=phantom", "task.pairs=3", f"submission=[{out}/task_02.zip,{out}]",
@@ -75,6 +77,20 @@ def test_train_predict_evaluate_report(tmp_path: Path) -> None:
         "named",
         "runs",
     ]
+
+
+def test_the_runs_of_a_multirun_write_into_folders_of_their_own() -> None:
+    said = good("train", "-m", "seed=0,1", "trainer.max_steps=2", *SMALL)
+    for seed in (0, 1):
+        run = Path(f"runs/phantom_unet_seed-{seed}")
+        assert f"ckpt={run} " in said
+        assert yaml.safe_load((run / "config.yaml").read_text())["seed"] == seed
+    said = good("predict", "-m", "ckpt=runs/phantom_unet_seed-0", "rules=2021,current")
+    assert set(re.findall("submission: (.*)/task_02.zip", said)) == {
+        f"runs/phantom_unet_seed-0/predict_val_rules-{rules}" for rules in ("2021", "current")
+    }
+    good("evaluate", "-m", "task=phantom", "task.pairs=3", "rules=2021,current")
+    assert len(list(Path("evaluation").glob("phantom_val_rules-*/scores.json"))) == 2
 
 
 def test_every_task_of_a_mixed_run_is_composed_with_the_same_command_line(

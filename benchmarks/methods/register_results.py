@@ -1,15 +1,13 @@
 """The runs of ``bench_register.py``: their table, and their form on disk."""
 
 import csv
-import json
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from l2reg.evaluation.pair_scores import json_ready
-from l2reg.io.files import atomic_write
+from l2reg.io.files import atomic_write, strict_json
 
 HEADINGS = {
     "tre_mm": "TRE mm",
@@ -77,9 +75,9 @@ def summed_up(runs: Sequence[Run], name: str) -> str:
 
 def save(runs: Sequence[Run], header: Mapping[str, Any], out: Path) -> None:
     """Write what is known so far as ``runs.json`` and ``runs.csv``."""
-    content = json_ready({**header, "runs": [asdict(run) for run in runs]})
+    content = {**header, "runs": [asdict(run) for run in runs]}
     with atomic_write(out / "runs.json") as draft:
-        draft.write_text(json.dumps(content, indent=1), encoding="utf-8")
+        draft.write_text(strict_json(content, indent=1), encoding="utf-8")
     with atomic_write(out / "runs.csv") as draft, draft.open("w", newline="") as file:
         rows = csv.DictWriter(file, ["case", "pair", "method", "turn", *HEADINGS])
         rows.writeheader()

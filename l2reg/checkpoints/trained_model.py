@@ -83,6 +83,8 @@ def load_trained_model(
     config = single_task_config(deepcopy(state["config"]), task)
     for key, value in overrides.items():
         _set(config, key.split("."), value)
+    if "data.root" in overrides and "root" in config["task"]:  # of a task that makes its data there
+        config["task"]["root"] = overrides["data.root"]
     try:
         model: torch.nn.Module = build(config["model"])
         model.load_state_dict(state["model"])

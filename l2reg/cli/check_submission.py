@@ -38,7 +38,8 @@ def run(options: argparse.Namespace) -> None:
     """Print warnings, then all faults; exit with 1 if there is any fault."""
     from l2reg.submission.convention_check import convention_warnings
     from l2reg.submission.export import check_grid
-    from l2reg.submission.format_check import check_submission, official_names
+    from l2reg.submission.format_check import check_submission
+    from l2reg.submission.numbering import official_names, pair_names
     from l2reg.submission.rules import RULES
 
     rules = RULES[options.rules]
@@ -51,7 +52,7 @@ def run(options: argparse.Namespace) -> None:
         data = open_dataset(tasks_below(options.data, options.task)[0], options.data)
         task, pairs = data.release.task, data.split_pairs(options.split)
         check_grid(task, rules)
-        names = [pair.name_in_layout if rules.full_resolution else pair.name for pair in pairs]
+        names = pair_names(pairs, task, rules)
     result = check_submission(options.zip, task, names, rules)
     warnings = result.warnings
     if options.data is not None and not result.faults:
@@ -59,4 +60,5 @@ def run(options: argparse.Namespace) -> None:
     for warning in warnings:
         print(f"warning: {warning}")
     raise_if_any(result.faults)
-    print(f"{options.zip}: {len(names)} fields of task {task.name}, no format fault")
+    n_fields = len(names.by_release[names.expected])
+    print(f"{options.zip}: {n_fields} fields of task {task.name}, no format fault")

@@ -70,16 +70,25 @@ def require_key(name: str, config: Mapping[str, Any], key: str, example: str) ->
         )
 
 
+_QUOTES = (
+    "error: a value that holds ~, = or other signs needs two pairs of quotes: "
+    """'submission="~/a=b.zip"', 'submission=["~/a.zip"]'"""
+)
+
+
 @contextmanager
 def name_nearest_key() -> Iterator[None]:
     """Name the nearest keys that exist after Hydra has refused a key and ended the program.
 
-    Hydra's own message only proposes to add the unknown key.
+    Hydra's own message only proposes to add the unknown key. Values that Hydra cannot read are told
+    to be quoted.
     """
     try:
         yield
     except SystemExit as stop:
         refusal = stop.__context__
+        if type(refusal).__name__ == "OverrideParseException":
+            tqdm.write(_QUOTES, file=sys.stderr)
         match = re.search(r"full_key: (\S+)", str(getattr(refusal, "__cause__", "")))
         if match:
             tqdm.write(nearest_keys(match.group(1)), file=sys.stderr)

@@ -15,7 +15,7 @@ from l2reg.data.point_conventions import compare_point_conventions
 from l2reg.data.task import Task
 from l2reg.io.files import content_digest
 from l2reg.io.volumes import read_header, read_image, read_labels, read_mask
-from l2reg.problems import InputError, Problem
+from l2reg.problems import InputError, Problem, group_by_kind
 
 SPACING_TOLERANCE_MM = 1e-3
 
@@ -108,8 +108,13 @@ def compare_headers(dataset: Dataset) -> list[Problem]:
     """Return warnings about headers that disagree within a data set; see ``header_check``."""
     training = dataset.training_set
     pairs = [*_scored_pairs(dataset), *training.intra_patient]
-    scans = [scan for pair in pairs for scan in (pair.fixed, pair.moving)]
-    return compare_labels_and_masks([*scans, *training.scans]) + compare_pairs(pairs)
+    return compare_headers_of(pairs, training.scans)
+
+
+def compare_headers_of(pairs: Sequence[Pair], scans: Sequence[Scan] = ()) -> list[Problem]:
+    """Return warnings about headers that disagree within pairs and further scans, one a kind."""
+    paired = [scan for pair in pairs for scan in (pair.fixed, pair.moving)]
+    return group_by_kind(compare_labels_and_masks([*paired, *scans]) + compare_pairs(pairs))
 
 
 def compare_points(dataset: Dataset) -> list[Problem]:

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -12,7 +13,7 @@ from l2reg.data import pair_lists
 from l2reg.data.augment import Augment
 from l2reg.data.batches import Batches
 from l2reg.data.cache import Cache
-from l2reg.data.exclusion import check_exclusion
+from l2reg.data.exclusion import check_exclusion, known_entries
 from l2reg.data.layouts import Release, open_release
 from l2reg.data.pairs import Pair, Scan
 from l2reg.data.prealign import METHODS, Prealign, Search
@@ -53,8 +54,8 @@ class Dataset:
 
     Attributes:
         task: Task of the data.
-        root: Data root; ``None`` takes the environment's ``L2REG_DATA``, else ``data``. The root of
-            a task that generates its data takes precedence.
+        root: Data root; ``None`` takes that of a task that generates its data, else the
+            environment's ``L2REG_DATA``, else ``data``.
         layout: Name of the release's layout, or ``auto``.
         pairs: CSV file of pairs that replaces the official list of the requested split.
         exclude: Ids or file stems of scans that are never used. Ids compare as numbers, so that
@@ -92,14 +93,27 @@ class Dataset:
         Raises:
             InputError: If there is none, or ``exclude`` names no scan of it.
         """
-        root = self.task.root or self.root or os.environ.get("L2REG_DATA") or "data"
-        release = open_release(self.task, Path(root), layout=self.layout, exclude=self.exclude)
+        root = self.root or self.task.root or os.environ.get("L2REG_DATA") or "data"
+        release = open_release(self.task, _path(root), layout=self.layout, exclude=self.exclude)
         if release.exclude:
-            listed = [*release.split_ids("val"), *release.split_ids("test")]
-            listed += pair_lists.read_csv(Path(self.pairs)) if self.pairs is not None else []
-            ids, stems = release.known_scans(listed)
+            ids, stems = self._known_scans(release)
             check_exclusion(self.exclude, task=self.task.name, ids=ids, stems=stems)
         return release
+
+    def keep_known_exclusions(self) -> "Dataset":
+        """Return the data set without the entries of ``exclude`` that name none of its scans.
+
+        A checkpoint's entries are those of the data that it was trained on.
+        """
+        ids, stems = self._known_scans(replace(self, exclude=()).release)
+        known: list[Any] = known_entries(self.exclude, ids=ids, stems=stems)
+        return replace(self, exclude=known)
+
+    def _known_scans(self, release: Release) -> tuple[set[int], set[str]]:
+        """Return the ids and file stems of all scans of a release, on disk or in a pair list."""
+        listed = [*release.split_ids("val"), *release.split_ids("test")]
+        listed += pair_lists.read_csv(_path(self.pairs)) if self.pairs is not None else []
+        return release.known_scans(listed)
 
     def split_pairs(self, split: str) -> list[Pair]:
         """Return the pairs of ``val`` or ``test``, or those of the list ``data.pairs``.
@@ -123,7 +137,7 @@ class Dataset:
         pairs = (
             self._official_pairs(split)
             if self.pairs is None
-            else self._read_pairs(Path(self.pairs))
+            else self._read_pairs(_path(self.pairs))
         )
         kept = [p for p in pairs if not any(map(self.release.is_excluded, (p.fixed, p.moving)))]
         if not kept:
@@ -148,7 +162,7 @@ class Dataset:
         """
         release = self.release
         scored = [*self._official_pairs("val"), *self._official_pairs("test")]
-        scored += self._read_pairs(Path(self.pairs)) if self.pairs is not None else []
+        scored += self._read_pairs(_path(self.pairs)) if self.pairs is not None else []
         paths = {scan.image for scan in _unique_scans(scored)}
         names = {pair.name for pair in scored}
         patients = release.intra_patient_pairs()
@@ -266,6 +280,11 @@ class Dataset:
             remedy="download the training scans, or train on the scored images without their "
             "labels: data.sampling.val_images=true",
         )
+
+
+def _path(path: str | Path) -> Path:
+    """Return a path of the config; ``~`` stands for the home folder."""
+    return Path(path).expanduser()
 
 
 def _unique_scans(pairs: Sequence[Pair]) -> list[Scan]:

@@ -35,7 +35,6 @@ def check_exclusion(
     Raises:
         InputError: If an entry is neither an id nor a file stem; the message names the nearest.
     """
-    known = {str(number) for number in ids} | set(stems)
     problems = [
         Problem(
             where=f"data.exclude={entry}",
@@ -45,10 +44,15 @@ def check_exclusion(
             remedy=_nearest(_key(entry), ids, stems),
         )
         for entry in _as_list(entries)
-        if _key(entry) not in known
+        if not _names_scan(entry, ids, stems)
     ]
     if problems:
         raise InputError(problems)
+
+
+def known_entries(entries: object, *, ids: Collection[int], stems: Collection[str]) -> list[object]:
+    """Return the entries of ``data.exclude`` that name a scan; arguments of ``check_exclusion``."""
+    return [entry for entry in _as_list(entries) if _names_scan(entry, ids, stems)]
 
 
 def file_stem(name: str) -> str:
@@ -65,6 +69,11 @@ def _as_list(entries: object) -> list[object]:
 def _key(entry: object) -> str:
     text = str(entry)
     return str(int(text)) if _NUMBER.fullmatch(text) else text
+
+
+def _names_scan(entry: object, ids: Collection[int], stems: Collection[str]) -> bool:
+    key = _key(entry)
+    return key in stems or key in map(str, ids)
 
 
 def _all_names(ids: Collection[int], stems: Collection[str]) -> str:

@@ -75,6 +75,14 @@ class Layout:
                 return official + (scan_id - first) * step
         return scan_id
 
+    def id_of_official(self, official_id: int) -> int:
+        """Return the number in this layout of a scan of a 2021 submission."""
+        for first, last, official, step in self.official_ids:
+            scan_id, rest = divmod(official_id - official, step)
+            if rest == 0 and first <= first + scan_id <= last:
+                return first + scan_id
+        return official_id
+
 
 @dataclass(frozen=True, kw_only=True)
 class Task:
@@ -91,7 +99,7 @@ class Task:
         intensity: Normalisation of each modality.
         layouts: Releases of the data, by name (``2021``, ``current``).
         download: Address from which the data can be downloaded.
-        root: Data root of a task that generates its data (phantom); it overrides ``data.root``.
+        root: Data root of a task that generates its data (phantom), where ``data.root`` is null.
     """
 
     name: str

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import Bool, Float
 
-from l2reg.evaluation.pair_scores import PairScores
+from l2reg.evaluation.pair_scores import PairScores, metric_names, metric_values
 from l2reg.submission.rules import Rules
 
 HARDEST_FRACTION = 0.3  # of the entries or of the pairs
@@ -25,27 +25,28 @@ def aggregate(scores: Sequence[PairScores], rules: Rules) -> dict[str, dict[str,
         rules: Rules that define the standard deviation and the quantiles.
 
     Returns:
-        By metric: ``mean``; ``std``, with the rules' ddof of 1 (nan for one pair) or 0; ``30``, the
-        quantile of the pair values that the rules name (the better tail for HD95). Metrics without
-        such a quantile have no ``30``.
+        By metric, over the pairs that have a value: ``mean``; ``std``, with the rules' ddof of 1
+        (nan for one pair) or 0; ``30``, the quantile of the pair values that the rules name (the
+        better tail for HD95). Metrics without such a quantile have no ``30``.
     """
     aggregates = {}
-    for metric in scores[0].values():
-        values = np.array([score.values().get(metric, math.nan) for score in scores])
+    for metric in metric_names(scores):
+        values = _known(metric_values(scores, metric))
         enough = len(values) > rules.ddof and bool(np.isfinite(values).all())
         aggregates[metric] = {
-            "mean": float(values.mean()),
+            "mean": float(values.mean()) if values.size else math.nan,
             "std": float(values.std(ddof=rules.ddof)) if enough else math.nan,
         }
         if metric in rules.quantiles:
-            aggregates[metric]["30"] = quantile(values, rules.quantiles[metric])
+            q = rules.quantiles[metric]
+            aggregates[metric]["30"] = quantile(values, q) if values.size else math.nan
     return aggregates
 
 
 def dsc30_and_tre30(
     scores: Sequence[PairScores], initial: Sequence[PairScores], rules: Rules
 ) -> dict[str, float]:
-    """Return DSC30 and TRE30 in all their definitions, where there are labels or landmarks.
+    """Return DSC30 and TRE30 in all their definitions, over the pairs that have a Dice or a TRE.
 
     Args:
         scores: Scores of one submission.
@@ -63,13 +64,15 @@ def dsc30_and_tre30(
     """
     by_definition: dict[str, float] = {}
     for metric, sign in (("dsc", 1), ("tre_mm", -1)):  # sign * value: higher is better
-        means = np.array([score.values().get(metric, math.nan) for score in scores])
-        if np.isnan(means).any():
+        means = _known(metric_values(scores, metric))
+        if not means.size:
             continue
-        before, after = (_entries(s, metric) for s in (initial, scores))
+        pairs = [pair for pair in zip(initial, scores, strict=True) if metric in pair[1].values()]
+        rows = [_entries(score, metric) for _, score in pairs]
+        before, after = _pad([_entries(score, metric) for score, _ in pairs]), _pad(rows)
         name = metric.removesuffix("_mm")
         worst = np.sort(sign * means)[: _n_hardest(len(means))]
-        per_pair = hardest_per_row(sign * before)
+        per_pair = hardest_per_row(sign * before, [len(row) for row in rows])
         by_definition |= {
             f"{name}30_leaderboard": quantile(means, rules.quantiles[metric]),
             f"{name}30_hardest_per_pair": float(after[per_pair].mean()),
@@ -87,9 +90,23 @@ def hardest(initial: Float[np.ndarray, "*shape"]) -> Bool[np.ndarray, "*shape"]:
     return mask.reshape(initial.shape)
 
 
-def hardest_per_row(initial: Float[np.ndarray, "rows columns"]) -> Bool[np.ndarray, "rows columns"]:
-    """Return a mask of the lowest 30 % of each row's entries; nan are not entries."""
-    return np.stack([hardest(row) for row in initial])
+def hardest_per_row(
+    initial: Float[np.ndarray, "rows columns"], n_entries: Sequence[int] | None = None
+) -> Bool[np.ndarray, "rows columns"]:
+    """Return a mask of the lowest 30 % of each row's entries.
+
+    Halves are rounded up: the organisers take 11 of 35 labels, however many of these a pair lacks.
+
+    Args:
+        initial: Values before registration; nan are never among the lowest.
+        n_entries: Number of entries of each row; ``None`` counts those that are not nan.
+    """
+    mask = np.zeros(initial.shape, dtype=bool)
+    n_known = (~np.isnan(initial)).sum(axis=1).tolist()
+    for row, chosen, n, known in zip(initial, mask, n_entries or n_known, n_known, strict=True):
+        n_hardest = max(1, min(known, math.floor(HARDEST_FRACTION * n + 0.5)))
+        chosen[np.argsort(row)[:n_hardest]] = True
+    return mask
 
 
 def quantile(values: Float[np.ndarray, " n"], q: float) -> float:
@@ -99,13 +116,22 @@ def quantile(values: Float[np.ndarray, " n"], q: float) -> float:
     return float(low if position == 0 or low == high else low + position * (high - low))
 
 
-def _entries(scores: Sequence[PairScores], metric: str) -> Float[np.ndarray, "pairs entries"]:
-    """Return a metric's values by label or landmark, one row per pair, padded with nan."""
-    rows = [list(s.dsc.values()) if metric == "dsc" else list(s.tre_mm) for s in scores]
+def _entries(score: PairScores, metric: str) -> list[float]:
+    """Return a metric's values by label or landmark."""
+    return list(score.dsc.values()) if metric == "dsc" else list(score.tre_mm)
+
+
+def _pad(rows: Sequence[Sequence[float]]) -> Float[np.ndarray, "pairs entries"]:
+    """Return rows of values as one array, padded with nan."""
     entries = np.full((len(rows), max(map(len, rows))), math.nan)
     for row, values in zip(entries, rows, strict=True):
         row[: len(values)] = values
     return entries
+
+
+def _known(values: Float[np.ndarray, " pairs"]) -> Float[np.ndarray, " known"]:
+    known: Float[np.ndarray, " known"] = values[~np.isnan(values)]
+    return known
 
 
 def _n_hardest(n: int) -> int:

@@ -6,10 +6,17 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
+from jaxtyping import Float
 
 from l2reg.evaluation.volume_change import VolumeChange
+from l2reg.io.files import json_number
 
 LabelValues = Mapping[int, float]
+
+OFFICIAL_METRICS = ("dsc", "hd95_voxels", "tre_mm", "tre_keypoints_mm", "sdlogj", "folds")
+_METRICS = (*OFFICIAL_METRICS, "hd95_mm", "assd_mm", "folded_volume", "sd_log_det", "det_min",
+            "det_max", "outside")  # fmt: skip
+_LABEL_METRICS = ("dsc", "hd95_voxels", "hd95_mm", "assd_mm")
 
 
 @dataclass(frozen=True)
@@ -70,33 +77,54 @@ class PairScores:
 
     def by_label(self) -> dict[str, LabelValues]:
         """Return the metrics that have one value per label and are not empty."""
-        names = ("dsc", "hd95_voxels", "hd95_mm", "assd_mm")
-        return {name: getattr(self, name) for name in names if getattr(self, name)}
+        return {name: getattr(self, name) for name in _LABEL_METRICS if getattr(self, name)}
 
     def to_json(self) -> dict[str, Any]:
-        """Return all scores and their means for JSON, nan and inf as strings; see ``from_json``."""
-        content: dict[str, Any] = json_ready({**asdict(self), "means": self.all_values()})
-        return content
+        """Return all scores and their means as plain data, which ``from_json`` takes."""
+        return {**asdict(self), "means": self.all_values()}
+
+
+def metric_names(scores: Iterable[PairScores], *, official: bool = True) -> list[str]:
+    """Return the metrics of which any pair has a value, in the order of the tables.
+
+    Args:
+        scores: Scores of pairs, some of which may lack labels or landmarks.
+        official: Whether only the metrics of ``PairScores.values`` are meant.
+    """
+    known = {name for score in scores for name in score.all_values()}
+    return [name for name in (OFFICIAL_METRICS if official else _METRICS) if name in known]
+
+
+def label_metric_names(scores: Iterable[PairScores]) -> list[str]:
+    """Return the metrics by label of which any pair has values."""
+    known = {name for score in scores for name in score.by_label()}
+    return [name for name in _LABEL_METRICS if name in known]
+
+
+def scored_labels(scores: Iterable[PairScores]) -> list[int]:
+    """Return the labels of which any pair has a Dice coefficient, nan included."""
+    return sorted({label for score in scores for label in score.dsc})
+
+
+def metric_values(scores: Sequence[PairScores], metric: str) -> Float[np.ndarray, " pairs"]:
+    """Return the values of one metric by pair; nan for pairs without a value."""
+    return np.array([score.all_values().get(metric, math.nan) for score in scores], dtype=float)
+
+
+def lacking_pairs(scores: Sequence[PairScores], metric: str) -> list[str]:
+    """Return the names of the pairs that have no value of a metric."""
+    return [score.pair for score in scores if math.isnan(score.all_values().get(metric, math.nan))]
 
 
 def from_json(content: Mapping[str, Any]) -> PairScores:
-    """Return the scores that ``PairScores.to_json`` converted."""
-    fields: dict[str, Any] = {"pair": content["pair"], "outside": float(content["outside"])}
+    """Return the scores of ``PairScores.to_json``, written and read again."""
+    fields: dict[str, Any] = {"pair": content["pair"], "outside": json_number(content["outside"])}
     for name in ("dsc", "hd95_voxels", "hd95_mm", "assd_mm"):
-        fields[name] = {int(label): float(value) for label, value in content[name].items()}
+        fields[name] = {int(label): json_number(value) for label, value in content[name].items()}
     for name in ("tre_mm", "tre_keypoints_mm"):
-        fields[name] = [float(value) for value in content[name]]
-    change = {name: float(value) for name, value in content["change"].items()}
+        fields[name] = [json_number(value) for value in content[name]]
+    change = {name: json_number(value) for name, value in content["change"].items()}
     return PairScores(**fields, change=VolumeChange(**change))
-
-
-def json_ready(value: Any) -> Any:
-    """Convert a value to valid JSON data: keys, nan and inf become strings."""
-    if isinstance(value, Mapping):
-        return {str(key): json_ready(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [json_ready(item) for item in value]
-    return str(value) if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _mean(values: Iterable[float]) -> float:

@@ -10,9 +10,15 @@ from typing import Any
 from l2reg.data.pairs import Pair
 from l2reg.data.task import Task
 from l2reg.evaluation.aggregate import aggregate, dsc30_and_tre30
-from l2reg.evaluation.pair_scores import PairScores, from_json, json_ready
+from l2reg.evaluation.pair_scores import (
+    PairScores,
+    from_json,
+    label_metric_names,
+    lacking_pairs,
+    metric_names,
+)
 from l2reg.evaluation.score_submissions import ZERO_FIELD, SubmissionScores
-from l2reg.io.files import atomic_write
+from l2reg.io.files import atomic_write, json_number, strict_json
 from l2reg.problems import InputError, Problem
 from l2reg.submission.rules import Rules
 
@@ -52,7 +58,7 @@ def write_scores(
         "submissions": {name: as_json(s, submissions, rules) for name, s in submissions.items()},
     }
     with atomic_write(path) as temporary:
-        temporary.write_text(json.dumps(json_ready(content), indent=1), encoding="utf-8")
+        temporary.write_text(strict_json(content, indent=1), encoding="utf-8")
 
 
 def as_json(
@@ -69,9 +75,14 @@ def as_json(
     initial = [score for score in submissions[ZERO_FIELD].pairs if score.pair in names]
     return {
         "aggregates": aggregate(scores.pairs, rules),
+        "pairs_with_value": {
+            metric: len(scores.pairs) - len(lacking_pairs(scores.pairs, metric))
+            for metric in metric_names(scores.pairs)
+        },
         "thirty": dsc30_and_tre30(scores.pairs, initial, rules),
         "missing": list(scores.missing),
         "seconds": dict(scores.seconds),
+        "notes": list(scores.notes),
         "pairs": {score.pair: score.to_json() for score in scores.pairs},
     }
 
@@ -90,7 +101,8 @@ def read_scores(path: Path) -> tuple[dict[str, Any], dict[str, SubmissionScores]
             name: SubmissionScores(
                 pairs=[from_json(pair) for pair in entry["pairs"].values()],
                 missing=entry["missing"],
-                seconds=entry["seconds"],
+                seconds={p: json_number(s) for p, s in entry["seconds"].items()},
+                notes=tuple(entry.get("notes", ())),  # files of earlier builds have none
             )
             for name, entry in content["submissions"].items()
         }
@@ -112,7 +124,8 @@ def write_official(
 ) -> None:
     """Write the scores of one submission in the form of the organisers' evaluation.
 
-    Values of nan and inf are written as ``NaN`` and ``Infinity``, as in the organisers' files.
+    Where the organisers' files have ``NaN`` and ``Infinity``, which are no JSON, these have null
+    and ``"inf"``.
 
     Args:
         path: Path of the JSON file.
@@ -141,7 +154,7 @@ def write_official(
         aggregates = {new: means[old] for old, new in names.items()}
         content = {task.folder: {"case": cases, "aggregates": aggregates}}
     with atomic_write(path) as temporary:
-        temporary.write_text(json.dumps(content, indent=4), encoding="utf-8")
+        temporary.write_text(strict_json(content, indent=4), encoding="utf-8")
 
 
 def write_tables(folder: Path, submissions: Mapping[str, SubmissionScores]) -> list[Path]:
@@ -150,6 +163,9 @@ def write_tables(folder: Path, submissions: Mapping[str, SubmissionScores]) -> l
     ``cases.csv`` has one row per submission and pair, ``labels.csv`` one row per submission, pair
     and label. A table without rows is not written.
     """
+    scored = [score for scores in submissions.values() for score in scores.pairs]
+    pair_columns = ["submission", "pair", *metric_names(scored, official=False), "seconds"]
+    label_columns = ["submission", "pair", "label", *label_metric_names(scored)]
     cases, labels = [], []
     for name, scores in submissions.items():
         for score in scores.pairs:
@@ -157,17 +173,20 @@ def write_tables(folder: Path, submissions: Mapping[str, SubmissionScores]) -> l
             cases.append({**row, **score.all_values(), "seconds": scores.seconds.get(score.pair)})
             by_label = score.by_label()
             labels += [
-                {**row, "label": label, **{metric: v[label] for metric, v in by_label.items()}}
+                {**row, "label": label, **{m: v[label] for m, v in by_label.items()}}
                 for label in score.dsc
             ]
     paths = []
-    for path, rows in ((folder / "cases.csv", cases), (folder / "labels.csv", labels)):
+    for path, rows, columns in (
+        (folder / "cases.csv", cases, pair_columns),
+        (folder / "labels.csv", labels, label_columns),
+    ):
         if rows:
             with (
                 atomic_write(path) as temporary,
                 temporary.open("w", newline="", encoding="utf-8") as out,
             ):
-                writer = csv.DictWriter(out, list(rows[0]), restval="")
+                writer = csv.DictWriter(out, columns, restval="")
                 writer.writeheader()
                 writer.writerows(rows)
             paths.append(path)

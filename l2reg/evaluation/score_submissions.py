@@ -16,7 +16,7 @@ from l2reg.data.pairs import Pair
 from l2reg.data.task import Task
 from l2reg.evaluation.pair_scores import PairScores, from_json
 from l2reg.evaluation.score_field import load_ground_truth, score_field, zero_field
-from l2reg.io.files import atomic_write, content_digest
+from l2reg.io.files import atomic_write, content_digest, strict_json
 from l2reg.problems import InputError
 from l2reg.runtime import configure_malloc
 from l2reg.submission.bundle import Submission, missing_fields
@@ -38,11 +38,13 @@ class SubmissionScores:
         pairs: Scores of the pairs, in the order of the list of pairs, without missing pairs.
         missing: Names of the pairs that the submission has no field of.
         seconds: Runtime by pair, in seconds, if known.
+        notes: Notes on how to read the scores: data leakage, labels used.
     """
 
     pairs: Sequence[PairScores]
     missing: Sequence[str] = ()
     seconds: Mapping[str, float] = field(default_factory=dict)
+    notes: Sequence[str] = ()
 
 
 @dataclass(frozen=True)
@@ -103,6 +105,7 @@ def score_submissions(
             ],
             missing=submissions[name].missing(pairs) if name in submissions else (),
             seconds=submissions[name].seconds() if name in submissions else {},
+            notes=submissions[name].notes() if name in submissions else (),
         )
         for name in (ZERO_FIELD, *submissions)
     }
@@ -137,7 +140,7 @@ def _score_jobs(
         path = paths[key]
         if path is not None:
             with atomic_write(path) as temporary:
-                temporary.write_text(json.dumps(scores.to_json()), encoding="utf-8")
+                temporary.write_text(strict_json(scores.to_json()), encoding="utf-8")
         yield key, scores
 
 

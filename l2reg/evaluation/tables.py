@@ -7,7 +7,14 @@ import numpy as np
 
 from l2reg.evaluation.aggregate import aggregate
 from l2reg.evaluation.comparison import Difference, Summary, compare, summarise
-from l2reg.evaluation.pair_scores import PairScores
+from l2reg.evaluation.pair_scores import (
+    PairScores,
+    label_metric_names,
+    lacking_pairs,
+    metric_names,
+    metric_values,
+    scored_labels,
+)
 from l2reg.evaluation.score_submissions import SubmissionScores
 from l2reg.submission.rules import Rules
 
@@ -32,6 +39,8 @@ _FINE = frozenset(
     {"dsc", "sdlogj", "sd_log_det"} | _PERCENT
 )  # four decimals; the others have three
 
+_NONE = "-"  # in the place of a value that no pair has
+
 Rows = Mapping[str, Sequence[PairScores]]
 
 
@@ -39,23 +48,23 @@ def score_table(rows: Rows, rules: Rules) -> str:
     """Return a table of mean and SD over the pairs, one row per submission.
 
     The column of the Dice coefficient is followed by the leaderboard's DSC30, which a line below
-    the table explains.
+    the table explains. Further lines name the pairs that lack a metric.
     """
-    metrics = list(next(iter(rows.values()))[0].values())
+    metrics = metric_names(score for scores in rows.values() for score in scores)
     headings = ["", *(HEADINGS[metric] for metric in metrics)]
     if "dsc" in metrics:
         headings.insert(2, "DSC30")
     lines = [headings]
     for name, scores in rows.items():
         aggregates = aggregate(scores, rules)
-        cells = [_mean_cell(metric, aggregates[metric]) for metric in metrics]
+        cells = [_mean_cell(metric, aggregates.get(metric)) for metric in metrics]
         if "dsc" in metrics:
-            cells.insert(1, f"{aggregates['dsc']['30']:.4f}")
+            cells.insert(1, f"{aggregates['dsc']['30']:.4f}" if "dsc" in aggregates else _NONE)
         lines.append([name, *cells])
     text = align_columns(lines)
     if "dsc" in metrics:
         text += "\nDSC30: 0.3 quantile of the pair means (the leaderboard's)"
-    return text
+    return "\n".join([text, *(_lacking_notes(rows, metrics))])
 
 
 def missing_note(submissions: Mapping[str, SubmissionScores]) -> str:
@@ -71,12 +80,27 @@ def missing_note(submissions: Mapping[str, SubmissionScores]) -> str:
     )
 
 
+def submission_notes(submissions: Mapping[str, SubmissionScores]) -> list[str]:
+    """Return the lines that belong below every table: missing pairs, and the submissions' notes."""
+    names_by_note: dict[str, list[str]] = {}
+    for name, scores in submissions.items():
+        for note in scores.notes:
+            names_by_note.setdefault(note, []).append(name)
+    missing = missing_note(submissions)
+    return [
+        *([missing] if missing else []),
+        *(f"note on {', '.join(names)}: {note}" for note, names in names_by_note.items()),
+    ]
+
+
 def summary_table(rows: Rows, metric: str) -> str:
     """Return a table of mean, SD, median and 95 % interval of a metric, one row per submission."""
     lines = [[HEADINGS[metric], "mean", "SD", "median", "95 % interval", "pairs"]]
     for name, scores in rows.items():
         values = metric_values(scores, metric)
-        lines.append([name, *_summary_cells(metric, summarise(values)), str(len(values))])
+        values = values[~np.isnan(values)]
+        cells = _summary_cells(metric, summarise(values)) if values.size else [_NONE] * 4
+        lines.append([name, *cells, str(len(values))])
     return align_columns(lines)
 
 
@@ -107,7 +131,7 @@ def difference_table(comparisons: Sequence[Difference]) -> str:
 
 def case_table(scores: Sequence[PairScores]) -> str:
     """Return a table of every metric of every pair of one submission."""
-    metrics = list(scores[0].all_values())
+    metrics = metric_names(scores, official=False)
     lines = [["pair", *(HEADINGS[metric] for metric in metrics)]]
     for score in scores:
         values = score.all_values()
@@ -122,22 +146,20 @@ def label_table(scores: Sequence[PairScores], names: Mapping[int, str]) -> str:
         scores: Scores of one submission.
         names: Names of the labels.
     """
-    metrics = list(scores[0].by_label())
+    metrics = label_metric_names(scores)
     if not metrics:
         return ""
     lines = [["label", *(HEADINGS[metric] for metric in metrics), "pairs"]]
-    for label in scores[0].dsc:
-        columns = {m: np.array([s.by_label()[m][label] for s in scores]) for m in metrics}
+    by_label = [score.by_label() for score in scores]
+    for label in scored_labels(scores):
+        columns = {
+            m: np.array([own.get(m, {}).get(label, math.nan) for own in by_label]) for m in metrics
+        }
         known = ~np.isnan(columns["dsc"])
         means = [float(c[known].mean()) if known.any() else math.nan for c in columns.values()]
         cells = [number(m, mean) for m, mean in zip(metrics, means, strict=True)]
         lines.append([f"{label} {names.get(label, '')}".strip(), *cells, str(int(known.sum()))])
     return align_columns(lines)
-
-
-def metric_values(scores: Sequence[PairScores], metric: str) -> np.ndarray:
-    """Return the values of one metric by pair; nan for pairs without a value."""
-    return np.array([score.all_values().get(metric, math.nan) for score in scores], dtype=float)
 
 
 def number(metric: str, value: float, sign: str = "") -> str:
@@ -162,7 +184,27 @@ def align_columns(lines: Sequence[Sequence[str]]) -> str:
     )
 
 
-def _mean_cell(metric: str, aggregates: Mapping[str, float]) -> str:
+def _lacking_notes(rows: Rows, metrics: Sequence[str]) -> list[str]:
+    """Return a line for every metric that some pairs lack, and for every such set of pairs."""
+    notes = []
+    for metric in metrics:
+        alike: dict[tuple[int, tuple[str, ...]], list[str]] = {}
+        for name, scores in rows.items():
+            key = len(scores), tuple(lacking_pairs(scores, metric))
+            alike.setdefault(key, []).append(name)
+        for (n, lacking), names in alike.items():
+            if lacking:
+                of = f" of {', '.join(names)}" if len(names) < len(rows) else ""
+                notes.append(
+                    f"{HEADINGS[metric]}{of}: {n - len(lacking)} of {n} pairs have a value, over "
+                    f"which the mean is taken; none for {', '.join(lacking)}"
+                )
+    return notes
+
+
+def _mean_cell(metric: str, aggregates: Mapping[str, float] | None) -> str:
+    if aggregates is None:
+        return _NONE
     mean, std = number(metric, aggregates["mean"]), aggregates["std"]
     return mean if metric == "folds" or math.isnan(std) else f"{mean} ± {number(metric, std)}"
 

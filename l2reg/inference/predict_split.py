@@ -11,7 +11,7 @@ from tqdm import tqdm
 
 from l2reg.config.build import build
 from l2reg.config.task_nodes import node_name
-from l2reg.data.check import check_pairs
+from l2reg.data.check import check_pairs, compare_headers_of
 from l2reg.data.dataset import Dataset
 from l2reg.data.pairs import Pair
 from l2reg.data.task import Task
@@ -24,7 +24,7 @@ from l2reg.evaluation.score_submissions import (
     score_submissions,
     submitted_field,
 )
-from l2reg.evaluation.tables import score_table
+from l2reg.evaluation.tables import score_table, submission_notes
 from l2reg.geometry.resize import resize_field
 from l2reg.inference.outputs import Extra, check_extras, extra_problems, save_extras
 from l2reg.inference.predictor import Predictor
@@ -36,6 +36,7 @@ from l2reg.submission.bundle import (
     open_submission,
     write_bundle,
     write_full_bundle,
+    write_notes,
     write_timings,
 )
 from l2reg.submission.export import check_grid, export_field
@@ -59,9 +60,14 @@ class SplitPrediction:
 
 
 def predict_split(
-    predictor: Predictor, pairs: Sequence[Pair], out: Path, save: Sequence[Extra], rules: Rules
+    predictor: Predictor,
+    pairs: Sequence[Pair],
+    out: Path,
+    save: Sequence[Extra],
+    rules: Rules,
+    score_notes: Sequence[str] = (),
 ) -> SplitPrediction:
-    """Write the fields of pairs, the submission zip, runtimes and scores below ``out``.
+    """Write the fields of pairs, the submission zip, runtimes, notes and scores below ``out``.
 
     Args:
         predictor: The method and the reader of pairs.
@@ -69,6 +75,7 @@ def predict_split(
         out: An existing folder to write to.
         save: Extra outputs to write below ``out/extra``.
         rules: The rules that give the form of the fields and by which they are scored.
+        score_notes: Notes on how to read the scores, which go with the submission.
 
     Raises:
         InputError: If an extra output is unknown, a file is unreadable, or the zip is incorrect.
@@ -92,14 +99,22 @@ def predict_split(
                 truth = load_ground_truth(pair, task, rules)
                 full_scores.append(score_field(pair.name, full[0].numpy(), truth, task))
     write_timings(out, seconds)
+    write_notes(out, score_notes)
     zip_path = out / f"{task.folder}.zip"
     if rules.full_resolution:
         write_full_bundle(out / "submission", zip_path)
     else:
         write_bundle(out / "submission", task.folder, zip_path)
-    submission = open_submission(zip_path, task.folder, rules)
+    submission = open_submission(zip_path, task, pairs, rules)
     if not scored:
         _read_all(submission, pairs, task, rules)
+        without = [pair.name for pair in pairs if not has_ground_truth(pair, task)]
+        tqdm.write(
+            f"nothing is scored: {len(without)} of {len(pairs)} pairs have neither labels of both "
+            f"scans nor landmarks: {', '.join(without)}"
+        )
+        for note in submission.notes():
+            tqdm.write(f"note: {note}")
         return SplitPrediction(zip_path, seconds, {})
     scores = _score_zip(submission, pairs, task, rules, full_scores)
     write_scores(out / "scores.json", task, rules, scores)
@@ -117,10 +132,11 @@ def _score_zip(
     by_name = score_submissions({"submission": submission}, pairs, task, rules, workers=1)
     scores = {
         ZERO_FIELD: by_name[ZERO_FIELD],
-        "full resolution": SubmissionScores(full_scores),
+        "full resolution": SubmissionScores(full_scores, notes=by_name["submission"].notes),
         "submission": by_name["submission"],
     }
-    tqdm.write(score_table({name: row.pairs for name, row in scores.items()}, rules))
+    table = score_table({name: row.pairs for name, row in scores.items()}, rules)
+    tqdm.write("\n".join([table, *submission_notes(scores)]))
     return scores
 
 
@@ -128,7 +144,6 @@ def _read_all(submission: Submission, pairs: Sequence[Pair], task: Task, rules: 
     """Check the zip by reading every field, where there is no ground truth to score with."""
     for pair in pairs:
         submitted_field(submission, pair, task, rules)
-    tqdm.write("labels or landmarks are not available for every pair: nothing is scored")
 
 
 CONFIG = "config.yaml"  # marks a folder as one that may be overwritten
@@ -168,12 +183,16 @@ def prepare_prediction(config: Mapping[str, Any], overrides: Sequence[str]) -> P
     rules = rules_by_name(config["rules"])
     prepared = prepare_method(config, overrides)
     base, split = prepared.config, config["split"]
-    out = Path(config["out"] or _default_out(config))
+    out = Path(config["out"] or default_out(config))
     data: Dataset = build(base["data"], task=build(base["task"]))
+    if prepared.trained is not None and "data.exclude" not in overrides:
+        data = data.keep_known_exclusions()
     check_grid(data.release.task, rules)
     pairs = data.split_pairs(split)
     problems = check_pairs(pairs, data.release.task, data.volume_cache, prealign=data.prealign)
     raise_if_any(dict.fromkeys([*problems, *extra_problems(pairs, config["save"])]))
+    for warning in compare_headers_of(pairs):
+        tqdm.write(f"warning: {warning}")
     uncached = replace(data, cache=None)  # runtimes include reading the files
     notes = prepared.trained.leakage_notes(pairs) if prepared.trained is not None else []
     method = prepared.method
@@ -213,7 +232,8 @@ def _label_note(data: Dataset, pairs: Sequence[Pair]) -> str:
     return f"labels from {root} were compared in {n_both} of {len(pairs)} pairs"
 
 
-def _default_out(config: Mapping[str, Any]) -> Path:
+def default_out(config: Mapping[str, Any]) -> Path:
+    """Return the output folder of a prediction whose ``out`` is null."""
     if config["ckpt"] is not None:
         checkpoint = Path(config["ckpt"])
         return (

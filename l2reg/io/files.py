@@ -1,13 +1,16 @@
-"""Atomic file writing, output folders, files below a folder and content digests."""
+"""Atomic file writing, strict JSON, output folders, files below a folder and content digests."""
 
 import errno
 import hashlib
+import json
+import math
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 from l2reg.problems import InputError, Problem
 
@@ -33,6 +36,33 @@ def atomic_write(path: Path) -> Iterator[Path]:
     finally:
         with suppress(OSError):  # such as in a folder that does not exist
             temporary.unlink(missing_ok=True)
+
+
+def strict_json(value: Any, *, indent: int | None = None) -> str:
+    """Return plain data as JSON that every reader takes: NaN becomes null, inf a string.
+
+    Python alone would write ``NaN`` and ``Infinity``, which are no JSON. See ``json_number``.
+
+    Args:
+        value: Mappings, lists, tuples, strings, numbers, booleans and ``None``.
+        indent: Number of spaces of a level; ``None`` for one line.
+    """
+    return json.dumps(_plain(value), indent=indent, allow_nan=False)
+
+
+def json_number(value: float | str | None) -> float:
+    """Return a number that ``strict_json`` wrote: null is nan, a string names nan or inf."""
+    return math.nan if value is None else float(value)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None if math.isnan(value) else str(value)
+    return value
 
 
 def ensure_writable(path: Path) -> None:

@@ -12,7 +12,7 @@ from tqdm import tqdm
 from l2reg.config.build import build
 from l2reg.config.presets import CHALLENGE_TASKS, load_preset
 from l2reg.data.task import Task
-from l2reg.io.files import raise_if_disk_is_at_fault
+from l2reg.io.files import raise_if_disk_is_at_fault, strict_json
 from l2reg.phantom.writer import Writer
 from l2reg.problems import InputError, Problem
 from l2reg.shapes import Shape3, Spacing
@@ -50,7 +50,7 @@ def phantom_task(
         InputError: If the flavour or size is unknown, or if the folder holds another phantom.
     """
     task = _base_task(flavour, size)
-    folder = Path(root) if root else Path("data/phantom") / f"{flavour}_{size}_{seed}"
+    folder = Path(root).expanduser() if root else Path("data/phantom") / f"{flavour}_{size}_{seed}"
     if not folder.exists():
         make_phantom(flavour, folder, n_pairs=pairs, size=size, seed=seed)
     else:
@@ -103,7 +103,7 @@ def make_phantom(flavour: str, out: Path, *, n_pairs: int, size: str, seed: int)
         jobs = list(writer.jobs(n_pairs))
         for job in tqdm(jobs, f"making {flavour} phantoms", disable=None):
             job()
-        manifest = json.dumps(_manifest(flavour, size, seed, n_pairs), indent=1)
+        manifest = strict_json(_manifest(flavour, size, seed, n_pairs), indent=1)
         (temporary / MANIFEST).write_text(manifest, encoding="utf-8")
         out.parent.mkdir(parents=True, exist_ok=True)
         temporary.rename(out)
@@ -154,6 +154,8 @@ def _check_manifest(folder: Path, expected: Mapping[str, Any]) -> None:
                 what="holds other data than the requested phantom",
                 expected=str(dict(expected)),
                 found=str(found),
-                remedy="remove this folder, or choose another task.seed",
+                remedy="remove this folder, or choose another task.seed"
+                if path.is_file()
+                else "leave data.root out, or name a folder that does not exist yet",
             )
         )

@@ -242,12 +242,20 @@ def official_better_counts(
         task: Scores of all teams.
         counts: Multiplicity of each pair in each resample.
     """
+    return {
+        name: count_better_by_rank_sum(entries, counts)
+        for name, entries in official_entries(task).items()
+    }
+
+
+def official_entries(task: TaskScores) -> dict[str, Float[np.ndarray, "teams pairs _"]]:
+    """Return by column the values that the official tests compare; nan are not entries."""
     values = task.fill_missing()
     if task.labelled:
         values["dsc30"] = np.where(hardest(values["dsc"][0]), values["dsc"], np.nan)
     else:
         values["tre30"] = np.where(hardest_per_row(values["tre"][0]), values["tre"], np.nan)
-    return {name: count_better_by_rank_sum(entries, counts) for name, entries in values.items()}
+    return values
 
 
 def _official(task: TaskScores, counts: Counts) -> dict[str, Scores]:

@@ -17,7 +17,6 @@ Counts = Float[np.ndarray, "rows pairs"]  # whole numbers; every row sums to the
 BetterCounts = Int[np.ndarray, "rows teams"]  # number of teams that are significantly better
 
 LEVEL = 0.05  # significance level of a two-sided test, without correction for multiple tests
-MIN_PAIRS = 6  # smallest number of differing pairs for which a signed-rank test can be significant
 MIN_SCORE = 0.1  # rank score of the last team; the first team has 1
 
 
@@ -70,7 +69,7 @@ def count_better_by_signed_rank(
     """Return the number of better teams by the paired Wilcoxon signed-rank test.
 
     The test uses the exact distribution without ties. Pairs with equal values are excluded; ties
-    share their mean rank. Fewer than ``MIN_PAIRS`` differing pairs are never significant.
+    share their mean rank. Fewer than six differing pairs are never significant.
 
     Args:
         values: Values of all teams, higher is better; nan, the same ones for all teams, are not
@@ -113,6 +112,20 @@ def count_better_on_worst_pairs(
         means[:, team] = taken @ own[order] / n_worst
     better_counts: BetterCounts = (means[:, :, None] > means[:, None, :]).sum(axis=1)
     return better_counts
+
+
+def min_rank_sum_p(n: int) -> float:
+    """Return the smallest p value of the rank-sum test: every value of one team is the better one.
+
+    Args:
+        n: Number of values of each team.
+    """
+    return float(2 * norm.sf(n * np.sqrt(3 / (2 * n + 1))))
+
+
+def min_signed_rank_p(n: int) -> float:
+    """Return the smallest p value of the signed-rank test: one team wins all ``n`` pairs."""
+    return 2.0 * 2.0**-n
 
 
 @functools.cache

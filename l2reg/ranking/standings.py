@@ -5,8 +5,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from l2reg.evaluation.tables import align_columns
-from l2reg.ranking.rank import RUNTIME, Ranking, TaskRanking, TaskScores
-from l2reg.ranking.significance import MIN_PAIRS
+from l2reg.ranking.rank import RUNTIME, Ranking, TaskRanking, TaskScores, official_entries
+from l2reg.ranking.significance import LEVEL, min_rank_sum_p, min_signed_rank_p
 
 _HEADINGS = {
     "dsc": "DSC",
@@ -87,7 +87,23 @@ def _notes(task: TaskScores, ranking: Ranking) -> list[str]:
         lacking = f"{team} lacks {', '.join(pairs)}"
         notes.append(f"{task.name}: INCOMPLETE, the organisers would refuse it: {lacking}; "
                      "ranked by the values for missing entries")  # fmt: skip
-    if ranking.method == "page" and len(task.pairs) < MIN_PAIRS:
-        notes.append(f"{task.name}: fewer than {MIN_PAIRS} pairs; no signed-rank test can be "
-                     "significant")  # fmt: skip
-    return notes
+    return [*notes, *_undecided_notes(task, ranking)]
+
+
+def _undecided_notes(task: TaskScores, ranking: Ranking) -> list[str]:
+    """Return a line for every column whose test cannot reach significance, whatever the scores."""
+    own = ranking.tasks[task.name]
+    columns = [name for name in dict.fromkeys(own.names) if own.timed or name != RUNTIME]
+    if ranking.method == "page":
+        test, n_values = "signed-rank", {n: len(task.pairs) for n in columns if n != "dsc30"}
+        min_p = min_signed_rank_p
+    else:
+        entries = official_entries(task)
+        test, n_values = "rank-sum", {n: int((~np.isnan(entries[n][0])).sum()) for n in columns}
+        min_p = min_rank_sum_p
+    return [
+        f"{task.name}, {_HEADINGS[name]}: too few pairs to tell teams apart: a {test} test of {n} "
+        f"value{'s' * (n > 1)} a team has p {min_p(n):.2g} at best, not below {LEVEL}"
+        for name, n in n_values.items()
+        if min_p(n) >= LEVEL
+    ]

@@ -5,15 +5,20 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from matplotlib.figure import Figure
 
-from l2reg.evaluation.pair_scores import PairScores
-from l2reg.evaluation.tables import HEADINGS, Rows, metric_values, scale
+from l2reg.evaluation.pair_scores import (
+    PairScores,
+    metric_names,
+    metric_values,
+    scored_labels,
+)
+from l2reg.evaluation.tables import HEADINGS, Rows, scale
 
 _WIDTH = 4.0  # of one box plot, in inches
 
 
 def box_figure(rows: Rows) -> Figure:
     """Return a box plot of every metric, with a box for each submission and a dot for each pair."""
-    metrics = list(next(iter(rows.values()))[0].values())
+    metrics = metric_names(score for scores in rows.values() for score in scores)
     figure = Figure(figsize=(_WIDTH * len(metrics), 1.2 + 0.5 * len(rows)), layout="constrained")
     cells = figure.subplots(1, len(metrics), squeeze=False)[0]
     positions = np.arange(len(rows), 0, -1)  # the first submission on top
@@ -36,9 +41,9 @@ def label_figure(rows: Mapping[str, Sequence[PairScores]], names: Mapping[int, s
         rows: Scores of the pairs by submission.
         names: Names of the labels.
     """
-    labels = list(next(iter(rows.values()))[0].dsc)
+    labels = scored_labels(score for scores in rows.values() for score in scores)
     means = np.array(
-        [[_mean([s.dsc[label] for s in r]) for r in rows.values()] for label in labels]
+        [[_mean([s.dsc.get(label, np.nan) for s in r]) for r in rows.values()] for label in labels]
     )
     figure = Figure(figsize=(3 + 1.2 * len(rows), 1.2 + 0.25 * len(labels)), layout="constrained")
     cell = figure.subplots()

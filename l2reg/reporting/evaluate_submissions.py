@@ -8,9 +8,10 @@ from pathlib import Path
 from matplotlib.figure import Figure
 from tqdm import tqdm
 
-from l2reg.data.check import check_ground_truth, check_pairs
+from l2reg.data.check import check_ground_truth, check_pairs, compare_headers_of
 from l2reg.data.dataset import Dataset
 from l2reg.data.pairs import Pair
+from l2reg.evaluation.pair_scores import metric_names, metric_values
 from l2reg.evaluation.score_files import write_official, write_scores, write_tables
 from l2reg.evaluation.score_submissions import (
     ZERO_FIELD,
@@ -24,9 +25,8 @@ from l2reg.evaluation.tables import (
     difference_table,
     differences,
     label_table,
-    metric_values,
-    missing_note,
     score_table,
+    submission_notes,
     summary_table,
 )
 from l2reg.problems import InputError, Problem, raise_if_any
@@ -84,8 +84,10 @@ def evaluate_submissions(paths: Mapping[str, Path], settings: Evaluation) -> lis
     raise_if_any(check_ground_truth(pairs, task))
     if settings.report:
         raise_if_any(check_pairs(pairs, task, settings.data.volume_cache))
+    for warning in compare_headers_of(pairs):
+        tqdm.write(f"warning: {warning}")
     submissions = {
-        name: open_submission(path, task.folder, settings.rules) for name, path in paths.items()
+        name: open_submission(path, task, pairs, settings.rules) for name, path in paths.items()
     }
     results = score_submissions(
         submissions,
@@ -113,21 +115,24 @@ def evaluate_submissions(paths: Mapping[str, Path], settings: Evaluation) -> lis
     return written
 
 
-def name_submissions(submission: Sequence[str] | Mapping[str, str]) -> dict[str, Path]:
+def name_submissions(submission: str | int | Sequence[str] | Mapping[str, str]) -> dict[str, Path]:
     """Return the paths of the submissions of an option, by name.
 
     Args:
-        submission: Paths by name, or paths, which then are the names too.
+        submission: Paths by name, or one path or several, which then are the names too. ``~``
+            stands for the home folder.
 
     Raises:
         InputError: If two submissions have one name, or if one has the name of the zero field.
     """
+    if isinstance(submission, str | int):  # as YAML reads a folder called 5
+        submission = [str(submission)]
     pairs = (
         list(submission.items())
         if isinstance(submission, Mapping)
         else [(str(path), str(path)) for path in submission]
     )
-    paths = {str(name): Path(path) for name, path in pairs}
+    paths = {str(name): Path(path).expanduser() for name, path in pairs}
     if len(paths) < len(pairs) or ZERO_FIELD in paths:
         names = ", ".join(str(name) for name, _ in pairs)
         problem = Problem(
@@ -163,19 +168,20 @@ def _check_show(show: Sequence[str]) -> None:
 
 def _print_tables(results: Mapping[str, SubmissionScores], settings: Evaluation) -> None:
     rows = {name: scores.pairs for name, scores in results.items()}
-    note = missing_note(results)
+    notes = submission_notes(results)
     tables = [score_table(rows, settings.rules)]
     if "statistics" in settings.show:
-        for metric in rows[ZERO_FIELD][0].values():
+        for metric in metric_names(rows[ZERO_FIELD]):
             tables += [summary_table(rows, metric), difference_table(differences(rows, metric))]
     submissions = {name: scores for name, scores in rows.items() if name != ZERO_FIELD}
     for name, scores in submissions.items():
         if "cases" in settings.show:
             tables.append(f"{name}\n{case_table(scores)}")
-        if "labels" in settings.show and scores[0].dsc:
-            tables.append(f"{name}\n{label_table(scores, settings.data.release.task.labels)}")
+        by_label = label_table(scores, settings.data.release.task.labels)
+        if "labels" in settings.show and by_label:
+            tables.append(f"{name}\n{by_label}")
     for table in filter(None, tables):
-        tqdm.write(f"{table}\n{note}" if note else table)
+        tqdm.write("\n".join([table, *notes]))
         if len(tables) > 1:
             tqdm.write("")
 
@@ -184,7 +190,7 @@ def _worst_first(
     pairs: Sequence[Pair], scores: SubmissionScores, initial: SubmissionScores
 ) -> list[Pair]:
     """Return the pairs in the order of their Dice or landmark error, the worst first."""
-    metric = next(iter(initial.pairs[0].values()))
+    metric = metric_names(initial.pairs)[0]
     values = metric_values(scores.pairs, metric)
     order = (values if metric in HIGH_IS_GOOD else -values).argsort(kind="stable")
     by_name = {pair.name: pair for pair in pairs}

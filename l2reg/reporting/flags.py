@@ -21,7 +21,7 @@ def flags(score: PairScores, initial: PairScores, names: Mapping[int, str]) -> l
     worse = [
         name
         for metric, name, sign in (("dsc", "Dice", -1), ("tre_mm", "landmark error", 1))
-        if metric in after and sign * (after[metric] - before[metric]) > 0
+        if metric in before and metric in after and sign * (after[metric] - before[metric]) > 0
     ]
     if worse:
         warnings.append(f"worse than the zero field: {' and '.join(worse)}")

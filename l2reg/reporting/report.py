@@ -3,22 +3,23 @@
 import base64
 import html
 import io
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from matplotlib.figure import Figure
 
 from l2reg.data.task import Task
-from l2reg.evaluation.pair_scores import PairScores
+from l2reg.evaluation.pair_scores import PairScores, metric_names, scored_labels
 from l2reg.evaluation.score_submissions import ZERO_FIELD, SubmissionScores
 from l2reg.evaluation.tables import (
     HEADINGS,
     HIGH_IS_GOOD,
     difference_table,
     differences,
-    missing_note,
     number,
     score_table,
+    submission_notes,
     summary_table,
 )
 from l2reg.io.files import atomic_write
@@ -73,10 +74,8 @@ def write_report(
     """
     rows = {name: scores.pairs for name, scores in results.items()}
     initial = {score.pair: score for score in rows[ZERO_FIELD]}
-    note = missing_note(results)
     parts = [f"<h1>{html.escape(title)}</h1>"]
-    if note:
-        parts.append(f"<p class='worse'>{html.escape(note)}</p>")
+    parts += [f"<p class='worse'>{html.escape(note)}</p>" for note in submission_notes(results)]
     parts += [_text_html(score_table(rows, rules)), _image_html(box_figure(rows))]
     for name, scores in rows.items():
         if name != ZERO_FIELD:
@@ -85,11 +84,11 @@ def write_report(
     parts.append(f"<h2>Pictures of {html.escape(list(rows)[-1])}</h2><p>{_LEGEND}</p>")
     for pair, figures in pictures:
         parts += [f"<h3>Pair {html.escape(pair)}</h3>", *map(_image_html, figures)]
-    if rows[ZERO_FIELD][0].dsc:
+    if scored_labels(rows[ZERO_FIELD]):
         parts += ["<h2>Labels</h2>", _image_html(label_figure(rows, task.labels))]
     if len(initial) > 1:
         parts.append(f"<h2>Statistics</h2><p>{_STATISTICS}</p>")
-        for metric in rows[ZERO_FIELD][0].values():
+        for metric in metric_names(rows[ZERO_FIELD]):
             tables = [summary_table(rows, metric), difference_table(differences(rows, metric))]
             parts.append(_text_html("\n\n".join(tables)))
     page = (
@@ -104,14 +103,14 @@ def _pair_table_html(
     scores: Sequence[PairScores], initial: Mapping[str, PairScores], task: Task
 ) -> str:
     """Return a table of the scores of every pair, before and after registration, with flags."""
-    metrics = list(scores[0].values())
+    metrics = metric_names([*scores, *initial.values()])
     head = "".join(f"<th>{HEADINGS[metric]}<br>before → after</th>" for metric in metrics)
     lines = [f"<tr><th>pair</th>{head}<th>flags</th></tr>"]
     for new in scores:
         old = initial[new.pair]
         cells = [
-            _cell_html(metric, old.values().get(metric), value)
-            for metric, value in new.values().items()
+            _cell_html(metric, old.values().get(metric), new.values().get(metric, math.nan))
+            for metric in metrics
         ]
         warnings = html.escape("; ".join(flags(new, old, task.labels)))
         cells.append(f"<td class='flags'>{warnings}</td>")
@@ -120,7 +119,9 @@ def _pair_table_html(
 
 
 def _cell_html(metric: str, old: float | None, new: float) -> str:
-    """Return a table cell, coloured by whether the metric became better or worse."""
+    """Return a table cell, coloured by whether the metric became better or worse; "-" for nan."""
+    if math.isnan(new):
+        return "<td>-</td>"
     if old is None or metric not in _COLOURED_METRICS:
         return f"<td>{number(metric, new)}</td>"
     improved = new > old if metric in HIGH_IS_GOOD else new < old

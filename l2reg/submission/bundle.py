@@ -4,18 +4,20 @@ import csv
 import re
 import zipfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
 from l2reg.config.presets import CHALLENGE_TASKS
 from l2reg.data.pairs import Pair
+from l2reg.data.task import Task
 from l2reg.io.files import atomic_write
 from l2reg.problems import InputError, Problem
-from l2reg.submission.fields import file_name
+from l2reg.submission.numbering import OFFICIAL, choose_release, pair_names
 from l2reg.submission.rules import Rules
 
 TOP = "submission"
 TIMINGS = "timings.csv"
+NOTES = "score_notes.txt"
 TASK_FOLDERS = tuple(f"task_{number:02}" for number, _ in enumerate(CHALLENGE_TASKS, start=1))
 DUMMY = "dummy.txt"  # without a second entry at the top, the platform strips one folder too many
 _DUMMY_TEXT = "dummy file\n"
@@ -100,17 +102,21 @@ class Submission:
     Attributes:
         path: Path of the zip or folder.
         members: Path of every field inside the zip or folder, by its ids: ``0438_0439``.
+        ids: Ids in the name of each scored pair's field, by the name of the pair. They are those of
+            one release for all pairs.
+        release: Release whose ids they are.
+        expected: Release whose ids the organisers look for.
     """
 
     path: Path
-    members: dict[str, str]
+    members: Mapping[str, str]
+    ids: Mapping[str, str] = field(default_factory=dict)
+    release: str = OFFICIAL
+    expected: str = OFFICIAL
 
     def member(self, pair: Pair) -> str | None:
-        """Return the path of a pair's field inside the zip or folder, ``None`` if it is missing.
-
-        Its name holds the ids of the pair's layout or those of 2021.
-        """
-        return self.members.get(pair.name_in_layout, self.members.get(pair.name))
+        """Return the path of a pair's field inside the zip or folder, ``None`` if it is missing."""
+        return self.members.get(self.ids[pair.name])
 
     def missing(self, pairs: Iterable[Pair]) -> list[str]:
         """Return the names of the pairs whose fields are missing."""
@@ -132,12 +138,29 @@ class Submission:
 
         Without this file the result is empty.
         """
-        for folder in (self.path, self.path.parent):
-            path = folder / TIMINGS
-            if path.is_file():
-                with path.open(newline="", encoding="utf-8") as file:
-                    return {row["pair"]: float(row["seconds"]) for row in csv.DictReader(file)}
-        return {}
+        path = self._beside(TIMINGS)
+        if path is None:
+            return {}
+        with path.open(newline="", encoding="utf-8") as file:
+            return {row["pair"]: float(row["seconds"]) for row in csv.DictReader(file)}
+
+    def notes(self) -> list[str]:
+        """Return notes on the scores, from ``score_notes.txt`` in or beside ``path``.
+
+        Ids of another release than the organisers look for are noted as well.
+        """
+        path = self._beside(NOTES)
+        lines = [] if path is None else path.read_text(encoding="utf-8").splitlines()
+        if self.release != self.expected:
+            lines.append(
+                f"the fields have the ids of the release {self.release}; the organisers look for "
+                f"those of {self.expected}"
+            )
+        return lines
+
+    def _beside(self, name: str) -> Path | None:
+        paths = (folder / name for folder in (self.path, self.path.parent))
+        return next((path for path in paths if path.is_file()), None)
 
 
 def write_timings(folder: Path, seconds: Mapping[str, float]) -> None:
@@ -157,29 +180,47 @@ def write_timings(folder: Path, seconds: Mapping[str, float]) -> None:
         writer.writerows((pair, f"{value:.4f}") for pair, value in seconds.items())
 
 
-def open_submission(path: Path, task_folder: str, rules: Rules) -> Submission:
+def write_notes(folder: Path, lines: Sequence[str]) -> None:
+    """Write notes on the scores to ``score_notes.txt``, which ``Submission.notes`` reads.
+
+    Args:
+        folder: Folder of the submission, or the folder above it.
+        lines: Notes of one line each; without any no file is written.
+    """
+    if lines:
+        with atomic_write(folder / NOTES) as temporary:
+            temporary.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+
+
+def open_submission(path: Path, task: Task, pairs: Sequence[Pair], rules: Rules) -> Submission:
     """Open a submission: a zip, or a folder with the fields at any depth.
 
     Under the rules of 2021 a field is ``task_0T/disp_FFFF_MMMM.npz``. Under the current rules it is
     ``disp_FFFF_MMMM.nii.gz`` or the long ``disp_FFFF_ffff_MMMM_mmmm.nii.gz`` in any folder; a
-    ``.npz`` file of the same ids takes precedence over both.
+    ``.npz`` file of the same ids takes precedence over both. The ids are those of 2021 or of the
+    current release, for all fields alike.
 
     Args:
         path: Path of the zip or folder.
-        task_folder: Name of the folder of the half-resolution fields, such as ``task_02``; ``path``
-            may be this folder itself.
+        task: Task of the fields. Those of half resolution lie in its folder, such as ``task_02``;
+            ``path`` may be this folder itself.
+        pairs: Pairs that are scored.
         rules: Rules that the submission follows.
 
     Raises:
-        InputError: If the file is missing, is not a zip, or holds no field.
+        InputError: If the file is missing, is not a zip, or holds no field, or if its ids fit both
+            releases.
     """
     full = rules.full_resolution
-    ending = "disp_FFFF_MMMM.nii.gz" if full else f"{task_folder}/disp_FFFF_MMMM.npz"
-    names = _list_names(path, f"a zip or folder with {ending} inside")
-    members = _fields_by_ids(path.name, names, None if full else task_folder)
+    ending = "disp_FFFF_MMMM.nii.gz" if full else f"{task.folder}/disp_FFFF_MMMM.npz"
+    files = _list_names(path, f"a zip or folder with {ending} inside")
+    members = _fields_by_ids(path.name, files, None if full else task.folder)
     if not members:
-        raise InputError(_no_field(path, ending if full else task_folder, names))
-    return Submission(path, members)
+        raise InputError(_no_field(path, ending if full else task.folder, files))
+    names = pair_names(pairs, task, rules)
+    release = choose_release(members, names, task, str(path))
+    ids = zip((pair.name for pair in pairs), names.by_release[release], strict=True)
+    return Submission(path, members, dict(ids), release, names.expected)
 
 
 def _list_names(path: Path, expected: str) -> list[str]:
@@ -212,7 +253,8 @@ def missing_fields(submission: Submission, pairs: Sequence[Pair]) -> Problem:
         where=str(submission.path),
         what="lacks fields; the organisers refuse it as a whole",
         expected=f"{len(pairs)} fields",
-        found=f"{len(missing)} missing: {', '.join(map(file_name, missing))}",
+        found=f"{len(missing)} missing: "
+        + ", ".join(f"disp_{submission.ids[name]}" for name in missing),
         remedy="predict the missing pairs, score another list with data.pairs=FILE, or score the "
         "rest with allow_missing=true",
     )

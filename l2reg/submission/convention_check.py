@@ -127,7 +127,7 @@ def convention_warnings(
         rules: Rules that the submission follows.
     """
     task = reader.task
-    submission = open_submission(path, task.folder, rules)
+    submission = open_submission(path, task, pairs, rules)
     checked_pairs = pairs[:: max(1, -(-len(pairs) // _MAX_PAIRS))]
     pair_mismatches = []
     for pair in checked_pairs:

@@ -4,7 +4,7 @@ import io
 import re
 import zipfile
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from os.path import commonpath
 from pathlib import Path, PurePosixPath
@@ -16,6 +16,7 @@ from l2reg.problems import InputError, Problem
 from l2reg.submission.bundle import TASK_FOLDERS
 from l2reg.submission.fields import check_finite, nifti_array, only_array
 from l2reg.submission.half_resolution import half_shape
+from l2reg.submission.numbering import PairNames, choose_release
 from l2reg.submission.rules import Rules
 
 _BUNDLE = "l2reg bundle FOLDER --out submission.zip writes the whole tree"
@@ -38,13 +39,13 @@ class CheckResult:
     warnings: list[Problem] = field(default_factory=list)
 
 
-def check_submission(path: Path, task: Task, names: Sequence[str], rules: Rules) -> CheckResult:
+def check_submission(path: Path, task: Task, names: PairNames, rules: Rules) -> CheckResult:
     """Open a zip as the organisers do, and check the form of every field of one task.
 
     Args:
         path: Path of the zip, which may hold other tasks too.
         task: Task whose fields are checked.
-        names: Ids of the pairs that are evaluated, such as ``0438_0439``.
+        names: Names of the pairs that are evaluated.
         rules: Rules that the submission follows.
     """
     try:
@@ -58,20 +59,6 @@ def check_submission(path: Path, task: Task, names: Sequence[str], rules: Rules)
         return CheckResult([fault])
 
 
-def official_names(task: Task, split: str, rules: Rules) -> list[str]:
-    """Return the ids of the pairs that the organisers evaluate, from the YAML of the task.
-
-    Args:
-        task: Task with the layouts of its releases; each generation of rules takes its pairs from
-            the layout of the same name.
-        split: ``val`` or ``test``.
-        rules: Rules of the evaluation.
-    """
-    layout = task.layouts[rules.name]
-    pairs = layout.val if split == "val" else layout.test
-    return [f"{fixed:04}_{moving:04}" for fixed, moving in pairs]
-
-
 class _Check:
     """The check of one zip; each method adds its faults and warnings to ``result``."""
 
@@ -82,7 +69,7 @@ class _Check:
         self.full_resolution = rules.full_resolution
         self.result = CheckResult()
 
-    def run(self, names: Sequence[str]) -> CheckResult:
+    def run(self, names: PairNames) -> CheckResult:
         files = [name for name in self.archive.namelist() if not name.endswith("/")]
         hidden = [name for name in files if _is_hidden(name)]
         if hidden:
@@ -163,27 +150,39 @@ class _Check:
         """Return whether the current rules accept a name: short names need two modalities."""
         return self.task.intra_patient or PurePosixPath(name).name.count("_") == 4
 
-    def _check_pairs(self, present: dict[str, str], names: Sequence[str]) -> None:
-        """Check that the fields are those of the pairs that are evaluated."""
-        missing = [name for name in names if name not in present]
-        extra = [name for name in present if name not in names]
-        if missing:
-            swapped = [name for name in missing if _swap_ids(name) in extra]
-            remedy = "predict these pairs: predict.py writes one field for each"
-            if swapped:
-                remedy = f"put the fixed id first: the zip holds {_swap_ids(swapped[0])}"
+    def _check_pairs(self, present: Mapping[str, str], names: PairNames) -> None:
+        """Check that the fields are those of the pairs that are evaluated, under their ids."""
+        try:
+            release = choose_release(present, names, self.task, str(self.path))
+        except InputError as error:
+            self.result.faults.extend(error.problems)
+            return
+        own, expected = names.by_release[release], names.by_release[names.expected]
+        by_name = {old: new for old, new in zip(own, expected, strict=True) if old != new}
+        renames = [f"disp_{old} to disp_{by_name[old]}" for old in present if old in by_name]
+        if renames:
             self._fault(
                 "",
-                "lacks fields",
-                f"a field for each of {len(names)} pairs",
-                remedy,
-                found=f"{len(missing)} missing: {', '.join(missing)}",
+                f"holds {len(renames)} fields with ids of another release",
+                f"the ids of {names.expected}: {', '.join(expected)}",
+                f"rename all of them, such as {renames[0]}",
+                found=f"the ids of {release}",
             )
+        missing = [name for name in own if name not in present]
+        extra = [name for name in present if name not in own]
+        if missing:
+            swapped = [_swap_ids(name) for name in missing if _swap_ids(name) in extra]
+            remedy = "predict these pairs: predict.py writes one field for each"
+            if swapped:
+                remedy = f"put the fixed id first: the zip holds {swapped[0]}"
+            found = f"{len(missing)} missing: {', '.join(missing)}"
+            expected_fields = f"a field for each of {len(own)} pairs"
+            self._fault("", "lacks fields", expected_fields, remedy, found)
         if extra:
             self._warn(
                 present[extra[0]],
                 f"is one of {len(extra)} fields for pairs that are not evaluated",
-                f"pairs {', '.join(names)}",
+                f"pairs {', '.join(own)}",
                 "check the ids: the releases of a task number its scans differently",
             )
 

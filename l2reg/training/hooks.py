@@ -1,6 +1,5 @@
 """Hooks of the trainer: progress, logs, validation, pictures and checkpoints."""
 
-import json
 import math
 import time
 from collections.abc import Callable, Mapping
@@ -12,6 +11,7 @@ from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
 from l2reg.checkpoints import storage
+from l2reg.io.files import strict_json
 from l2reg.training.run_folder import METRICS
 from l2reg.training.trainer import Scalars, Trainer
 
@@ -68,7 +68,7 @@ class Log:
     def add(self, step: int, scalars: Scalars) -> None:
         """Log scalars under the names given."""
         with (self.run_dir / METRICS).open("a", encoding="utf-8") as file:
-            file.write(json.dumps({"step": step, **scalars}) + "\n")
+            file.write(strict_json({"step": step, **scalars}) + "\n")
         for name, value in scalars.items():
             self.writer.add_scalar(name, value, step)
 

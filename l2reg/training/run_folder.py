@@ -13,13 +13,21 @@ import torch
 import yaml
 
 from l2reg.checkpoints import storage
-from l2reg.io.files import atomic_write, prepare_output_folder
+from l2reg.io.files import atomic_write, prepare_output_folder, strict_json
 from l2reg.problems import InputError, Problem
 
 CONFIG = "config.yaml"
 METRICS = "metrics.jsonl"
 
-_MAY_CHANGE = ("resume", "overwrite", "device", "data.root", "data.cache", "trainer.max_steps")
+_MAY_CHANGE = (
+    "resume",
+    "overwrite",
+    "device",
+    "data.root",
+    "task.root",
+    "data.cache",
+    "trainer.max_steps",
+)
 _OF_MIXED_TASK = re.compile(r"^mixed\.tasks\.[^.]+\.")
 _PACKAGES = ("l2reg", "torch", "monai", "numpy", "scipy", "nibabel", "hydra-core")
 
@@ -91,7 +99,7 @@ def describe_run(run_dir: Path, config: Mapping[str, Any]) -> None:
     with atomic_write(run_dir / CONFIG) as temporary:
         temporary.write_text(yaml.safe_dump(dict(config), sort_keys=False), encoding="utf-8")
     with atomic_write(run_dir / "environment.json") as temporary:
-        temporary.write_text(json.dumps(environment(), indent=1), encoding="utf-8")
+        temporary.write_text(strict_json(environment(), indent=1), encoding="utf-8")
 
 
 def environment() -> dict[str, Any]:

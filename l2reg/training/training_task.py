@@ -9,7 +9,7 @@ from tqdm import tqdm
 
 from l2reg.config.build import build
 from l2reg.config.task_nodes import task_nodes
-from l2reg.data.check import check_pairs, check_scans
+from l2reg.data.check import check_pairs, check_scans, compare_headers_of
 from l2reg.data.dataset import Dataset
 from l2reg.data.pairs import Pair
 from l2reg.io.files import content_digest
@@ -31,7 +31,7 @@ class TrainingTask:
     val: list[Pair]
 
     def describe(self) -> None:
-        """Print the numbers of pairs and scans to train on."""
+        """Print the numbers of pairs and scans to train on, and warnings about their headers."""
         training, where = self.data.training_set, self.data.release.folder
         tqdm.write(
             f"training on {len(training.intra_patient)} intra-patient pairs and "
@@ -45,6 +45,8 @@ class TrainingTask:
         if training.evaluation_images:
             names = ", ".join(str(path.relative_to(where)) for path in training.evaluation_images)
             tqdm.write(f"used without labels and points, because these images are scored: {names}")
+        for warning in compare_headers_of([*training.intra_patient, *self.val], training.scans):
+            tqdm.write(f"warning: {warning}")
 
     def image_uses(self) -> dict[str, str]:
         """Return the use of every training image, by digest: ``image`` or ``supervised``."""

@@ -1,5 +1,6 @@
 """Validation: score the validation pairs during training."""
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -40,15 +41,17 @@ class Validation:
     def score(self) -> tuple[dict[str, float], float]:
         """Return the means over the pairs, and the quality, which is larger for a better model.
 
-        The quality is the Dice where there are labels, else minus the TRE, else minus the loss.
+        The quality is the Dice where there are labels, else minus the TRE, else minus the loss; nan
+        if no pair has a label that is in both scans.
         """
         if not self.with_ground_truth:
             loss = float(np.mean([self._loss(pair) for pair in self.pairs]))
             return {"val/loss": loss}, -loss
         means = aggregate([self._pair_scores(pair) for pair in self.pairs], _RULES)
         scores = {f"val/{name}": values["mean"] for name, values in means.items()}
-        quality = means["dsc"]["mean"] if "dsc" in means else -means["tre_mm"]["mean"]
-        return scores, quality
+        if "dsc" in means:
+            return scores, means["dsc"]["mean"]
+        return scores, -means["tre_mm"]["mean"] if "tre_mm" in means else math.nan
 
     def draw(self) -> Figure:
         """Return a figure of the first pair on the working grid."""

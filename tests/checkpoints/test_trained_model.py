@@ -29,6 +29,7 @@ def test_overrides_are_laid_over_the_runs_config(tiny_run: TinyRun) -> None:
     loaded = load_trained_model(Path("run"), {"data.root": "/elsewhere", "data.cache": None})
     assert loaded.config["data"]["root"] == "/elsewhere"
     assert loaded.config["data"]["cache"] is None
+    assert loaded.config["task"]["root"] == "/elsewhere"  # of phantoms, which are looked for there
 
 
 def test_weights_of_another_network_are_refused(tiny_run: TinyRun) -> None:

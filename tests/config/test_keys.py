@@ -1,6 +1,9 @@
 import re
+import sys
 
 import pytest
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import OverrideParseException
 
 from l2reg.config.keys import check_keys, name_nearest_key, nearest_keys, require_key
 from l2reg.problems import InputError
@@ -49,3 +52,14 @@ def test_nothing_is_said_where_another_error_ended_the_program(
     with pytest.raises(SystemExit), name_nearest_key():
         raise SystemExit(3)
     assert capsys.readouterr().err == ""
+
+
+def test_a_value_that_hydra_cannot_read_is_told_to_be_quoted(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with pytest.raises(SystemExit), name_nearest_key():
+        try:
+            OverridesParser.create().parse_overrides(["submission=~/a.zip"])
+        except OverrideParseException:
+            sys.exit(1)
+    assert """'submission="~/a=b.zip"'""" in capsys.readouterr().err

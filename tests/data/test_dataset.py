@@ -122,6 +122,18 @@ def test_a_listed_scan_that_is_not_on_disk_can_be_excluded(
     assert [pair.name for pair in data.split_pairs("val")] == ["0001_0001"]
 
 
+@pytest.mark.parametrize(
+    ("exclude", "kept"), [([9999, "02", "img0007"], ["02"]), (9999, []), (2, [2])]
+)
+def test_entries_that_name_no_scan_can_be_dropped(
+    lung_2021: Path, tiny_task: TinyTask, open_data: OpenData, exclude: object, kept: list[object]
+) -> None:
+    data = open_data(tiny_task("lung"), lung_2021, exclude=exclude).keep_known_exclusions()
+    assert data.exclude == kept
+    names = [pair.name for pair in data.training_set.intra_patient]
+    assert names == (["0003_0003"] if kept else ["0002_0002", "0003_0003"])
+
+
 def test_excluding_a_scan_that_does_not_exist_is_refused(
     lung_2021: Path, tiny_task: TinyTask, open_data: OpenData
 ) -> None:
@@ -198,6 +210,26 @@ def test_the_root_is_that_of_the_environment_unless_one_is_given(
     assert open_data(tiny_task("lung")).release.folder == lung_2021 / "task_02"
     with pytest.raises(InputError, match="elsewhere"):
         open_data(tiny_task("lung"), Path("elsewhere")).split_pairs("val")
+
+
+def test_a_given_root_is_read_even_where_a_task_makes_its_data_elsewhere(
+    lung_2021: Path, tmp_path: Path, open_data: OpenData, tiny_task: TinyTask
+) -> None:
+    task = tiny_task("lung", root=tmp_path / "made")
+    assert open_data(task, lung_2021).release.folder == lung_2021 / "task_02"
+    made = shutil.copytree(lung_2021, tmp_path / "made")
+    assert open_data(task).release.folder == made / "task_02"
+
+
+def test_the_home_folder_may_be_written_as_a_tilde(
+    lung_2021: Path, monkeypatch: pytest.MonkeyPatch, open_data: OpenData,
+    tiny_task: TinyTask,
+) -> None:  # fmt: skip
+    monkeypatch.setenv("HOME", str(lung_2021.parent))
+    (lung_2021.parent / "list.csv").write_text("fixed, moving\n2, 2\n")
+    data = open_data(tiny_task("lung"), Path("~") / lung_2021.name, pairs="~/list.csv")
+    assert [pair.name for pair in data.split_pairs("val")] == ["0002_0002"]
+    assert data.training_set.intra_patient[0].name == "0003_0003"
 
 
 @pytest.mark.data

@@ -13,7 +13,11 @@ from l2reg.data.check import check_dataset, compare_headers
 from l2reg.data.dataset import Dataset
 from l2reg.data.header_check import compare_pairs, corner_distance_mm
 from l2reg.data.pairs import Pair, Scan
+from l2reg.inference.predict_split import prepare_prediction
 from l2reg.phantom.make import phantom_task
+from l2reg.reporting.evaluate_submissions import Evaluation, evaluate_submissions
+from l2reg.submission.rules import RULES
+from l2reg.training.setup import prepare_training
 
 OpenData = Callable[..., Dataset]
 SHAPE = (12, 10, 14)
@@ -107,6 +111,50 @@ def test_a_scan_far_from_its_partner_is_told_while_the_other_pairs_agree(
     assert "header that disagrees" in warning.what
     assert "up to 100 mm" in warning.found
     assert "img0002_tcia_MR" in warning.found
+
+
+def test_warnings_of_a_kind_are_one_with_their_number_and_the_first_names(
+    abdomen: Path, compare: Callable[[], list]
+) -> None:
+    folder = abdomen / "task_01/Train"
+    masks = sorted(folder.glob("mask*.nii.gz"))
+    for path in masks:
+        move(path, 0, 0, 30)
+    store_backwards(folder / "seg0002_tcia_MR.nii.gz", 0)
+    by_kind = {warning.what: warning for warning in compare()}
+    assert len(masks) > 5
+    assert len(by_kind) == 2
+    grouped = next(warning for what, warning in by_kind.items() if "mask" in what)
+    assert grouped.where.startswith(f"{len(masks)} files (")
+    assert f"and {len(masks) - 5} more" in grouped.where
+    assert sum(str(path) in grouped.where for path in masks) == 5
+    assert "30 mm away, for the first" in grouped.found
+
+
+@pytest.mark.parametrize("command", ["evaluate", "predict", "train"])
+def test_the_commands_warn_as_the_check_does(
+    abdomen: Path, open_data: OpenData, tmp_path: Path, tiny_run: Callable[..., dict],
+    composed: Callable[..., dict], capsys: pytest.CaptureFixture[str], command: str,
+) -> None:  # fmt: skip
+    task = phantom_task("abdomen", "small", 0, 3, root=abdomen)
+    (pair,) = open_data(task).split_pairs("val")
+    assert pair.fixed.labels is not None
+    store_backwards(pair.fixed.labels, 1)
+    if command == "evaluate":
+        settings = Evaluation(data=open_data(task), split="val", rules=RULES["2021"], out=tmp_path,
+                              show=[], report=False, allow_missing=False, workers=1)  # fmt: skip
+        evaluate_submissions({}, settings)
+    elif command == "predict":
+        config = composed("predict", "model=zero", "task=phantom", "device=cpu", flavour="abdomen")
+        config["task"]["root"] = str(abdomen)
+        prepare_prediction(config, ["model", "task", "device"])
+    else:
+        config = tiny_run(flavour="abdomen")
+        config["task"]["root"] = str(abdomen)
+        prepare_training(config)
+    said = capsys.readouterr().out
+    assert said.count("warning: ") == 1
+    assert f"warning: {pair.fixed.labels}: has a header that disagrees" in said
 
 
 def pairs_apart(folder: Path, *distances_mm: float) -> list[Pair]:

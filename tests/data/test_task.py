@@ -43,11 +43,12 @@ def test_the_lung_is_masked_by_both_rules_and_the_abdomen_by_the_current() -> No
         ("oasis", [395, 414, 415, 453], [438, 457, 1, 39]),
     ],
 )
-def test_renumbered_ids_go_back_to_those_of_2021(
+def test_renumbered_ids_go_back_to_those_of_2021_and_forth_again(
     name: str, current: list[int], official: list[int]
 ) -> None:
     layout = build(load_preset("task", name)).layouts["current"]
     assert [layout.official_id(number) for number in current] == official
+    assert [layout.id_of_official(number) for number in official] == current
 
 
 def test_impossible_tasks_are_refused(tiny_task: Callable[..., Task]) -> None:

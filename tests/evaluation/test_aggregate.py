@@ -81,6 +81,44 @@ def test_pairs_may_have_different_numbers_of_landmarks(pair_scores: Make) -> Non
     assert values["tre30_hardest_pooled"] == 4.0
 
 
+@pytest.mark.parametrize(("n_labels", "n_hardest"), [(35, 11), (4, 1), (9, 3), (15, 5), (100, 30)])
+def test_dsc30_of_a_pair_is_over_11_of_35_labels_as_in_the_ranking_of_2021(
+    pair_scores: Make, n_labels: int, n_hardest: int
+) -> None:
+    """Every label that was worse before has a score of its own: a mean tells how many there are."""
+    before = {n: n / 200 for n in range(1, n_labels + 1)}
+    after = {n: float(n == n_hardest) for n in before}
+    found, one_less = (
+        dsc30_and_tre30([pair_scores(dsc=own, tre_mm=[])], [pair_scores(dsc=before, tre_mm=[])],
+                        RULES["2021"])["dsc30_hardest_per_pair"]
+        for own in (after, {**after, n_hardest: 0.0, n_hardest + 1: 1.0})
+    )  # fmt: skip
+    assert found == pytest.approx(1 / n_hardest)
+    assert one_less == 0
+
+
+def test_eleven_labels_count_in_a_pair_that_lacks_two_of_35(pair_scores: Make) -> None:
+    before = {n: math.nan if n > 33 else n / 200 for n in range(1, 36)}
+    after = {n: math.nan if n > 33 else float(n == 11) for n in before}
+    values = dsc30_and_tre30(
+        [pair_scores(dsc=after, tre_mm=[])], [pair_scores(dsc=before, tre_mm=[])], RULES["2021"]
+    )
+    assert values["dsc30_hardest_per_pair"] == pytest.approx(1 / 11)
+
+
+def test_pairs_without_a_metric_take_no_part_in_its_aggregates(pair_scores: Make) -> None:
+    labelled = [pair_scores(str(n), dsc={1: d}, tre_mm=[]) for n, d in enumerate((0.2, 0.4, 0.9))]
+    landmarks_only = [pair_scores("9", tre_mm=[1.0, 3.0])]
+    for scores in ([*labelled, *landmarks_only], [*landmarks_only, *labelled]):
+        found, alone = (aggregate(s, RULES["2021"]) for s in (scores, labelled))
+        assert found["dsc"] == alone["dsc"]
+        assert found["tre_mm"]["mean"] == 2.0
+        thirty = dsc30_and_tre30(scores, scores, RULES["2021"])
+        expected = dsc30_and_tre30(labelled, labelled, RULES["2021"])
+        assert {name: thirty[name] for name in expected} == expected
+        assert thirty["tre30_hardest_per_pair"] == 3.0
+
+
 def test_thirty_percent_are_at_least_one_entry() -> None:
     assert hardest(np.array([3.0, 1.0])).tolist() == [False, True]
     rows = hardest_per_row(np.array([[3.0, 1.0], [1.0, np.nan]]))

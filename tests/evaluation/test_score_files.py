@@ -49,6 +49,50 @@ def test_scores_are_read_as_they_were_written(
     assert ours["pairs"]["0001_0001"]["means"]["tre_mm"] == 1.0
 
 
+def test_the_files_tell_of_how_many_pairs_a_metric_is_known(
+    tmp_path: Path, tiny_task: Callable[..., Task], pair_scores: Make
+) -> None:
+    pairs = [
+        pair_scores("0001_0001"),
+        pair_scores("0002_0002", tre_mm=[], dsc={1: 0.5}, hd95_voxels={1: 2.0}),
+    ]
+    scored = {ZERO_FIELD: SubmissionScores(pairs), "ours": SubmissionScores(pairs)}
+    write_scores(tmp_path / "scores.json", tiny_task("lung"), OLD, scored)
+    ours = read_scores(tmp_path / "scores.json")[0]["submissions"]["ours"]
+    assert ours["pairs_with_value"] == {
+        "dsc": 1, "hd95_voxels": 1, "tre_mm": 1, "sdlogj": 2, "folds": 2
+    }  # fmt: skip
+    assert (ours["aggregates"]["dsc"]["mean"], ours["aggregates"]["tre_mm"]["mean"]) == (0.5, 2.0)
+    cases, labels = write_tables(tmp_path, scored)
+    rows = list(csv.DictReader(cases.read_text().splitlines()))
+    assert [(row["dsc"], row["tre_mm"]) for row in rows[:2]] == [("", "2.0"), ("0.5", "")]
+    assert [row["dsc"] for row in csv.DictReader(labels.read_text().splitlines())] == ["0.5", "0.5"]
+
+
+def test_no_file_has_a_bare_nan_and_scores_come_back(
+    tmp_path: Path, tiny_task: Callable[..., Task], pairs: list[Pair], pair_scores: Make
+) -> None:
+    own = pair_scores(
+        "0001_0001", dsc={1: math.nan, 2: 0.0}, hd95_voxels={1: math.nan, 2: math.inf}, tre_mm=[],
+        sdlogj=math.nan,
+    )  # fmt: skip
+    scored = {
+        name: SubmissionScores([own], seconds={"0001_0001": math.nan})
+        for name in (ZERO_FIELD, "ours")
+    }
+    write_scores(tmp_path / "scores.json", tiny_task("abdomen"), OLD, scored)
+    for rules in (OLD, NEW):
+        path = tmp_path / f"official_{rules.name}.json"
+        write_official(path, tiny_task("abdomen"), pairs, scored["ours"], rules)
+    for path in tmp_path.glob("*.json"):
+        json.loads(path.read_text(), parse_constant=pytest.fail)
+    restored = read_scores(tmp_path / "scores.json")[1]["ours"]
+    assert math.isnan(restored.seconds["0001_0001"])
+    assert math.isnan(restored.pairs[0].dsc[1])
+    assert restored.pairs[0].hd95_voxels[2] == math.inf
+    assert math.isnan(restored.pairs[0].change.sdlogj)
+
+
 @pytest.mark.parametrize("content", [None, "no json", "[]", '{"format": 1}', '{"format": 2}'])
 def test_what_is_no_file_of_scores_is_refused(tmp_path: Path, content: str | None) -> None:
     path = tmp_path / "scores.json"
@@ -106,9 +150,8 @@ def test_the_current_json_has_the_organisers_names(
     assert case["TRE_lm"] == {"mean": 2.0, "detailed": [1.0, 3.0]}
     assert case["TRE_kp"] == {"mean": 4.0, "detailed": [4.0]}
     assert case["LogJacDetStd"] == {"mean": 0.1, "detailed": 0.1}
-    assert case["HD95"] == {"mean": math.inf, "detailed": [math.inf]}
-    assert case["DSC"]["mean"] == 0.5
-    assert math.isnan(case["DSC"]["detailed"][1])
+    assert case["HD95"] == {"mean": "inf", "detailed": ["inf"]}
+    assert case["DSC"] == {"mean": 0.5, "detailed": [0.5, None]}
     assert content["aggregates"]["TRE_lm"] == {"mean": 2.0, "std": 0.0, "30": 2.0}
 
 

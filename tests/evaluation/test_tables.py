@@ -4,7 +4,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from l2reg.evaluation.pair_scores import PairScores
+from l2reg.evaluation.pair_scores import PairScores, metric_values
 from l2reg.evaluation.score_submissions import SubmissionScores
 from l2reg.evaluation.tables import (
     HEADINGS,
@@ -13,10 +13,10 @@ from l2reg.evaluation.tables import (
     difference_table,
     differences,
     label_table,
-    metric_values,
     missing_note,
     number,
     score_table,
+    submission_notes,
     summary_table,
 )
 from l2reg.submission.rules import RULES
@@ -46,6 +46,46 @@ def test_the_table_shows_means_spreads_folds_in_percent_and_which_dsc30(pair_sco
     assert "0.6000 ± 0.1000" in score_table(rows, RULES["current"])
 
 
+def mixed(make: Make) -> list[PairScores]:
+    """Return three pairs: one with landmarks alone, one with labels alone, one with both."""
+    both = {"dsc": {1: 0.5}, "hd95_voxels": {1: 2.0}}
+    return [make("0001_0001"), make("0002_0002", tre_mm=[], **both), make("0003_0003", **both)]
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_the_table_names_the_pairs_that_lack_a_metric_whichever_comes_first(
+    pair_scores: Make, order: int
+) -> None:
+    scores = mixed(pair_scores)[::order]
+    rows = {"zero field": scores, "a": scores, "none": [pair_scores("0001_0001")]}
+    head, zero, _, none, *notes = score_table(rows, OLD).splitlines()
+    assert head.split()[:6] == ["DSC", "DSC30", "HD95", "vox", "TRE", "mm"]
+    assert zero.split()[2:5] == ["0.5000", "±", "0.0000"]
+    assert none.split() == ["none", "-", "-", "-", "2.000", "0.1000", "0.0000"]
+    text = "\n".join(notes)
+    assert "DSC of zero field, a: 2 of 3 pairs have a value" in text
+    assert "none for 0001_0001" in text
+    assert "TRE mm of zero field, a: 2 of 3 pairs have a value" in text
+    assert "none for 0002_0002" in text
+    assert "DSC of none: 0 of 1 pairs have a value" in text
+
+
+def test_all_tables_stand_where_pairs_lack_a_metric(pair_scores: Make) -> None:
+    scores = mixed(pair_scores)
+    first, *others = case_table(scores).splitlines()
+    columns = first.split()[1:]
+    assert columns[:5] == ["DSC", "HD95", "vox", "TRE", "mm"]
+    assert [line.split()[1] for line in others] == ["nan", "0.5000", "0.5000"]
+    assert label_table(scores, {1: "liver"}).splitlines()[1].split()[:2] == ["1", "liver"]
+    assert label_table(scores, {1: "liver"}).splitlines()[1].split()[-1] == "2"
+    assert summary_table({"a": scores, "b": [pair_scores(tre_mm=[])]}, "tre_mm").splitlines()[
+        1:
+    ] == [
+        "a       2.000  0.000   2.000  2.000 to 2.000      2",
+        "b           -      -       -               -      0",
+    ]
+
+
 def test_every_metric_has_a_heading(pair_scores: Make) -> None:
     full = pair_scores(
         dsc={1: 0.5}, hd95_voxels={1: 1.0}, hd95_mm={1: 1.0}, assd_mm={1: 1.0},
@@ -58,6 +98,10 @@ def test_what_is_missing_is_said(pair_scores: Make) -> None:
     complete = SubmissionScores([pair_scores()])
     lacking = SubmissionScores([pair_scores()], missing=["0002_0002", "0003_0003"])
     assert missing_note({"a": complete}) == ""
+    noted = SubmissionScores([pair_scores()], notes=["trained on"])
+    assert submission_notes({"a": noted, "b": noted, "c": lacking}) == [
+        missing_note({"c": lacking}), "note on a, b: trained on"
+    ]  # fmt: skip
     note = missing_note({"a": complete, "b": lacking})
     assert "b lacks 0002_0002, 0003_0003" in note
     assert "refuse" in note

@@ -13,6 +13,7 @@ import torch
 import yaml
 
 from l2reg.batch import Batch
+from l2reg.checkpoints import storage
 from l2reg.data.dataset import Dataset
 from l2reg.evaluation.score_files import read_scores
 from l2reg.evaluation.score_submissions import SubmissionScores
@@ -129,13 +130,32 @@ def prepared(composed: TinyRun, *overrides: str) -> Any:
     return prepare_prediction(config, keys)
 
 
+def test_scans_excluded_in_training_need_not_exist_in_other_data_unless_they_are_named_anew(
+    tiny_run: TinyRun, composed: TinyRun
+) -> None:
+    prepare_training(tiny_run())
+    state = storage.load(Path("run/last.pt"))
+    state["config"]["data"]["exclude"] = [9999, "0002", "img0007"]
+    storage.save(Path("run/other.pt"), state)
+    job = prepared(composed, "ckpt=run/other.pt")
+    assert [pair.name for pair in job.pairs] == ["0001_0001"]
+    with pytest.raises(InputError, match="names no scan") as error:
+        prepared(composed, "ckpt=run/other.pt", "data.exclude=[9999]", "overwrite=true")
+    assert "data.exclude=9999" in str(error.value)
+
+
 @pytest.mark.usefixtures("run")
-def test_a_run_predicts_its_own_task_into_its_own_folder(composed: TinyRun) -> None:
+def test_a_run_predicts_its_own_task_into_its_own_folder_and_its_notes_are_stored(
+    composed: TinyRun, capsys: pytest.CaptureFixture[str]
+) -> None:
     job = prepared(composed, "ckpt=run")
     assert job.out == Path("run/predict_val")
-    predicted = predict_split(job.predictor, job.pairs, job.out, [], job.rules)
+    predicted = predict_split(job.predictor, job.pairs, job.out, [], job.rules, job.notes)
     assert predicted.zip_path == Path("run/predict_val/task_02.zip")
     assert job.notes == ["best.pt was selected by its scores on 1 of 1 pairs"]
+    stored = read_scores(job.out / "scores.json")[1]
+    assert [list(own.notes) for own in stored.values()] == [[], job.notes, job.notes]
+    assert f"note on full resolution, submission: {job.notes[0]}" in capsys.readouterr().out
     assert yaml.safe_load((job.out / "config.yaml").read_text())["task"]["flavour"] == "lung"
 
 

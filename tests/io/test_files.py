@@ -1,7 +1,10 @@
 import errno
+import json
+import math
 import os
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from l2reg.io.files import (
@@ -9,9 +12,20 @@ from l2reg.io.files import (
     content_digest,
     ensure_writable,
     files_below,
+    json_number,
     prepare_output_folder,
+    strict_json,
 )
 from l2reg.problems import InputError
+
+
+@pytest.mark.parametrize("indent", [None, 1])
+def test_json_holds_no_bare_nan_and_numbers_are_read_again(indent: int | None) -> None:
+    values = [0.1, math.nan, math.inf, -math.inf, np.float64("nan"), 3]
+    text = strict_json({"a": {1: tuple(values)}, "b": ["NaN", True, None]}, indent=indent)
+    content = json.loads(text, parse_constant=pytest.fail)
+    assert content["b"] == ["NaN", True, None]
+    np.testing.assert_array_equal([json_number(v) for v in content["a"]["1"]], values)
 
 
 def test_a_file_appears_only_when_it_is_whole(tmp_path: Path) -> None:

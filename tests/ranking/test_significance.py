@@ -9,6 +9,8 @@ from l2reg.ranking.significance import (
     count_better_by_rank_sum,
     count_better_by_signed_rank,
     count_better_on_worst_pairs,
+    min_rank_sum_p,
+    min_signed_rank_p,
     rank_scores,
 )
 
@@ -150,3 +152,12 @@ def test_the_worst_pairs_are_a_teams_own() -> None:
     bad_elsewhere = [0.3, 0.4, 1.0, 1.0, 1.0, 1.0, 1.0]  # better on the whole
     better = count_better_on_worst_pairs(np.array([good_at_once, bad_elsewhere]), once(7))
     assert better.tolist() == [[0, 1]]  # means over two pairs: 0.5 and 0.35
+
+
+@pytest.mark.parametrize("n", [1, 2, 3, 5, 6, 30])
+def test_no_p_value_is_smaller_than_that_of_complete_separation(n: int) -> None:
+    low, high = np.arange(n), np.arange(n) + 1000.0
+    assert min_rank_sum_p(n) == pytest.approx(ranksums(high, low).pvalue)
+    assert min_signed_rank_p(n) == pytest.approx(
+        wilcoxon(np.arange(1.0, n + 1), method="exact").pvalue
+    )

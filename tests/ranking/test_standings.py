@@ -2,6 +2,7 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
+import pytest
 
 from l2reg.ranking.rank import RankingMethod, TaskScores, rank
 from l2reg.ranking.standings import ranking_text
@@ -75,8 +76,40 @@ def test_teams_that_lack_a_task_or_a_pair_are_named() -> None:
     assert "zero field lacks" not in said
 
 
+FEW = "too few pairs to tell teams apart"
+
+
 def test_few_pairs_cannot_be_significant_by_the_pages_test() -> None:
-    note = "lung: fewer than 6 pairs; no signed-rank test can be significant"
-    assert note in text(lung(5), method="page")
-    assert note not in text(lung(6), method="page")
-    assert note not in text(lung(5), method="official")
+    lines = [line for line in text(lung(5), method="page").splitlines() if FEW in line]
+    assert [line.split(":")[0] for line in lines] == ["lung, TRE", "lung, SDlogJ", "lung, runtime"]
+    assert all("p 0.062 at best" in line for line in lines)
+    assert FEW not in text(lung(6), method="page")
+    assert len([s for s in text(oasis(lung(5)), method="page").splitlines() if FEW in s]) == 4
+
+
+def test_two_pairs_cannot_be_significant_by_the_official_test_of_one_value_a_pair() -> None:
+    lines = [line for line in text(lung(2)).splitlines() if FEW in line]
+    assert [line.split(":")[0] for line in lines] == [
+        "lung, TRE30", "lung, SDlogJ", "lung, runtime"
+    ]  # fmt: skip
+    assert all("2 values a team has p 0.12 at best" in line for line in lines)
+    assert FEW not in text(lung(3))
+    untimed = text(lung(2, runtime_s=np.full((3, 2), np.nan)))
+    assert "lung, runtime" not in untimed
+
+
+@pytest.mark.parametrize(("method", "n_pairs"), [("official", 2), ("page", 5)])
+def test_a_told_column_ties_all_teams_and_no_other_does(
+    method: RankingMethod, n_pairs: int
+) -> None:
+    """Every team is better than the one before it in every value: only the test can tie them."""
+    for n in (n_pairs, n_pairs + 1):
+        task = lung(n)
+        own = rank([task], method, resamples=1).tasks["lung"]
+        tied = {name for name in own.names if len(set(own.columns[name][0].tolist())) == 1}
+        told = {
+            line.split(":")[0].removeprefix("lung, ").lower()
+            for line in text(task, method=method).splitlines()
+            if FEW in line
+        }
+        assert told == tied

@@ -17,6 +17,7 @@ from l2reg.reporting.evaluate_submissions import (
     name_submissions,
     slug,
 )
+from l2reg.submission.bundle import write_notes
 from l2reg.submission.fields import write_field
 from l2reg.submission.rules import RULES
 
@@ -61,6 +62,19 @@ def test_submissions_are_scored_beside_the_zero_field(
     assert paths[-1].stat().st_size > 50_000
 
 
+def test_the_notes_of_a_submission_are_in_the_table_the_scores_and_the_report(
+    how: Evaluation, zero: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    note = "3 of 3 pairs were trained on as images <really>"
+    write_notes(zero, [note])
+    paths = evaluate_submissions({"a": zero}, replace(how, report=True, show=["cases"]))
+    assert capsys.readouterr().out.count(f"note on a: {note}") == 2
+    content, scored = read_scores(paths[0])
+    assert content["submissions"]["a"]["notes"] == list(scored["a"].notes) == [note]
+    assert content["submissions"][ZERO_FIELD]["notes"] == []
+    assert "trained on as images &lt;really&gt;" in paths[-1].read_text()
+
+
 def test_further_tables_are_shown_on_request(
     how: Evaluation, zero: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -101,6 +115,10 @@ def test_without_a_submission_the_zero_field_alone_is_scored(how: Evaluation) ->
 def test_submissions_are_named_by_their_path_unless_told_otherwise() -> None:
     assert name_submissions(["a.zip", "b"]) == {"a.zip": Path("a.zip"), "b": Path("b")}
     assert name_submissions({"ours": "a.zip"}) == {"ours": Path("a.zip")}
+    for path in ("a b/c=d.zip", "/x/y", "folder"):
+        assert name_submissions(path) == {path: Path(path)}
+    assert name_submissions(5) == {"5": Path("5")}
+    assert name_submissions("~/a.zip") == {"~/a.zip": Path.home() / "a.zip"}
     assert slug("../a team: x.zip") == "a_team_x.zip"
 
 

@@ -40,6 +40,10 @@ def test_what_spoils_a_pair_is_said(
     assert flags(pair_scores(**after), pair_scores(**before), NAMES) == [words]
 
 
+def test_a_metric_that_the_zero_field_lacks_is_not_compared(pair_scores: Make) -> None:
+    assert flags(pair_scores(tre_mm=[9.0]), pair_scores(tre_mm=[]), NAMES) == []
+
+
 def test_many_vanished_labels_are_counted(pair_scores: Make) -> None:
     gone = pair_scores(hd95_voxels=dict.fromkeys(range(1, 9), math.inf))
     (flag,) = flags(gone, pair_scores(), NAMES)

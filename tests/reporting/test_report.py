@@ -64,6 +64,18 @@ def test_the_page_stands_alone_with_scores_before_and_after_charts_and_pictures(
     assert page.classes.count("worse") == 1
 
 
+def test_a_pair_that_lacks_a_metric_keeps_its_place_in_the_table(
+    tmp_path: Path, tiny_task: Callable[..., Task], pair_scores: Make
+) -> None:
+    scores = [pair_scores("0001_0001"), pair_scores("0002_0002", tre_mm=[], dsc={1: 0.5})]
+    scored = {ZERO_FIELD: SubmissionScores(scores), "ours": SubmissionScores(scores)}
+    page = written(tmp_path, tiny_task("abdomen"), scored)
+    assert "0001_0001-2.000 → 2.000" in page.text
+    assert "0002_00020.5000 → 0.5000-" in page.text
+    assert "DSC: 1 of 2 pairs have a value" in page.text
+    assert page.classes.count("worse") == 0
+
+
 def test_labels_get_a_map_and_missing_pairs_a_warning(
     tmp_path: Path, tiny_task: Callable[..., Task], pair_scores: Make
 ) -> None:

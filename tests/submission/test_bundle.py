@@ -5,8 +5,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from l2reg.config.build import build
 from l2reg.config.presets import CHALLENGE_TASKS, load_preset
 from l2reg.data.pairs import Pair, Scan
+from l2reg.data.task import Task
 from l2reg.problems import InputError
 from l2reg.submission.bundle import (
     TASK_FOLDERS,
@@ -15,12 +17,15 @@ from l2reg.submission.bundle import (
     open_submission,
     write_bundle,
     write_full_bundle,
+    write_notes,
     write_timings,
 )
 from l2reg.submission.fields import read_field, write_field
 from l2reg.submission.rules import RULES
 
 SHAPE = (8, 6, 10)
+LUNG: Task = build(load_preset("task", "lung"))
+OASIS: Task = build(load_preset("task", "oasis"))
 
 
 def field(value: float) -> np.ndarray:
@@ -69,9 +74,10 @@ def test_a_zip_and_any_folder_around_the_fields_can_be_opened(
     submission: Path, tmp_path: Path, where: str
 ) -> None:
     write_bundle(submission, "task_02", tmp_path / "task_02.zip")
-    opened = open_submission(tmp_path / where, "task_02", RULES["2021"])
+    pairs = [pair(1), pair(2), pair(3)]
+    opened = open_submission(tmp_path / where, LUNG, pairs, RULES["2021"])
     assert set(opened.members) == {"0001_0001", "0002_0002"}
-    assert opened.missing([pair(1), pair(2), pair(3)]) == ["0003_0003"]
+    assert opened.missing(pairs) == ["0003_0003"]
     np.testing.assert_array_equal(read_field(opened.content(pair(2)), "x", SHAPE), field(2))
 
 
@@ -85,9 +91,9 @@ def test_what_holds_no_field_of_the_task_is_refused(
 ) -> None:
     (tmp_path / "text.zip").write_text("x")
     (tmp_path / "empty").mkdir()
-    task = "task_03" if where == "out" else "task_02"
+    task = OASIS if where == "out" else LUNG
     with pytest.raises(InputError, match=words) as error:
-        open_submission(tmp_path / where, task, RULES["2021"])
+        open_submission(tmp_path / where, task, [pair(1)], RULES["2021"])
     assert "remedy" in str(error.value)
 
 
@@ -97,7 +103,7 @@ def test_a_field_is_found_by_the_ids_of_its_release_or_those_of_2021(tmp_path: P
     assert (renumbered.name, renumbered.name_in_layout) == ("0438_0439", "0395_0396")
     for folder, name in (("old", renumbered.name), ("new", renumbered.name_in_layout)):
         write_field(tmp_path / folder / "task_03", name, field(1))
-        opened = open_submission(tmp_path / folder, "task_03", RULES["2021"])
+        opened = open_submission(tmp_path / folder, OASIS, [renumbered], RULES["2021"])
         assert opened.member(renumbered) == f"task_03/disp_{name}.npz"
         assert opened.missing([renumbered]) == []
 
@@ -109,35 +115,50 @@ def test_a_field_is_found_by_the_ids_of_its_release_or_those_of_2021(tmp_path: P
 def test_full_fields_may_lie_anywhere_under_short_and_long_names(tmp_path: Path, name: str) -> None:
     (tmp_path / "a" / name).parent.mkdir(parents=True)
     (tmp_path / "a" / name).write_bytes(b"x")
-    opened = open_submission(tmp_path / "a", "task_02", RULES["current"])
+    opened = open_submission(tmp_path / "a", LUNG, [pair(1)], RULES["current"])
     assert opened.members == {"0001_0001": name}
 
 
 def test_of_two_forms_of_one_full_field_npz_wins(tmp_path: Path) -> None:
     for name in ("disp_0001_0001.npz", "disp_0001_0001.nii.gz"):
         (tmp_path / name).write_bytes(b"x")
-    opened = open_submission(tmp_path, "task_02", RULES["current"])
+    opened = open_submission(tmp_path, LUNG, [pair(1)], RULES["current"])
     assert opened.members == {"0001_0001": "disp_0001_0001.npz"}
     with pytest.raises(InputError, match="none of them a field of task_02"):
-        open_submission(tmp_path, "task_02", RULES["2021"])
+        open_submission(tmp_path, LUNG, [pair(1)], RULES["2021"])
 
 
 def test_all_missing_fields_are_named_with_what_to_do(submission: Path) -> None:
-    problem = missing_fields(
-        open_submission(submission, "task_02", RULES["2021"]), [pair(1), pair(3), pair(4)]
-    )
-    assert problem.found == "2 missing: disp_0003_0003.npz, disp_0004_0004.npz"
+    pairs = [pair(1), pair(3), pair(4)]
+    problem = missing_fields(open_submission(submission, LUNG, pairs, RULES["2021"]), pairs)
+    assert problem.found == "2 missing: disp_0003_0003, disp_0004_0004"
     assert problem.expected == "3 fields"
     assert "allow_missing=true" in problem.remedy
 
 
 def test_runtimes_lie_in_or_beside_a_submission(submission: Path, tmp_path: Path) -> None:
-    opened = open_submission(submission, "task_02", RULES["2021"])
+    opened = open_submission(submission, LUNG, [pair(1)], RULES["2021"])
     assert opened.seconds() == {}
     write_timings(submission.parent, {"0001_0001": 1.25})
     assert opened.seconds() == {"0001_0001": 1.25}
     write_timings(submission, {"0001_0001": 2.5})
     assert opened.seconds() == {"0001_0001": 2.5}
+
+
+def test_notes_lie_in_or_beside_a_submission_and_unexpected_ids_are_noted(
+    submission: Path, tmp_path: Path
+) -> None:
+    opened = open_submission(submission, LUNG, [pair(1)], RULES["2021"])
+    write_notes(submission.parent, [])
+    assert opened.notes() == []
+    write_notes(submission.parent, ["first", "second"])
+    assert opened.notes() == ["first", "second"]
+    brain = pair_of(438, 439)
+    for name, n_notes in (("0438_0439", 0), ("0395_0396", 1)):
+        write_field(tmp_path / name / "task_03", name, field(1))
+        notes = open_submission(tmp_path / name, OASIS, [brain], RULES["2021"]).notes()
+        assert len(notes) == n_notes
+        assert all("ids of the release current" in note for note in notes)
 
 
 @pytest.mark.parametrize("what", ["zip", "field"])
@@ -174,7 +195,7 @@ def test_the_tasks_of_zips_and_folders_become_one_submission(
             "submission/task_02/disp_0002_0002.npz",
             "submission/task_03/disp_0438_0439.npz",
         ]
-    opened = open_submission(joined, "task_03", RULES["2021"])
+    opened = open_submission(joined, OASIS, [pair_of(438, 439)], RULES["2021"])
     np.testing.assert_array_equal(read_field(opened.content(pair_of(438, 439)), "x", SHAPE),
                                   field(3))  # fmt: skip
 

@@ -10,7 +10,8 @@ import pytest
 
 from l2reg.data.task import Task
 from l2reg.problems import Problem
-from l2reg.submission.format_check import CheckResult, check_submission, official_names
+from l2reg.submission.format_check import CheckResult, check_submission
+from l2reg.submission.numbering import PairNames, official_names
 from l2reg.submission.rules import RULES
 
 HALF = (6, 5, 7)
@@ -48,10 +49,14 @@ def tree(**changes: bytes | None) -> dict[str, bytes]:
 def check(tmp_path: Path, tiny_task: Callable[..., Task]) -> Callable[..., CheckResult]:
     def checked(members: dict[str, bytes], names: list[str] = NAMES) -> CheckResult:
         return check_submission(
-            zipped(tmp_path / "s.zip", members), tiny_task("lung"), names, RULES["2021"]
+            zipped(tmp_path / "s.zip", members), tiny_task("lung"), named(names), RULES["2021"]
         )
 
     return checked
+
+
+def named(names: list[str]) -> PairNames:
+    return PairNames({"2021": names}, "2021")
 
 
 def only(problems: list[Problem]) -> Problem:
@@ -172,7 +177,7 @@ def test_what_is_no_zip_is_a_fault(
         path.write_bytes(content)
     assert (
         "cannot be opened"
-        in only(check_submission(path, tiny_task("lung"), NAMES, RULES["2021"]).faults).what
+        in only(check_submission(path, tiny_task("lung"), named(NAMES), RULES["2021"]).faults).what
     )
 
 
@@ -184,14 +189,14 @@ def test_a_member_named_twice_or_damaged_is_a_fault(
         archive.writestr(FIRST, GOOD)
     assert (
         "occurs 2 times"
-        in only(check_submission(path, tiny_task("lung"), NAMES, RULES["2021"]).faults).what
+        in only(check_submission(path, tiny_task("lung"), named(NAMES), RULES["2021"]).faults).what
     )
     path = zipped(tmp_path / "t.zip", tree())
     content = bytearray(path.read_bytes())
     content[len(content) // 2] ^= 255
     path.write_bytes(content)
     assert (
-        only(check_submission(path, tiny_task("lung"), NAMES, RULES["2021"]).faults).what
+        only(check_submission(path, tiny_task("lung"), named(NAMES), RULES["2021"]).faults).what
         == "is damaged"
     )
 
@@ -219,17 +224,27 @@ def test_the_current_rules_have_other_names_and_forms(
     tmp_path: Path, tiny_task: Callable[..., Task], task: str, name: str, content: bytes, words: str
 ) -> None:
     path = zipped(tmp_path / "s.zip", {name: content})
-    checked = check_submission(path, tiny_task(task), ["0001_0001"], RULES["current"])
+    checked = check_submission(path, tiny_task(task), named(["0001_0001"]), RULES["current"])
     assert words in "\n".join(map(str, checked.faults))
     assert bool(words) == bool(checked.faults)
 
 
-def test_the_official_pairs_are_those_of_the_task_file(tiny_task: Callable[..., Task]) -> None:
-    assert official_names(tiny_task("lung"), "val", RULES["2021"]) == [
-        "0001_0001",
-        "0002_0002",
-        "0003_0003",
-    ]
-    assert len(official_names(tiny_task("oasis"), "test", RULES["2021"])) == 38
-    current = official_names(tiny_task("oasis"), "val", RULES["current"])
-    assert current[0] == "0395_0396"
+def test_fields_with_the_ids_of_another_release_are_one_fault_that_renames_them(
+    tmp_path: Path, tiny_task: Callable[..., Task]
+) -> None:
+    task = tiny_task("abdomen")
+    names = official_names(task, "test", RULES["2021"])
+    folder = "submission/task_01"
+    members = {f"{folder}/disp_{n:04}_{n:04}.npz": GOOD for n in range(9, 17)}
+    path = zipped(tmp_path / "s.zip", {"submission/dummy.txt": b"", **members})
+    fault = only(check_submission(path, task, names, RULES["2021"]).faults)
+    assert "8 fields with ids of another release" in fault.what
+    assert fault.found == "the ids of current"
+    assert "disp_0009_0009 to disp_0001_0001" in fault.remedy
+    members = {f"{folder}/disp_{n:04}_{n:04}.npz": GOOD for n in range(1, 17, 2)}
+    path = zipped(tmp_path / "s.zip", {"submission/dummy.txt": b"", **members})
+    assert check_submission(path, task, names, RULES["2021"]) == CheckResult()
+    few = {f"{folder}/disp_{n:04}_{n:04}.npz": GOOD for n in (9, 11, 13, 15)}
+    path = zipped(tmp_path / "s.zip", {"submission/dummy.txt": b"", **few})
+    fault = only(check_submission(path, task, names, RULES["2021"]).faults)
+    assert "fit two releases" in fault.what

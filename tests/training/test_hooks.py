@@ -48,6 +48,15 @@ def test_scalars_are_appended_line_by_line(trainer: Trainer, tmp_path: Path) -> 
     assert lines == [{"step": 1, "train/loss": 0.25}, {"step": 2, "train/loss": 0.25}]
 
 
+def test_a_scalar_that_is_no_number_is_null_in_the_log(trainer: Trainer, tmp_path: Path) -> None:
+    log = Log(tmp_path, trainer)
+    log.add(1, {"val/dsc": float("nan"), "val/hd95_voxels": float("inf")})
+    log.close()
+    line = (tmp_path / "metrics.jsonl").read_text()
+    content = json.loads(line, parse_constant=pytest.fail)
+    assert content == {"step": 1, "val/dsc": None, "val/hd95_voxels": "inf"}
+
+
 class FakeLog(Log):
     def __init__(self) -> None:
         self.added: list[Any] = []
