@@ -108,9 +108,7 @@ class InitialMapSearch:
         matrix = found[similarities.index(best)]
         flags = []
         if best < self.min_similarity:
-            flags.append(
-                f"weak start: the {motion} map that was found has a similarity of {best:.2f}"
-            )
+            flags.append(f"weak start: the best {motion} map has a similarity of {best:.2f}")
         rivals = [
             scans.distance_mm(matrix, other)
             for other, similarity in zip(found, similarities, strict=True)

@@ -1,6 +1,5 @@
 """What a registration writes: warped scan, transform, picture and report."""
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,7 @@ from torch import Tensor
 
 from l2reg.batch import Batch
 from l2reg.geometry.resize import resample
-from l2reg.io.files import atomic_write
+from l2reg.io.files import atomic_write, strict_json
 from l2reg.reporting.figures import pair_figure
 from l2reg.reporting.registered_pair import RegisteredPair
 from l2reg.shapes import Field
@@ -45,15 +44,19 @@ def draw_picture(
 
 
 def write_report(path: Path, content: Mapping[str, Any]) -> None:
-    """Write a report as JSON; tensors become lists."""
+    """Write a report as strict JSON.
 
-    def plain(value: object) -> object:
-        if isinstance(value, Tensor):
-            return value.tolist()
-        if isinstance(value, Path):
-            return str(value)
-        raise TypeError(type(value))
-
+    Args:
+        path: File to write.
+        content: Report; its values may be paths and tensors, which become lists.
+    """
     with atomic_write(path) as temporary:
-        text = json.dumps(content, indent=2, default=plain, allow_nan=False)
-        temporary.write_text(text + "\n", encoding="utf-8")
+        temporary.write_text(strict_json(_plain(content), indent=2) + "\n", encoding="utf-8")
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, Tensor):
+        return value.tolist()
+    return str(value) if isinstance(value, Path) else value
