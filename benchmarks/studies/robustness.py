@@ -144,6 +144,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--before", type=Path, help="another checkout of l2reg")
     parser.add_argument("--peer-python", help="Python that has picsl_greedy, itk-elastix, nibabel")
+    parser.add_argument("--peers", nargs="*", choices=PEERS, default=[*PEERS])
     parser.add_argument("--bases", nargs="+", help="such as 'real brain'; all by default")
     parser.add_argument("--disturbances", nargs="+", choices=DISTURBANCES, default=[*DISTURBANCES])
     parser.add_argument("--threads", type=int, default=1, help="of every run")
@@ -152,7 +153,7 @@ def main() -> None:
     options = parser.parse_args()
     options.out.mkdir(parents=True, exist_ok=True)
     methods = ["l2reg", *(["before"] if options.before else [])]
-    methods += PEERS if options.peer_python else ()
+    methods += options.peers if options.peer_python else []
     jobs = []
     for name, base in bases(options.out).items():
         if options.bases and name not in options.bases:
