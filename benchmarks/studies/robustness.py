@@ -82,7 +82,8 @@ def run(job: Job, options: argparse.Namespace) -> dict[str, object]:
         found |= {"status": "refused" if refused else "failed", "said": lines[-8:]}
     else:
         error = errors_mm(transform, np.load(job.folder / "truth.npz"))
-        found |= {"status": "done", "mean_mm": float(error.mean())}
+        finite = bool(np.isfinite(error).all())
+        found |= {"status": "done" if finite else "not finite", "mean_mm": float(error.mean())}
         found |= {"p95_mm": float(np.percentile(error, 95))}
         report = job.out / "registration.json"
         if report.is_file():
