@@ -14,6 +14,7 @@ from l2reg.geometry.affine import affine_field, invert_affine
 from l2reg.geometry.warp import inside_volume, warp
 from l2reg.shapes import Affine, Field, Mask, Shape3, Spacing, WorkingGrid
 
+_LARGE_MM = 4.5  # spacing from which voxels are not made larger
 _SIGMA = 1 / (8 * np.log(2)) ** 0.5  # standard deviation of a Gaussian of width 1
 
 Views = tuple[Region, Bool[np.ndarray, "mi mj mk"]]  # fields of view of two scans, on their grids
@@ -109,10 +110,11 @@ def reduced_shape(shape: Shape3, max_voxels: int) -> Shape3:
 
 
 def half_shape(shape: Sequence[int], spacing_mm: Sequence[float]) -> Shape3:
-    """Return half of each size, but the full size of an axis of thick slices.
+    """Return half of each size, but the full size of an axis whose voxels are large.
 
-    Slices are thick if their spacing is at least twice the smallest spacing.
+    That is a spacing of at least twice the smallest one (thick slices) or of 4.5 mm and more: the
+    settings of the tasks are for working voxels of 2 to 4 mm.
     """
-    thick = [mm >= 2 * min(spacing_mm) for mm in spacing_mm]
-    i, j, k = (n if keep else (n + 1) // 2 for n, keep in zip(shape, thick, strict=True))
+    large = [mm >= min(2 * min(spacing_mm), _LARGE_MM) for mm in spacing_mm]
+    i, j, k = (n if keep else (n + 1) // 2 for n, keep in zip(shape, large, strict=True))
     return (i, j, k)

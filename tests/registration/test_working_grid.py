@@ -25,6 +25,11 @@ def test_thick_slices_are_all_searched() -> None:
     assert half_shape((65, 64, 20), [1.0, 1.25, 1.75]) == (33, 32, 10)
 
 
+def test_large_voxels_are_not_made_larger() -> None:
+    assert half_shape((65, 64, 20), [4.0, 4.0, 5.0]) == (33, 32, 20)
+    assert half_shape((65, 64, 20), [6.0, 6.0, 6.0]) == (65, 64, 20)
+
+
 def test_large_scans_are_reduced_alike_along_all_axes() -> None:
     assert reduced_shape((30, 40, 50), 60_000) == (30, 40, 50)
     assert reduced_shape((60, 80, 100), 60_000) == (30, 40, 50)
