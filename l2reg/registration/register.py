@@ -21,13 +21,15 @@ from l2reg.registration.initial_map import InitialMapSearch, Prealignment
 from l2reg.registration.input_checks import check_field, check_overlap
 from l2reg.registration.outputs import draw_picture, write_report
 from l2reg.registration.scan_pair import read_scans
-from l2reg.registration.small_scans import shrink_scans
+from l2reg.registration.small_scans import SmallScans, shrink_scans
 from l2reg.registration.verdict import Judge, Outcome, Verdict
 from l2reg.registration.working_grid import on_grids, overlap_regions, working_batch
 from l2reg.runtime import select_device
-from l2reg.shapes import Spacing
+from l2reg.shapes import Affine, Shape3
 from l2reg.transforms.itk import write_warp
 from l2reg.transforms.warped_scan import write_warped_scan
+
+_ANY_CONTRAST = "abdomen"  # preset for any two contrasts
 
 
 @dataclass(frozen=True)
@@ -62,8 +64,8 @@ def register(
     """Register ``moving`` to ``fixed``; write the warped scan, transform, picture and report.
 
     The headers give the initial map, unless another one fits better. ``model=convex`` and
-    ``refine=gauss_newton``, with the settings of a task, find the field. Only the two images are
-    read.
+    ``refine=gauss_newton``, with the settings of a task, find the field; those for any two
+    contrasts do so if it makes the scans less alike. Only the two images are read.
 
     Args:
         fixed: A NIfTI volume.
@@ -102,21 +104,15 @@ def register(
     batch = working_batch(
         *images, initial.matrix, scans.spacing_mm, settings["max_voxels"], overlap=regions[0]
     )
-    batches = [to_device(b, method.device) for b in on_grids(batch, method.grids)]
-    i, j, k = batch["fixed"].shape[2:]
-    disp = resize_field(method.solve(batches), (i, j, k)).cpu()
-    i, j, k = scans.fixed.array.shape
-    total = affine_after_field(initial.matrix, resize_field(disp, (i, j, k)))
-    check_field(scans.paths, total, scans.moving, inside)
-    judge: Judge = settings["judge"]
-    outcome = Outcome(initial.matrix, total, disp, batch, _reach_mm(method, batches[0]))
-    verdict = judge(small, outcome, same_contrast=preset != "abdomen")
+    pair = _Pair(small, batch, initial.matrix, scans.shape)
+    outcome, verdict = _register_suitably(pair, method, preset, settings["judge"])
     verdict = replace(verdict, flags=(*scans.flags, *initial.flags, *verdict.flags))
+    check_field(scans.paths, outcome.total, scans.moving, inside)
 
     place, moving_scan = scans.fixed.place, scans.moving
-    write_warped_scan(warped, moving_scan.array, moving_scan.voxel_type, total, place)
-    write_warp(transform, total[0].numpy(), place, moving_scan.affine)
-    draw_picture(picture, batch, disp, warp_with_fill(images[1], total, 0.0))
+    write_warped_scan(warped, moving_scan.array, moving_scan.voxel_type, outcome.total, place)
+    write_warp(transform, outcome.total[0].numpy(), place, moving_scan.affine)
+    draw_picture(picture, batch, outcome.disp, warp_with_fill(images[1], outcome.total, 0.0))
     write_report(report, {
         "l2reg": version("l2reg"),
         "fixed": {"file": fixed, "modality": scans.modalities[0]},
@@ -129,7 +125,45 @@ def register(
     return Registration(warped, transform, picture, report, verdict)
 
 
-def _reach_mm(method: Method, batch: Batch) -> Spacing:
-    """Return how far the discrete search finds motion along each axis."""
-    i, j, k = (batch["spacing_mm"][0] * cast(Convex, method.model).capture_range).tolist()
-    return (i, j, k)
+@dataclass(frozen=True)
+class _Pair:
+    """Two scans that are ready to be registered.
+
+    Attributes:
+        small: The scans at low resolution.
+        working: The pair on the working grid, after the initial map.
+        initial: The initial map, from fixed to moving voxels.
+        shape: Shape of the fixed scan.
+    """
+
+    small: SmallScans
+    working: Batch
+    initial: Affine
+    shape: Shape3
+
+
+def _register_suitably(
+    pair: _Pair, method: Method, preset: str, judge: Judge
+) -> tuple[Outcome, Verdict]:
+    """Register a pair; with the method for any two contrasts if its own makes it less alike."""
+    outcome = _solve(pair, method)
+    verdict = judge(pair.small, outcome, same_contrast=preset != _ANY_CONTRAST)
+    if not verdict.unsuited:
+        return outcome, verdict
+    other = _solve(pair, training_free_method(_ANY_CONTRAST, method.device))
+    other_verdict = judge(pair.small, other, same_contrast=False)
+    if other_verdict.similarity_after <= verdict.similarity_after:
+        return outcome, verdict
+    flag = f"--like {preset} made the scans less alike: --like {_ANY_CONTRAST} is used instead"
+    return other, replace(other_verdict, flags=(flag, *other_verdict.flags))
+
+
+def _solve(pair: _Pair, method: Method) -> Outcome:
+    """Register a pair with a method."""
+    batches = [to_device(b, method.device) for b in on_grids(pair.working, method.grids)]
+    i, j, k = pair.working["fixed"].shape[2:]
+    disp = resize_field(method.solve(batches), (i, j, k)).cpu()
+    total = affine_after_field(pair.initial, resize_field(disp, pair.shape))
+    spacing_mm = batches[0]["spacing_mm"][0].cpu()
+    i_mm, j_mm, k_mm = (spacing_mm * cast(Convex, method.model).capture_range).tolist()
+    return Outcome(pair.initial, total, disp, pair.working, (i_mm, j_mm, k_mm))

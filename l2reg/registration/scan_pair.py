@@ -20,7 +20,7 @@ from l2reg.registration.input_checks import (
 )
 from l2reg.registration.modality import Modality, modality, preset_flags
 from l2reg.registration.working_grid import Views
-from l2reg.shapes import Affine, ImagePair, MaskPair, Spacing
+from l2reg.shapes import Affine, ImagePair, MaskPair, Shape3, Spacing
 from l2reg.transforms.world import voxel_map
 
 
@@ -53,6 +53,12 @@ class ScanPair:
     def moving(self) -> Volume:
         """The moving scan."""
         return self.volumes[1]
+
+    @property
+    def shape(self) -> Shape3:
+        """Shape of the fixed scan."""
+        i, j, k = self.fixed.array.shape
+        return (i, j, k)
 
     @property
     def spacing_mm(self) -> Spacing:

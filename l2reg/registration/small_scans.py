@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
@@ -11,9 +12,11 @@ from l2reg.batch import Batch
 from l2reg.geometry.affine import affine_field, compose_affine, invert_affine
 from l2reg.geometry.resize import resample, resize_image, voxel_ratio
 from l2reg.geometry.warp import voxel_coords, warp
-from l2reg.shapes import Affine, Field, ImagePair, MaskPair, Shape3, Spacing
+from l2reg.shapes import Affine, Field, Image, ImagePair, Mask, MaskPair, Shape3, Spacing
 
 _WHOLE = 0.99  # interpolated mask above which a voxel counts as inside
+_EVEN = 1e-3  # of the range of intensities; neighbours that differ by less are even
+_MARGIN = 2  # voxels
 _MIN_SIZE = 8  # voxels along an axis that has them
 
 
@@ -23,7 +26,7 @@ class SmallScans:
 
     Attributes:
         images: The fixed and the moving scan, intensities in [0, 1].
-        masks: 1 where they have data.
+        masks: 1 where they have data, in a body or near it: evenly blank regions tell nothing.
         spacing_mm: Spacing of the fixed one.
         ratios: Voxels of the small grid per voxel of the full one, along each axis of both scans.
         volume_ratio: Voxels of the small moving grid per voxel of the small fixed grid.
@@ -133,8 +136,8 @@ def shrink_scans(
     ]
     small = [resize_image(image, shape) for image, shape in zip(images, shapes, strict=True)]
     inside = [
-        (resample(mask, shape) > _WHOLE).to(mask.dtype)
-        for mask, shape in zip(masks, shapes, strict=True)
+        (resample(mask, shape) > _WHOLE).to(mask.dtype) * _content(image)
+        for mask, shape, image in zip(masks, shapes, small, strict=True)
     ]
     ratios = [
         spacing.new_tensor(voxel_ratio(image.shape[2:], shape))
@@ -149,6 +152,14 @@ def shrink_scans(
         (ratios[0], ratios[1]),
         float(volume_ratio),
     )
+
+
+def _content(image: Image) -> Mask:
+    """Return 1 where a scan is not evenly blank, and some voxels around."""
+    highest = F.max_pool3d(image, 3, stride=1, padding=1)
+    lowest = -F.max_pool3d(-image, 3, stride=1, padding=1)
+    textured = (highest - lowest > _EVEN * (image.max() - image.min())).to(image.dtype)
+    return F.max_pool3d(textured, 2 * _MARGIN + 1, stride=1, padding=_MARGIN)
 
 
 def _shape(shape: Sequence[int], extent_mm: Sequence[float], step_mm: float) -> Shape3:

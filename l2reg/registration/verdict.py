@@ -37,6 +37,7 @@ class Verdict:
         max_displacement_mm: Largest length of the displacement.
         at_limit: Fraction of the voxels that moved about as far as the search reaches.
         folds: Fraction of the voxels where the deformation folds.
+        unsuited: Whether the method, which compares intensities, made two scans less alike.
         flags: Warnings, the most serious first; none if nothing suggests that the result is wrong.
     """
 
@@ -49,6 +50,7 @@ class Verdict:
     max_displacement_mm: float
     at_limit: float
     folds: float
+    unsuited: bool = False
     flags: tuple[str, ...] = ()
 
     def __str__(self) -> str:
@@ -132,7 +134,19 @@ class Judge:
             at_limit=at_limit,
             folds=float(folded.float().mean()),
         )
+        unsuited = same_contrast and (self._differ(verdict) or self._is_worse(verdict))
+        verdict = replace(verdict, unsuited=unsuited)
         return replace(verdict, flags=tuple(self._flags(verdict, same_contrast)))
+
+    def _differ(self, verdict: Verdict) -> bool:
+        """Tell whether two contrasts are not the same."""
+        opposite = verdict.contrast_before < -self.min_contrast
+        return opposite or verdict.contrast_after < self.min_contrast
+
+    def _is_worse(self, verdict: Verdict) -> bool:
+        """Tell whether two scans of one contrast are less alike than before."""
+        loss = verdict.similarity_before - verdict.similarity_after
+        return max(loss, verdict.contrast_before - verdict.contrast_after) > self.max_loss
 
     def _displacement(self, outcome: Outcome) -> tuple[Lengths, float]:
         """Return lengths in mm where neither scan is black, and the fraction at the limit."""
@@ -148,8 +162,7 @@ class Judge:
 
     def _flags(self, verdict: Verdict, same_contrast: bool) -> Iterator[str]:
         before, after = verdict.similarity_before, verdict.similarity_after
-        opposite = verdict.contrast_before < -self.min_contrast
-        if same_contrast and (opposite or verdict.contrast_after < self.min_contrast):
+        if same_contrast and self._differ(verdict):
             yield (
                 "contrasts do not match: the local contrasts have a correlation of "
                 f"{verdict.contrast_before:.2f} before and {verdict.contrast_after:.2f} after "
@@ -157,6 +170,11 @@ class Judge:
             )
         if after < before - self.max_loss:
             yield f"worse than the start: the similarity fell from {before:.2f} to {after:.2f}"
+        elif verdict.unsuited and not self._differ(verdict):
+            yield (
+                "worse than the start: the correlation of the local contrasts fell from "
+                f"{verdict.contrast_before:.2f} to {verdict.contrast_after:.2f}"
+            )
         if after < self.min_similarity:
             yield (
                 f"not alike: the similarity of the registered scans is {after:.2f}; do both show "

@@ -78,20 +78,24 @@ def test_a_scan_whose_header_places_it_elsewhere_is_found_and_itk_agrees(
     assert report["fixed"] == {"file": str(fixed), "modality": "CT"}
 
 
-def test_a_result_that_may_be_wrong_is_flagged_and_if_strict_fails(
-    scans: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+def test_an_inverted_contrast_is_registered_by_what_suits_it_and_flagged(
+    phantoms: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    fixed, moving = scans
-    image = nib.load(moving)
-    inverted = tmp_path / "inverted.nii.gz"
-    nib.save(nib.Nifti1Image((2000 - image.get_fdata()).astype(np.int16), image.affine), inverted)
+    """The same brain, with the contrast inverted inside, is moved by no setting."""
+    fixed = next((phantoms["oasis"] / "task_03").rglob("aligned_norm.nii.gz"))
+    image = nib.load(fixed)
+    array = image.get_fdata()
+    inverted = np.where(array > 0.05 * array.max(), 1.05 * array.max() - array, 0)
+    moving = tmp_path / "inverted.nii.gz"
+    nib.save(nib.Nifti1Image(inverted.astype(np.float32), image.affine), moving)
     with pytest.raises(SystemExit) as end:
-        main(["register", str(fixed), str(inverted), "--out", "out", "--like", "oasis", "--strict"])
+        main(["register", str(fixed), str(moving), "--out", "out", "--like", "oasis", "--strict"])
     assert end.value.code == 3
-    assert "!!! contrasts do not match" in capsys.readouterr().out
-    flags = json.loads(Path("out/registration.json").read_text())["verdict"]["flags"]
-    assert any(flag.startswith("contrasts do not match") for flag in flags)
-    assert Path("out/warped.nii.gz").is_file()
+    flag = "--like oasis made the scans less alike: --like abdomen is used instead"
+    assert f"!!! {flag}" in capsys.readouterr().out
+    assert json.loads(Path("out/registration.json").read_text())["verdict"]["flags"] == [flag]
+    vectors = np.asarray(nib.load("out/transform.nii.gz").dataobj)[:, :, :, 0]
+    assert np.linalg.norm(vectors, axis=-1)[array > 0.1 * array.max()].mean() < 2.0  # mm
 
 
 def test_grids_may_differ_and_itk_applies_the_transform_to_the_original_scan(

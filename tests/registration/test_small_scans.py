@@ -115,3 +115,24 @@ def test_masked_voxels_and_those_beyond_the_moving_scan_have_no_mask(headers: Af
     inside = map_coordinates(scans.masks[1][0, 0].numpy(), there, order=1, cval=0.0) > 0.99
     assert (batch["moving_mask"][0, 0].numpy() == inside).mean() > 0.99
     assert 0 < inside.mean() < 0.6
+
+
+def test_blank_surroundings_do_not_count_but_for_a_margin(
+    headers: Affine, rng: torch.Generator
+) -> None:
+    """A body on black against one in noise: what tells something is near the body."""
+    fixed, moving = (torch.zeros(1, 1, *shape) for shape in SHAPES)
+    fixed[:, :, 8:16, 6:12, 10:20] = 0.5 + torch.rand(1, 1, 8, 6, 10, generator=rng)
+    moving[:] = torch.rand(moving.shape, generator=rng)
+    masks = (torch.ones_like(fixed), torch.ones_like(moving))
+    scans = shrink_scans((fixed, moving), masks, headers, SPACING_MM, 30)
+    assert scans.images[0].shape[2:] == (19, 18, 30)  # 2.6, 3 and 2.5 mm
+    at = np.argwhere(scans.masks[0][0, 0].numpy())
+    body = np.array([[8, 6, 10], [15, 11, 19]]) * np.array([18 / 23, 1, 1])
+    outward = np.abs(np.stack([at.min(axis=0), at.max(axis=0)]) - body)
+    assert (outward > 1.5).all()
+    assert (outward < 4.5).all()
+    assert bool(scans.masks[1].all())
+    ones = torch.ones_like(fixed)
+    blank = shrink_scans((0 * ones, moving), masks, headers, SPACING_MM, 30)
+    assert not bool(blank.masks[0].any())
