@@ -23,6 +23,7 @@ _MAY_CHANGE = (
     "resume",
     "overwrite",
     "device",
+    "trust",
     "data.root",
     "task.root",
     "data.cache",
