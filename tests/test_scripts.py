@@ -126,8 +126,8 @@ def test_a_package_of_the_user_trains_and_predicts_where_it_is_trusted() -> None
     assert "TRE mm" in good("predict", "ckpt=runs/phantom_tiny", "trust=[mypkg]")
     assert "is not a list of packages" in bad("predict", "ckpt=runs/phantom_tiny", "trust=mypkg")
 
-    convex = ["predict", "model=convex", "task=phantom", "task.pairs=3", "refine=none",
-              "out=convex", "~model.features", "+model.features={_target_: mypkg.net.Raw}"]  # fmt: skip
+    convex = ["predict", "model=convex", "task=phantom", "task.pairs=3", "refine=none", "out=raw"]
+    convex += ["~model.features", "+model.features={_target_: mypkg.net.Raw}"]
     assert "trust=[mypkg]" in bad(*convex)
     assert "TRE mm" in good(*convex, "trust=[mypkg]")
 

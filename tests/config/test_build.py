@@ -54,6 +54,9 @@ def test_a_node_knows_its_slot_from_the_key_it_stands_below() -> None:
     mind = {"_target_": "l2reg.features.mind.Mind", "radius": 1, "dilation": 1}
     assert build({"nested": [mind]}, "features")["nested"][0].radius == 1
     assert build({"features": {"nested": mind}})["features"]["nested"].radius == 1
+    within = {"_target_": "l2reg.models.backbone.Backbone", "network": load_preset("model", "unet")}
+    with pytest.raises(InputError, match="for network: "):
+        build(within, "model")
     for slot in ("model", "terms"):
         with pytest.raises(InputError, match=f"for {slot}: "):
             build({"features": mind}, slot)
