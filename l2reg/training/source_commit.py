@@ -24,10 +24,8 @@ def source_commit(package: Path) -> tuple[str | None, bool | None]:
     top = _git(root, "rev-parse", "--show-toplevel")
     if top is None or Path(top).resolve() != root:
         return None, None
-    if (
-        _git(root, "ls-files", "--error-unmatch", "pyproject.toml", f"{package.name}/__init__.py")
-        is None
-    ):
+    own_files = ("pyproject.toml", f"{package.name}/__init__.py")
+    if _git(root, "ls-files", "--error-unmatch", *own_files) is None:
         return None, None
     commit = _git(root, "rev-parse", "--verify", "HEAD")
     return commit, None if commit is None else bool(_git(root, "status", "--porcelain"))
