@@ -25,13 +25,13 @@ def main(cfg: DictConfig) -> None:
     with exit_on_input_error():
         check_keys("evaluate", config)
         require_key("evaluate", config, "task", "task=lung 'submission=[task_02.zip]'")
-        task = build(config["task"])
+        task = build(config["task"], "task", config["trust"])
         out = config["out"] or f"evaluation/{task.name}_{config['split']}"
         if HydraConfig.get().mode == RunMode.MULTIRUN:
             overrides = HydraConfig.get().overrides.task
             out = multirun_folder(out, overrides, sys.argv, ("task", "split"))
         evaluation = Evaluation(
-            data=build(config["data"], task=task),
+            data=build(config["data"], "data", config["trust"], task=task),
             split=config["split"],
             rules=rules_by_name(config["rules"]),
             out=Path(out),

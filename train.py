@@ -48,6 +48,7 @@ def main(cfg: DictConfig) -> None:
             f"stopped at step {trainer.step}; the same command with resume=true continues the run"
         )
     task = " task=..." if config["mixed"] else ""
+    task += f" 'trust=[{','.join(config['trust'])}]'" if config["trust"] else ""
     print(f"trained {trainer.step} steps; next: python predict.py ckpt={run_dir}{task} split=val")
 
 

@@ -44,7 +44,7 @@ def _write(path: Path, task: str, words: list[str]) -> None:
     keys = [override.split("=", 1)[0] for override in overrides]
     prepared = prepare_method(config, keys)
     config |= {"ckpt": method if has_checkpoint else None, "device": "auto"}
-    dataset = build(prepared.config["task"]).layouts["current"].folder
+    dataset = build(prepared.config["task"], "task").layouts["current"].folder
     content = {"config": config, "overrides": keys, "dataset": dataset}
     path.write_text(yaml.safe_dump(content), encoding="utf-8")
 

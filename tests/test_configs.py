@@ -12,7 +12,9 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.errors import ConfigCompositionException, MissingConfigException
 from omegaconf import OmegaConf
 
-from l2reg.config.build import build, locate
+from l2reg.config.allowed import SLOTS, locate
+from l2reg.config.build import build
+from l2reg.config.presets import load_preset
 from l2reg.data.task import Task
 from l2reg.optimisation.refinement import Refinement
 from l2reg.training.trainer import TrainerSettings
@@ -169,6 +171,32 @@ def test_later_groups_win_and_the_command_line_wins_over_all(tmp_path: Path) -> 
     assert (experiment.trainer.max_steps, experiment.loss.weights.dice) == (3, 3.0)
     assert last.loss.weights.dice == 4
     assert last.loss.terms.similarity._target_ == "l2reg.losses.local_ncc.LocalNCC"
+
+
+def slots(node: Any, slot: str | None = None) -> Iterator[tuple[str | None, str]]:
+    """Yield every target with the slot that ``build`` knows it by."""
+    if isinstance(node, dict) and "_target_" in node:
+        yield slot, node["_target_"]
+        for key, value in node.items():
+            yield from slots(value, key)
+    elif isinstance(node, dict):
+        for key, value in node.items():
+            yield from slots(value, slot or key)
+    elif isinstance(node, list):
+        for value in node:
+            yield from slots(value, slot)
+
+
+def test_a_config_may_name_what_the_configs_name_and_optimisers_of_pytorch() -> None:
+    nodes: list[Any] = [load_preset("register", "default")]
+    nodes += [composed("train", f"task={task}", "refine=gauss_newton") for task in TASKS]
+    for group in ("model", "loss", "experiment", "optimizer", "scheduler", "trainer", "data"):
+        nodes += [composed("train", f"{group}={name}") for name in names(group)]
+    used = {pair for node in nodes for pair in slots(node)}
+    listed = {(slot, name) for slot, allowed in SLOTS.items() for name in allowed}
+    assert used <= listed
+    more = {name for _, name in listed} - {name for _, name in used}
+    assert more == {f"torch.optim.{name}" for name in ("Adam", "NAdam", "RAdam", "SGD")}
 
 
 def test_the_default_task_is_the_phantom() -> None:

@@ -79,6 +79,59 @@ def test_train_predict_evaluate_report(tmp_path: Path) -> None:
     ]
 
 
+@pytest.fixture
+def own_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A package of the user, with a network, a loss term and a feature, and a YAML file."""
+    (tmp_path / "code/mypkg").mkdir(parents=True)
+    (tmp_path / "code/mypkg/net.py").write_text(
+        "import torch\nfrom torch import nn\nfrom l2reg.models.heads import FieldHead\n\n"
+        "class TinyNet(nn.Module):\n"
+        "    def __init__(self, channels: int, grid: str) -> None:\n"
+        "        super().__init__()\n"
+        "        self.grid, self.conv = grid, nn.Conv3d(2, channels, 3, padding=1)\n"
+        "        self.head = FieldHead('displacement', channels)\n\n"
+        "    def forward(self, batch):\n"
+        "        pair = torch.cat([batch['fixed'], batch['moving']], dim=1)\n"
+        "        return self.head(self.conv(pair), tuple(pair.shape[2:]))\n\n"
+        "class Difference(nn.Module):\n"
+        "    def forward(self, aligned):\n"
+        "        return (aligned.warped - aligned.batch['fixed']).abs().mean(dim=(1, 2, 3, 4))\n\n"
+        "class Raw:\n"
+        "    def __call__(self, fixed, moving):\n"
+        "        return fixed, moving\n"
+    )
+    (tmp_path / "mine/model").mkdir(parents=True)
+    (tmp_path / "mine/model/tiny.yaml").write_text(
+        "_target_: mypkg.net.TinyNet\nchannels: 3\ngrid: half\n"
+    )
+    monkeypatch.setenv("PYTHONPATH", f"{tmp_path / 'code'}:{ROOT}")
+
+
+@pytest.mark.usefixtures("own_package")
+def test_a_package_of_the_user_trains_and_predicts_where_it_is_trusted() -> None:
+    tiny = ["train", "--config-dir", "mine", "model=tiny", "device=cpu", "task.pairs=3",
+            "trainer.max_steps=2", "trainer.validate_every=2", "trainer.picture_every=0",
+            "loss=mse", "loss.terms.similarity._target_=mypkg.net.Difference"]  # fmt: skip
+    told = bad(*tiny)
+    assert "_target_: mypkg.net." in told
+    assert "trust=[mypkg]" in told
+    said = good(*tiny, "trust=[mypkg]")
+    assert "next: python predict.py ckpt=runs/phantom_tiny 'trust=[mypkg]' split=val" in said
+    assert Path("runs/phantom_tiny/best.pt").is_file()
+
+    told = bad("predict", "ckpt=runs/phantom_tiny")
+    for words in ("best.pt, _target_: mypkg.net.TinyNet: cannot be built", "trust=[mypkg]",
+                  "A checkpoint cannot do this for you"):  # fmt: skip
+        assert words in told
+    assert "TRE mm" in good("predict", "ckpt=runs/phantom_tiny", "trust=[mypkg]")
+    assert "is not a list of packages" in bad("predict", "ckpt=runs/phantom_tiny", "trust=mypkg")
+
+    convex = ["predict", "model=convex", "task=phantom", "task.pairs=3", "refine=none", "out=raw"]
+    convex += ["~model.features", "+model.features={_target_: mypkg.net.Raw}"]
+    assert "trust=[mypkg]" in bad(*convex)
+    assert "TRE mm" in good(*convex, "trust=[mypkg]")
+
+
 def test_the_runs_of_a_multirun_write_into_folders_of_their_own() -> None:
     said = good("train", "-m", "seed=0,1", "trainer.max_steps=2", *SMALL)
     for seed in (0, 1):

@@ -81,7 +81,7 @@ def run(job: Job, options: argparse.Namespace) -> dict[str, object]:
         refused = any(line.startswith("error: ") for line in lines)
         found |= {"status": "refused" if refused else "failed", "said": lines[-8:]}
     else:
-        error = errors_mm(transform, np.load(job.folder / "truth.npz"))
+        error = errors_mm(transform, np.load(job.folder / "truth.npz", allow_pickle=False))
         finite = bool(np.isfinite(error).all())
         found |= {"status": "done" if finite else "not finite", "mean_mm": float(error.mean())}
         found |= {"p95_mm": float(np.percentile(error, 95))}

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +10,14 @@ import torch
 
 from l2reg.checkpoints import storage
 from l2reg.checkpoints.provenance import Provenance
+from l2reg.config.allowed import ForbiddenTargetError
 from l2reg.config.build import build
 from l2reg.config.task_nodes import single_task_config
 from l2reg.data.pairs import Pair
 from l2reg.io.files import content_digest
 from l2reg.problems import InputError, Problem
+
+KEYS = ("model", "task", "data")  # of a run's config: all that a prediction is built from
 
 
 @dataclass(frozen=True)
@@ -24,7 +27,8 @@ class TrainedModel:
     Attributes:
         path: The checkpoint file.
         model: The network with its weights, on the CPU.
-        config: The config of its run, with the overrides applied.
+        config: The nodes of ``KEYS`` of its run, with the overrides applied, and ``trust``: that of
+            the caller, never that of the run.
         trained_on: The use of every training image, by digest: ``image`` (without labels and
             points) or ``supervised``.
         selected_on: The digests of the fixed images by whose scores the checkpoint was selected.
@@ -65,7 +69,10 @@ class TrainedModel:
 
 
 def load_trained_model(
-    checkpoint: Path, overrides: Mapping[str, Any], task: str | None = None
+    checkpoint: Path,
+    overrides: Mapping[str, Any],
+    task: str | None = None,
+    trust: Sequence[str] = (),
 ) -> TrainedModel:
     """Load a checkpoint and build its model.
 
@@ -73,21 +80,26 @@ def load_trained_model(
         checkpoint: Run folder (its best model) or checkpoint file.
         overrides: New values of the run's config by dotted key, such as ``data.root``.
         task: Name of the task, for a run of mixed tasks.
+        trust: Packages or modules of the user whose classes the checkpoint may name.
 
     Raises:
-        InputError: If the checkpoint is missing or damaged, does not fit its own config, or is of
-            mixed tasks and ``task`` is none of them.
+        InputError: If the checkpoint is missing or damaged, names a class that it may not, does not
+            fit its own config, or is of mixed tasks and ``task`` is none of them.
     """
     path = storage.find(checkpoint)
     state = storage.load(path)
-    config = single_task_config(deepcopy(state["config"]), task)
+    run = single_task_config(deepcopy(state["config"]), task)
+    config = {key: run[key] for key in KEYS if key in run} | {"trust": list(trust)}
     for key, value in overrides.items():
         _set(config, key.split("."), value)
     if "data.root" in overrides and "root" in config["task"]:  # of a task that makes its data there
         config["task"]["root"] = overrides["data.root"]
     try:
-        model: torch.nn.Module = build(config["model"])
+        model: torch.nn.Module = build(config["model"], "model", trust)
         model.load_state_dict(state["model"])
+    except ForbiddenTargetError as error:
+        where = f"{path}, {error.problems[0].where}"
+        raise ForbiddenTargetError(replace(error.problems[0], where=where)) from error
     except (InputError, RuntimeError) as error:
         raise InputError(
             Problem(

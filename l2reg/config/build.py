@@ -1,18 +1,16 @@
 """Building objects from config: a dict with ``_target_`` is a constructor call.
 
 Only the three scripts at the top level import Hydra; they pass on plain dicts. The same dicts are
-stored in checkpoints, which may come from elsewhere: the targets are limited to ``ALLOWED``.
+stored in checkpoints, which may come from elsewhere: the targets are limited to ``allowed.SLOTS``.
 """
 
-import importlib
 import inspect
 from collections.abc import Callable, Mapping, Sequence
 from types import UnionType
 from typing import Any, get_args, get_origin
 
+from l2reg.config.allowed import locate
 from l2reg.problems import InputError, Problem, suggest
-
-ALLOWED = ("l2reg.", "torch.nn.", "torch.optim.", "monai.")
 
 _PLAIN = {
     int: ((int,), "an integer"),
@@ -21,73 +19,49 @@ _PLAIN = {
 }
 
 
-def build(node: Any, **extra: Any) -> Any:
+def build(node: Any, slot: str | None = None, trust: Sequence[str] = (), /, **extra: Any) -> Any:
     """Return the object that a config node describes.
 
     Args:
-        node: Config node. For a dict with ``_target_``, that class or function is called with the
-            other keys as arguments; nested nodes are built first. Lists and other dicts are built
-            item by item. Anything else is returned unchanged.
+        node: Config node. For a dict with ``_target_``, that class is called with the other keys
+            as arguments, which are built first. Lists and other dicts are built item by item.
+            Anything else is returned unchanged.
+        slot: The key of the config that the node is from, such as ``model``, which limits the
+            classes that it may name; ``None`` for a node of ``configs/``, which may name any.
+        trust: Packages or modules whose classes may be named as well, see ``locate``.
         extra: Further arguments of the outermost call.
 
     Raises:
         InputError: If a target is not allowed, its arguments are unknown, missing or of the wrong
-            type, or its constructor raises a ``ValueError`` or ``TypeError``.
+            type, a value is an interpolation, or a constructor raises a ``ValueError`` or
+            ``TypeError``.
     """
-    if isinstance(node, Mapping):
-        built = {key: build(value) for key, value in node.items() if key != "_target_"}
-        if "_target_" not in node:
-            return built
-        target = locate(node["_target_"])
+    if isinstance(node, Mapping) and "_target_" in node:
+        name, target = node["_target_"], locate(node["_target_"], slot, trust)
+        built = {key: build(value, key, trust) for key, value in node.items() if key != "_target_"}
         arguments = _with_tuples(target, {**built, **extra})
-        _check_arguments(node["_target_"], target, arguments)
-        _check_types(node["_target_"], target, arguments)
+        _check_arguments(name, target, arguments)
+        _check_types(name, target, arguments)
         try:
             return target(**arguments)
         except (ValueError, TypeError) as error:
             raise error if isinstance(error, InputError) else _invalid_value(node, error) from error
+    if isinstance(node, Mapping):
+        return {key: build(value, slot or key, trust) for key, value in node.items()}
     if isinstance(node, Sequence) and not isinstance(node, str):
-        return [build(item) for item in node]
+        return [build(item, slot, trust) for item in node]
+    if isinstance(node, str) and "${" in node:
+        raise InputError(_interpolation(node))
     return node
-
-
-def locate(name: str) -> Callable[..., Any]:
-    """Return the class or function with a dotted name.
-
-    Raises:
-        InputError: If it is not defined below ``ALLOWED``, or does not exist.
-    """
-    module_name, _, attribute = name.rpartition(".")
-    value = None
-    if name.startswith(ALLOWED):
-        try:
-            value = getattr(importlib.import_module(module_name), attribute, None)
-        except ImportError:
-            value = None
-    defined_in = getattr(value, "__module__", "") + "."
-    if not (inspect.isclass(value) or inspect.isfunction(value)) or not defined_in.startswith(
-        ALLOWED
-    ):
-        raise InputError(
-            Problem(
-                where=f"_target_: {name}",
-                what="cannot be built from a config",
-                expected=f"a class or function below {', '.join(ALLOWED)}",
-                found=f"{value!r}" if value is not None else "no such name there",
-                remedy="correct the name, or add the class or function to l2reg",
-            )
-        )
-    target: Callable[..., Any] = value
-    return target
 
 
 def _check_arguments(name: str, target: Callable[..., Any], arguments: Mapping[str, Any]) -> None:
     """Raise an ``InputError`` if arguments are unknown or missing."""
     parameters = inspect.signature(target).parameters
-    if any(p.kind is inspect.Parameter.VAR_KEYWORD for p in parameters.values()):
-        return
     required = {key for key, p in parameters.items() if p.default is inspect.Parameter.empty}
     unknown, missing = sorted(set(arguments) - set(parameters)), sorted(required - set(arguments))
+    if any(p.kind is inspect.Parameter.VAR_KEYWORD for p in parameters.values()):
+        unknown, missing = [key for key in unknown if key.startswith("_")], []  # Hydra's _partial_
     if unknown or missing:
         raise InputError(
             Problem(
@@ -157,4 +131,14 @@ def _invalid_value(node: Mapping[str, Any], error: Exception) -> InputError:
             found=", ".join(f"{key}={value}" for key, value in values.items()) or "no plain values",
             remedy="correct the value on the command line or in its YAML file",
         )
+    )
+
+
+def _interpolation(value: str) -> Problem:
+    return Problem(
+        where=value,
+        what="is an interpolation, and only the scripts resolve those of configs/",
+        expected="the value itself",
+        found=repr(value),
+        remedy="write the value that it stands for",
     )

@@ -38,7 +38,7 @@ class Cache:
         key = json.dumps([VERSION, content_digest(source), dict(settings)], sort_keys=True)
         path = self.folder / f"{hashlib.sha256(key.encode()).hexdigest()[:40]}.npy"
         if path.is_file():
-            cached: np.ndarray = np.load(path)
+            cached: np.ndarray = np.load(path, allow_pickle=False)
             return cached
         array = compute()
         with atomic_write(path) as temporary, temporary.open("wb") as file:

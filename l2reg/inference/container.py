@@ -114,14 +114,15 @@ def load_method(path: Path) -> PreparedMethod:
 
 
 def _release(prepared: PreparedMethod, layout_name: str, folder: Path) -> Release:
-    task: Task = build(prepared.config["task"])
+    task: Task = build(prepared.config["task"], "task", prepared.config["trust"])
     layout = task.layouts[layout_name]
     return Release(replace(task, shape=layout.shape) if layout.shape else task, layout, folder)
 
 
 def _reader_of(prepared: PreparedMethod, release: Release) -> partial[PairReader]:
     data = prepared.config["data"]
-    prealign = Prealign(data["prealign"], build(data["prealign_search"]))
+    search = build(data["prealign_search"], "prealign_search", prepared.config["trust"])
+    prealign = Prealign(data["prealign"], search)
     return partial(PairReader, release.task, prealign=prealign, cache=Cache(None))
 
 

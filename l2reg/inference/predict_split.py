@@ -184,7 +184,8 @@ def prepare_prediction(config: Mapping[str, Any], overrides: Sequence[str]) -> P
     prepared = prepare_method(config, overrides)
     base, split = prepared.config, config["split"]
     out = Path(config["out"] or default_out(config))
-    data: Dataset = build(base["data"], task=build(base["task"]))
+    task = build(base["task"], "task", base["trust"])
+    data: Dataset = build(base["data"], "data", base["trust"], task=task)
     if prepared.trained is not None and "data.exclude" not in overrides:
         data = data.keep_known_exclusions()
     check_grid(data.release.task, rules)

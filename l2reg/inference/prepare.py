@@ -16,7 +16,8 @@ from l2reg.optimisation.refinement import Refinement
 from l2reg.problems import InputError, Problem
 from l2reg.runtime import autocast, select_device
 
-OWN_KEYS = ("ckpt", "split", "out", "precision", "save", "device", "overwrite", "rules")
+OWN_KEYS = ("ckpt", "split", "out", "precision", "save", "device", "overwrite", "rules",
+            "trust")  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -25,7 +26,8 @@ class PreparedMethod:
 
     Attributes:
         method: The method, on its device.
-        config: The nodes of task, model and data: those of the checkpoint, else those given.
+        config: The nodes of task, model and data: those of the checkpoint, else those given; and
+            ``trust``, which is always the one given.
         trained: The trained model, or ``None`` for a method without training.
     """
 
@@ -51,7 +53,9 @@ def prepare_method(config: Mapping[str, Any], overrides: Sequence[str]) -> Prepa
     if config["ckpt"] is not None:
         checkpoint = Path(config["ckpt"])
         task = node_name(config["task"]) if config.get("task") else None
-        trained = load_trained_model(checkpoint, _apply_overrides(config, overrides), task)
+        trained = load_trained_model(
+            checkpoint, _apply_overrides(config, overrides), task, config["trust"]
+        )
         _check_same_task(config, trained.config, checkpoint)
     base = dict(config) if trained is None else trained.config
     model = _training_free_model(config) if trained is None else trained.model
@@ -93,7 +97,7 @@ def _refinement(config: Mapping[str, Any], base: Mapping[str, Any]) -> Refinemen
                 remedy=f"add task={node_name(base['task'])}",
             )
         )
-    refinement: Refinement = build(config["refine"])
+    refinement: Refinement = build(config["refine"], "refine", config["trust"])
     return refinement
 
 
@@ -156,7 +160,7 @@ def _training_free_model(config: Mapping[str, Any]) -> torch.nn.Module:
                 remedy="predict.py ckpt=runs/lung_unet, or predict.py model=zero task=lung",
             )
         )
-    model: torch.nn.Module = build(config["model"])
+    model: torch.nn.Module = build(config["model"], "model", config["trust"])
     if any(True for _ in model.parameters()):
         raise InputError(
             Problem(

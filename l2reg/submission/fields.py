@@ -149,7 +149,8 @@ def nifti_array(content: bytes, where: str, expected: str) -> np.ndarray:
 def only_array(content: bytes, where: str, expected: str) -> np.ndarray:
     """Return the only array of an npz file; raise ``InputError`` if it does not hold just one."""
     try:
-        with zipfile.ZipFile(io.BytesIO(content)), np.load(io.BytesIO(content)) as archive:
+        file = io.BytesIO(content)
+        with zipfile.ZipFile(file), np.load(file, allow_pickle=False) as archive:
             arrays: list[np.ndarray] = [archive[name] for name in archive.files]
     except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
         found = str(error) or type(error).__name__

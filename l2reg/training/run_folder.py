@@ -3,7 +3,6 @@
 import json
 import platform
 import re
-import subprocess
 from collections.abc import Iterator, Mapping
 from importlib.metadata import version
 from pathlib import Path
@@ -12,9 +11,11 @@ from typing import Any
 import torch
 import yaml
 
+import l2reg
 from l2reg.checkpoints import storage
 from l2reg.io.files import atomic_write, prepare_output_folder, strict_json
 from l2reg.problems import InputError, Problem
+from l2reg.training.source_commit import source_commit
 
 CONFIG = "config.yaml"
 METRICS = "metrics.jsonl"
@@ -23,6 +24,7 @@ _MAY_CHANGE = (
     "resume",
     "overwrite",
     "device",
+    "trust",
     "data.root",
     "task.root",
     "data.cache",
@@ -104,30 +106,16 @@ def describe_run(run_dir: Path, config: Mapping[str, Any]) -> None:
 
 def environment() -> dict[str, Any]:
     """Return versions, commit and hardware, so that the run can be reproduced."""
+    commit, has_changes = source_commit(Path(l2reg.__file__).parent)
     return {
         "python": platform.python_version(),
         "packages": {name: version(name) for name in _PACKAGES},
-        "commit": _git("rev-parse", "HEAD"),
-        "dirty": bool(_git("status", "--porcelain")),
+        "commit": commit,
+        "dirty": has_changes,
         "platform": platform.platform(),
         "threads": torch.get_num_threads(),
         "gpus": [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())],
     }
-
-
-def _git(*arguments: str) -> str | None:
-    """Return the output of a git command in this checkout, or ``None`` outside of a repository."""
-    try:
-        result = subprocess.run(
-            ["git", *arguments],
-            cwd=Path(__file__).parent,
-            capture_output=True,
-            text=True,
-            check=True,
-        )
-    except (OSError, subprocess.CalledProcessError):
-        return None
-    return result.stdout.strip()
 
 
 def _check_same(run_dir: Path, config: Mapping[str, Any]) -> None:

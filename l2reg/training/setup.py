@@ -37,7 +37,7 @@ def prepare_training(config: Mapping[str, Any]) -> Trainer:
     Raises:
         InputError: If options, data or the run folder are incorrect, before anything is written.
     """
-    settings: TrainerSettings = build(config["trainer"])
+    settings: TrainerSettings = build(config["trainer"], "trainer")
     device = select_device(config["device"])
     autocast(device, settings.precision)  # raises if the precision is unknown
     run_dir = Path(config["run_dir"])
@@ -48,8 +48,8 @@ def prepare_training(config: Mapping[str, Any]) -> Trainer:
     trainer = Trainer(
         model,
         _objective(tasks),
-        build(config["optimizer"], params=model.parameters()),
-        build(config["scheduler"]),
+        build(config["optimizer"], "optimizer", config["trust"], params=model.parameters()),
+        build(config["scheduler"], "scheduler", config["trust"]),
         _batches(tasks, model, settings, config["seed"], device),
         settings,
     )
@@ -60,7 +60,8 @@ def prepare_training(config: Mapping[str, Any]) -> Trainer:
         _resume(trainer, state)
         origin = Provenance.of_run(state)
     describe_run(run_dir, config)
-    extra = {"config": dict(config), "l2reg": version("l2reg"), "origin": origin.as_dict()}
+    stored = {key: value for key, value in config.items() if key != "trust"}
+    extra = {"config": stored, "l2reg": version("l2reg"), "origin": origin.as_dict()}
     extra["trained_on"] = origin.merge_trained_on(*(task.image_uses() for task in tasks.values()))
     last = SaveLast(run_dir, extra)
     if state is None:
@@ -70,7 +71,7 @@ def prepare_training(config: Mapping[str, Any]) -> Trainer:
 
 
 def _model(config: Mapping[str, Any]) -> torch.nn.Module:
-    model: torch.nn.Module = build(config["model"])
+    model: torch.nn.Module = build(config["model"], "model", config["trust"])
     if not any(parameter.requires_grad for parameter in model.parameters()):
         raise InputError(_nothing_to_learn(config))
     return model

@@ -1,6 +1,6 @@
 """Tasks of a training run: the data, loss and validation pairs of each."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -84,15 +84,18 @@ def open_training_tasks(
     """
     nodes = task_nodes(config)
     raise_if_any(problem for node in nodes.values() for problem in _unused_terms(node, config))
-    tasks = {name: _open(node, with_validation=with_validation) for name, node in nodes.items()}
+    tasks = {
+        name: _open(node, config["trust"], with_validation=with_validation)
+        for name, node in nodes.items()
+    }
     raise_if_any(problem for task in tasks.values() for problem in task.problems())
     return tasks
 
 
-def _open(node: Mapping[str, Any], *, with_validation: bool) -> TrainingTask:
-    data: Dataset = build(node["data"], task=build(node["task"]))
+def _open(node: Mapping[str, Any], trust: Sequence[str], *, with_validation: bool) -> TrainingTask:
+    data: Dataset = build(node["data"], "data", trust, task=build(node["task"], "task", trust))
     return TrainingTask(
-        data, build(node["loss"]), data.split_pairs("val") if with_validation else []
+        data, build(node["loss"], "loss", trust), data.split_pairs("val") if with_validation else []
     )
 
 

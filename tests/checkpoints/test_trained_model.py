@@ -53,6 +53,44 @@ def test_a_network_that_this_version_does_not_have_is_refused_with_the_checkpoin
             load_trained_model(Path("run/other.pt"), {})
 
 
+@pytest.mark.parametrize(
+    "target", ["os.mkdir", "mypkg.net.TinyNet", "monai.bundle.run", "torch.hub.load"]
+)
+def test_a_checkpoint_cannot_name_what_it_likes(tiny_run: TinyRun, target: str) -> None:
+    prepare_training(tiny_run("trust=[mypkg]"))
+    state = storage.load(Path("run/last.pt"))
+    assert "trust" not in state["config"]
+    evil = {"_target_": target, "path": "made", "name": "made"}
+    head = {**state["config"]["model"], "head": evil}
+    for model in (evil, head, {"_target_": "l2reg.models.backbone.Backbone", "network": evil}):
+        forged = {**state["config"], "trust": ["mypkg", "os"], "model": model}
+        storage.save(Path("run/forged.pt"), {**state, "config": forged})
+        with pytest.raises(
+            InputError,
+            match=rf"(?s)forged\.pt.*_target_: {target}: cannot be built.*not on this list",
+        ):
+            load_trained_model(Path("run/forged.pt"), {})
+    assert not Path("made").exists()
+
+
+def test_a_checkpoint_brings_no_settings_but_those_of_model_task_and_data(
+    tiny_run: TinyRun, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("L2REG_SECRET", "secret")
+    prepare_training(tiny_run())
+    state = storage.load(Path("run/last.pt"))
+    forged = {**state["config"], "loss": {"_target_": "os.mkdir"}, "trust": ["os"]}
+    storage.save(Path("run/forged.pt"), {**state, "config": forged})
+    loaded = load_trained_model(Path("run/forged.pt"), {})
+    assert set(loaded.config) == {"model", "task", "data", "trust"}
+    assert loaded.config["trust"] == []
+    forged["model"] = {**forged["model"], "head": "${oc.env:L2REG_SECRET}"}
+    storage.save(Path("run/forged.pt"), {**state, "config": forged})
+    with pytest.raises(InputError, match=r"oc\.env:L2REG_SECRET\}: is an interpolation") as error:
+        load_trained_model(Path("run/forged.pt"), {})
+    assert "'secret'" not in str(error.value)
+
+
 def test_scores_on_what_was_trained_or_chosen_on_get_a_note(tiny_run: TinyRun) -> None:
     config = tiny_run("data.sampling.val_images=true")
     prepare_training(config).run()

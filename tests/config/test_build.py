@@ -1,7 +1,9 @@
-import pytest
-from torch import nn
+from collections.abc import Callable
+from pathlib import Path
 
-from l2reg.config.build import build, locate
+import pytest
+
+from l2reg.config.build import build
 from l2reg.config.presets import load_preset
 from l2reg.data.intensity import Window
 from l2reg.problems import InputError
@@ -13,9 +15,9 @@ def test_a_node_with_a_target_is_a_constructor_call() -> None:
 
 
 def test_nested_nodes_and_lists_are_built_first() -> None:
-    layers = [{"_target_": "torch.nn.Linear", "in_features": 2, "out_features": 3}]
-    built = build({"parts": layers, "name": "x"})
-    assert isinstance(built["parts"][0], nn.Linear)
+    windows = [{"_target_": "l2reg.data.intensity.Window", "low": -1.0, "high": 1.0}]
+    built = build({"intensity": windows, "name": "x"})
+    assert built["intensity"] == [Window(low=-1.0, high=1.0)]
     assert built["name"] == "x"
 
 
@@ -25,13 +27,50 @@ def test_further_arguments_join_the_outermost_call() -> None:
 
 
 @pytest.mark.parametrize(
-    "name",
-    ["os.system", "torch.hub.load", "torch.load", "l2reg.io.files.shutil.rmtree", "l2reg.nothing.X",
-     "l2reg.config.Path", "builtins.eval", "torch.nn.functional"],
+    "wrap",
+    [
+        lambda node: node,
+        lambda node: [[node]],
+        lambda node: {"CT": node},
+        lambda node: {"_target_": "l2reg.losses.objective.Objective", "terms": {"a": node}},
+        lambda node: {"_target_": "l2reg.models.backbone.Backbone", "network": [{"deep": [node]}]},
+        lambda node: {"_target_": "l2reg.models.backbone.Backbone", "channels": node},
+        lambda node: {"_target_": "torch.optim.AdamW", "lr": node},
+        lambda node: {"_target_": "l2reg.models.zero.Zero", "_args_": [node]},
+        lambda node: {"_target_": node},
+    ],
 )  # fmt: skip
-def test_a_config_cannot_call_what_is_not_allowed(name: str) -> None:
+@pytest.mark.parametrize("slot", [None, "model", "loss", "terms", "optimizer"])
+def test_a_target_that_is_not_allowed_is_refused_at_any_depth(
+    wrap: Callable[[object], object], slot: str | None
+) -> None:
+    evil = {"_target_": "os.mkdir", "path": "made", "_partial_": False}
     with pytest.raises(InputError, match="cannot be built from a config"):
-        locate(name)
+        build(wrap(evil), slot)
+    assert not Path("made").exists()
+
+
+def test_a_node_knows_its_slot_from_the_key_it_stands_below() -> None:
+    mind = {"_target_": "l2reg.features.mind.Mind", "radius": 1, "dilation": 1}
+    assert build({"nested": [mind]}, "features")["nested"][0].radius == 1
+    assert build({"features": {"nested": mind}})["features"]["nested"].radius == 1
+    within = {"_target_": "l2reg.models.backbone.Backbone", "network": load_preset("model", "unet")}
+    with pytest.raises(InputError, match="for network: "):
+        build(within, "model")
+    for slot in ("model", "terms"):
+        with pytest.raises(InputError, match=f"for {slot}: "):
+            build({"features": mind}, slot)
+
+
+@pytest.mark.parametrize(
+    "value", ["${oc.env:HOME}", "a${hydra:runtime.cwd}", "${head}", "${now:%d}"]
+)
+def test_an_interpolation_is_refused_and_not_resolved(value: str) -> None:
+    for node in (value, [value], {"_target_": "l2reg.models.zero.Zero", "grid": value}):
+        with pytest.raises(InputError) as error:
+            build(node)
+        (problem,) = error.value.problems
+        assert (problem.where, problem.found) == (value, repr(value))
 
 
 def test_an_unknown_key_is_refused_with_a_guess() -> None:
@@ -47,9 +86,9 @@ def test_a_missing_key_is_named() -> None:
 def test_a_value_that_its_constructor_refuses_is_shown_with_its_config() -> None:
     with pytest.raises(InputError, match=r"(?s)config of .*Window.*low < high.*low=2.0, high=1.0"):
         build({"_target_": "l2reg.data.intensity.Window", "low": 2.0, "high": 1.0})
-    nested = {"part": {"_target_": "l2reg.data.intensity.Window", "low": 0.0, "hihg": 1.0}}
+    nested = {"CT": {"_target_": "l2reg.data.intensity.Window", "low": 0.0, "hihg": 1.0}}
     with pytest.raises(InputError, match="did you mean 'high'"):
-        build({"_target_": "torch.nn.Identity", **nested})
+        build({**load_preset("task", "lung"), "intensity": nested})
 
 
 @pytest.mark.parametrize(

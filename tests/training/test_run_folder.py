@@ -79,7 +79,7 @@ def test_resuming_with_other_settings_names_each_of_them(tmp_path: Path) -> None
 def test_more_steps_another_device_or_root_are_no_other_run(tmp_path: Path) -> None:
     started(tmp_path / "run")
     more = {**CONFIG, "device": "cpu", "trainer": {"max_steps": 20, "batch_size": 1},
-            "data": {"root": "/elsewhere"}}  # fmt: skip
+            "data": {"root": "/elsewhere"}, "trust": ["mypkg"]}  # fmt: skip
     assert open_run(tmp_path / "run", more, resume=True, overwrite=False) is not None
 
 
