@@ -57,8 +57,8 @@ def test_train_predict_evaluate_report(tmp_path: Path) -> None:
         assert words in said
     out = Path("runs/phantom_unet/predict_val")
     assert {path.name for path in out.iterdir()} == {
-        "config.yaml", "submission", "task_02.zip", "scores.json", "timings.csv",
-        "score_notes.txt", "extra",
+        ".l2reg_prediction", "config.yaml", "submission", "task_02.zip", "scores.json",
+        "timings.csv", "score_notes.txt", "extra",
     }  # fmt: skip
 
     said = good("evaluate", "task=phantom", "task.pairs=3", f"submission=[{out}/task_02.zip,{out}]",
