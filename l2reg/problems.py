@@ -126,6 +126,28 @@ def exit_on_input_error() -> Iterator[None]:
         sys.exit(f"error: {error.filename or 'a file'}: {reason}; {remedy}")
 
 
+def check_seed(option: str, seed: object) -> None:
+    """Check a random seed.
+
+    Args:
+        option: Name of the option, for the message.
+        seed: Value of the option.
+
+    Raises:
+        InputError: If the seed is not an integer from 0 to 2^32 - 1.
+    """
+    if not isinstance(seed, int) or isinstance(seed, bool) or not 0 <= seed < 2**32:
+        raise InputError(
+            Problem(
+                where=f"{option}={seed}",
+                what="is no random seed",
+                expected="an integer from 0 to 4294967295",
+                found=repr(seed),
+                remedy=f"{option}=0",
+            )
+        )
+
+
 def suggest(word: str, known: Iterable[str]) -> str:
     """Return a remedy for a misspelt ``word``: the closest of ``known``, or a list of all."""
     known = list(known)

@@ -11,6 +11,7 @@ import pytest
 import torch
 from scipy.ndimage import gaussian_filter
 
+from l2reg.cli.datasets import tasks_below
 from l2reg.cli.phantom import add_arguments
 from l2reg.config.presets import CHALLENGE_TASKS
 from l2reg.data.dataset import Dataset
@@ -189,9 +190,19 @@ def test_a_folder_of_another_phantom_is_refused(tmp_path: Path) -> None:
         phantom_task("lung", "small", 5, 2)
 
 
+@pytest.mark.parametrize("content", ["{", "3", '{"a": 1}', '{"flavour": "lung"}'])
+def test_a_damaged_manifest_is_refused(tmp_path: Path, content: str) -> None:
+    (tmp_path / "phantom.json").write_text(content)
+    with pytest.raises(InputError, match="is not the description of a phantom"):
+        phantom_task("lung", "small", 5, 1, root=tmp_path)
+    with pytest.raises(InputError, match="is not the description of a phantom"):
+        tasks_below(tmp_path, None)
+
+
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
+        ({"seed": -1}, "seed=-1: is no random seed"),
         ({"flavour": "heart"}, "abdomen, lung, oasis"),
         ({"size": "huge"}, "small, full"),
         ({"n_pairs": 0}, "at least 1"),

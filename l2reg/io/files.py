@@ -63,7 +63,7 @@ def make_folder(path: Path) -> None:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         if error.errno == errno.ENOENT:  # so says /proc, which takes no folders
-            error = PermissionError(errno.EACCES, "no folder can be created there")
+            error = PermissionError(errno.EACCES, "nothing can be created there")
         raise_if_disk_is_at_fault(error, path)
         raise
 
@@ -181,6 +181,8 @@ def raise_if_disk_is_at_fault(error: OSError, path: Path) -> None:
 
     Other errors are ignored.
     """
+    if error.errno == errno.ENOENT and f"/{_TEMPORARY}" in str(error.filename):
+        error = PermissionError(errno.EACCES, "nothing can be created there")
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         what, expected = "cannot be written, the disk is full", "free space on the disk"
         existing = next(folder for folder in (path, *path.absolute().parents) if folder.exists())

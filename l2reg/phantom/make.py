@@ -21,7 +21,7 @@ from l2reg.io.files import (
     temporary_path,
 )
 from l2reg.phantom.writer import Writer
-from l2reg.problems import InputError, Problem
+from l2reg.problems import InputError, Problem, check_seed
 from l2reg.shapes import Shape3, Spacing
 
 SMALL_SHAPES: Mapping[str, Shape3] = {
@@ -96,6 +96,7 @@ def make_phantom(flavour: str, out: Path, *, n_pairs: int, size: str, seed: int)
                 remedy="ask for 1 pair or more",
             )
         )
+    check_seed("seed", seed)
     if out.exists():
         raise InputError(_exists(out))
     temporary = temporary_path(out)
@@ -157,10 +158,32 @@ def _manifest(flavour: str, size: str, seed: int, pairs: int) -> dict[str, Any]:
     return {"flavour": flavour, "size": size, "seed": seed, "pairs": pairs}
 
 
+def read_manifest(folder: Path) -> dict[str, Any]:
+    """Return the options of the phantom in a folder, see ``phantom_task``.
+
+    Raises:
+        InputError: If its manifest cannot be read or has other entries.
+    """
+    path = folder / MANIFEST
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        return _manifest(**content)
+    except (ValueError, TypeError) as error:
+        raise InputError(
+            Problem(
+                where=str(path),
+                what="is not the description of a phantom",
+                expected="flavour, size, seed and pairs, as l2reg phantom writes them",
+                found=str(error),
+                remedy="remove the folder, and make the phantom again with l2reg phantom",
+            )
+        ) from error
+
+
 def _check_manifest(folder: Path, expected: Mapping[str, Any]) -> None:
     """Refuse a folder that does not hold the phantom of the ``expected`` manifest."""
     path = folder / MANIFEST
-    found = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else "no phantom"
+    found = read_manifest(folder) if path.is_file() else "no phantom"
     if found != expected:
         raise InputError(
             Problem(

@@ -7,12 +7,18 @@ from typing import Any
 import numpy as np
 import torch
 
+from l2reg.problems import check_seed
+
 
 def seed_everything(seed: int) -> None:
     """Seed every global generator that a network may draw from.
 
     Sampling of pairs and augmentation have generators of their own.
+
+    Raises:
+        InputError: If the seed is not an integer from 0 to 2^32 - 1.
     """
+    check_seed("seed", seed)
     random.seed(seed)
     np.random.seed(seed)  # noqa: NPY002, TID251 - MONAI's layers may read the legacy generator
     torch.manual_seed(seed)
