@@ -87,6 +87,11 @@ class TrainerSettings:
                 "trainer.max_steps, batch_size and checkpoint_every must be 1 or more, got "
                 f"{self.max_steps}, {self.batch_size}, {self.checkpoint_every}"
             )
+        if min(self.validate_every, self.picture_every) < 0:
+            raise ValueError(
+                "trainer.validate_every and picture_every must be 0 or more, got "
+                f"{self.validate_every}, {self.picture_every}"
+            )
 
 
 class Trainer:

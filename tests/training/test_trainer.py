@@ -296,3 +296,6 @@ def test_a_step_on_the_gpu_matches_the_cpu() -> None:
 def test_impossible_settings_are_refused() -> None:
     with pytest.raises(ValueError, match="1 or more, got 0, 1, 100"):
         settings(0)
+    for changes in ({"validate_every": -1}, {"picture_every": -1}):
+        with pytest.raises(ValueError, match="must be 0 or more"):
+            settings(1, **changes)
