@@ -126,7 +126,7 @@ def exit_on_input_error() -> Iterator[None]:
         sys.exit(f"error: {error.filename or 'a file'}: {reason}; {remedy}")
 
 
-def check_seed(option: str, seed: object) -> None:
+def check_seed_value(option: str, seed: object) -> None:
     """Check a random seed.
 
     Args:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from l2reg.problems import InputError, Problem, check_seed, exit_on_input_error, raise_if_any
+from l2reg.problems import InputError, Problem, check_seed_value, exit_on_input_error, raise_if_any
 
 ONE = Problem(where="a.csv", what="has a fault", expected="this", found="that", remedy="mend it")
 TWO = Problem(
@@ -59,10 +59,10 @@ def test_ctrl_c_ends_the_program_with_one_line(capsys: pytest.CaptureFixture[str
 
 @pytest.mark.parametrize("seed", [-1, 2**32, 1.0, "1", None, True])
 def test_a_seed_is_an_integer_of_32_bits(seed: object) -> None:
-    check_seed("seed", 0)
-    check_seed("seed", 2**32 - 1)
+    check_seed_value("seed", 0)
+    check_seed_value("seed", 2**32 - 1)
     with pytest.raises(InputError, match=f"seed={seed}: is no random seed"):
-        check_seed("seed", seed)
+        check_seed_value("seed", seed)
 
 
 def test_other_errors_keep_their_traceback() -> None:

@@ -127,7 +127,7 @@ def test_a_run_interrupted_from_the_keyboard_goes_on_as_if_nothing_had_happened(
         time.sleep(0.05)
     process.send_signal(signal.SIGINT)
     _, stderr = process.communicate(timeout=60)
-    assert process.returncode == 1
+    assert process.returncode == 130
     assert "resume=true continues" in stderr
     assert "Traceback" not in stderr
     stopped_at = json.loads(metrics.read_text().splitlines()[-1])["step"]

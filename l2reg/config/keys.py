@@ -66,7 +66,7 @@ def check_keys(name: str, config: Mapping[str, Any]) -> None:
                 remedy=remedy.format(key=key),
             )
             for key in sorted(keys & set(config))
-            if not isinstance(config[key], kind)  # type: ignore[arg-type]
+            if not isinstance(config[key], kind)
         )
 
 

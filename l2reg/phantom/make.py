@@ -21,7 +21,7 @@ from l2reg.io.files import (
     temporary_path,
 )
 from l2reg.phantom.writer import Writer
-from l2reg.problems import InputError, Problem, check_seed
+from l2reg.problems import InputError, Problem, check_seed_value
 from l2reg.shapes import Shape3, Spacing
 
 SMALL_SHAPES: Mapping[str, Shape3] = {
@@ -96,7 +96,7 @@ def make_phantom(flavour: str, out: Path, *, n_pairs: int, size: str, seed: int)
                 remedy="ask for 1 pair or more",
             )
         )
-    check_seed("seed", seed)
+    check_seed_value("seed", seed)
     if out.exists():
         raise InputError(_exists(out))
     temporary = temporary_path(out)

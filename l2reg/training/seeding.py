@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from l2reg.problems import check_seed
+from l2reg.problems import check_seed_value
 
 
 def seed_everything(seed: int) -> None:
@@ -18,7 +18,7 @@ def seed_everything(seed: int) -> None:
     Raises:
         InputError: If the seed is not an integer from 0 to 2^32 - 1.
     """
-    check_seed("seed", seed)
+    check_seed_value("seed", seed)
     random.seed(seed)
     np.random.seed(seed)  # noqa: NPY002, TID251 - MONAI's layers may read the legacy generator
     torch.manual_seed(seed)

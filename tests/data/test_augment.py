@@ -135,10 +135,11 @@ def test_a_rotation_has_the_size_that_is_asked_for() -> None:
 def test_an_elastic_displacement_has_the_size_that_is_asked_for() -> None:
     augment = Augment(**{**ZERO_STRENGTH, "elastic_mm": 2.0})  # type: ignore[arg-type]
     moved = point_positions(augment) - sample()["fixed_points"][0, 0].numpy()
-    assert (np.abs((moved * SPACING).std(axis=0) / 2.0 - 0.75) < 0.25).all()
+    # Between its control points, linear interpolation makes it smaller
+    assert (np.abs((moved * SPACING).std(axis=0) / 2.0 - 0.57) < 0.15).all()
 
 
-def test_points_follow_the_deformation_to_a_hundredth_of_a_voxel() -> None:
+def test_points_follow_the_deformation_to_a_tenth_of_a_voxel() -> None:
     # Images whose intensity is a coordinate: the warped image reads it at the moved point.
     grid = torch.stack(torch.meshgrid(*[torch.arange(float(n)) for n in SHAPE], indexing="ij"))
     augment = Augment(
