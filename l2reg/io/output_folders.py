@@ -134,14 +134,16 @@ def _check_deletion(
 def _exists(path: Path, kind: OutputKind, contents: list[Path]) -> Problem:
     has_marker = (path / kind).is_file()
     remedy = "choose another folder (run_dir=..., out=...)"
+    if has_marker:
+        remedy += ", or overwrite=true to delete this one"
+    elif not any((path / other).is_file() for other in OutputKind):
+        remedy += ", or remove this one yourself"
     return Problem(
         where=str(path),
         what="exists" if has_marker else f"exists, and has no {kind} that l2reg writes",
         expected="a new folder",
         found=_names(contents),
-        remedy=f"{remedy}, or overwrite=true to delete this one"
-        if has_marker
-        else f"{remedy}, or remove this one yourself",
+        remedy=remedy,
     )
 
 
