@@ -40,7 +40,7 @@ def check_keys(name: str, config: Mapping[str, Any]) -> None:
     own = sorted(key for key in known if key != "defaults" and not key.startswith("hydra"))
     for key in sorted(set(config) - known):
         expected = ", ".join(own)
-        remedy = suggest(key, [*own, *_keys_of_like_name(key)])
+        remedy = suggest(key, [*own, *(k for k in _keys_of_like_name(key) if k != key)])
         raise InputError(
             Problem(
                 where=f"{key}=...",
@@ -55,6 +55,7 @@ def check_keys(name: str, config: Mapping[str, Any]) -> None:
         (switches, bool, "true or false", "{key}=true"),
         ({"run_dir"}, str, "the name of a folder", """'{key}="NAME"'"""),
         (_PATHS, str | None, "null or a path; a number needs quotes", """'{key}="NAME"'"""),
+        ({"workers"}, int | None, "null or a number of processes", "{key}=1"),
         ({"mixed"}, Mapping | None, "null or the tasks to mix", "task=mixed mixed.only=[lung]"),
     ):
         raise_if_any(

@@ -30,6 +30,12 @@ def test_switches_and_paths_have_values_of_their_kind(key: str, value: object) -
         check_keys("predict", good | {key: value})
 
 
+def test_a_number_of_processes_is_an_integer() -> None:
+    check_keys("evaluate", {"workers": None})
+    with pytest.raises(InputError, match="workers=x: has a value of the wrong kind"):
+        check_keys("evaluate", {"workers": "x"})
+
+
 def test_an_option_that_hydra_refuses_ends_with_one_line() -> None:
     with pytest.raises(SystemExit, match="error: only one of them"), name_nearest_key():
         raise ValueError("only one of them")
