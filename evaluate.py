@@ -12,17 +12,22 @@ from l2reg.config.build import build
 from l2reg.config.keys import check_keys, name_nearest_key, require_key
 from l2reg.config.multirun import multirun_folder
 from l2reg.problems import exit_on_input_error
-from l2reg.reporting.evaluate_submissions import Evaluation, evaluate_submissions, name_submissions
-from l2reg.runtime import configure_malloc
-from l2reg.submission.rules import rules_by_name
 
 
 @hydra.main(version_base="1.3", config_path="configs", config_name="evaluate")
 def main(cfg: DictConfig) -> None:
     """Print the official scores, and write them as JSON and, with ``report=true``, as a page."""
     config = OmegaConf.to_container(cfg, resolve=True)
-    configure_malloc()
     with exit_on_input_error():
+        from l2reg.reporting.evaluate_submissions import (
+            Evaluation,
+            evaluate_submissions,
+            name_submissions,
+        )
+        from l2reg.runtime import configure_malloc
+        from l2reg.submission.rules import rules_by_name
+
+        configure_malloc()
         check_keys("evaluate", config)
         require_key("evaluate", config, "task", "task=lung 'submission=[task_02.zip]'")
         task = build(config["task"], "task", config["trust"])

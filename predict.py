@@ -10,9 +10,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from l2reg.config.keys import check_keys, name_nearest_key
 from l2reg.config.multirun import multirun_folder
-from l2reg.inference.predict_split import default_out, predict_split, prepare_prediction
 from l2reg.problems import exit_on_input_error
-from l2reg.runtime import configure_malloc
 
 
 @hydra.main(version_base="1.3", config_path="configs", config_name="predict")
@@ -20,8 +18,11 @@ def main(cfg: DictConfig) -> None:
     """Predict a split; the command line overrides the config of a checkpoint."""
     config: Any = OmegaConf.to_container(cfg, resolve=True)
     overrides = [text.split("=", 1)[0] for text in HydraConfig.get().overrides.task]
-    configure_malloc()
     with exit_on_input_error():
+        from l2reg.inference.predict_split import default_out, predict_split, prepare_prediction
+        from l2reg.runtime import configure_malloc
+
+        configure_malloc()
         check_keys("predict", config)
         if HydraConfig.get().mode == RunMode.MULTIRUN:
             in_name = ("ckpt", "split") if config["ckpt"] else ("model", "task", "split")

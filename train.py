@@ -14,9 +14,8 @@ from l2reg.config.multirun import multirun_folder
 from l2reg.config.presets import preset_names
 from l2reg.config.task_nodes import check_mixed_tasks
 from l2reg.problems import exit_on_input_error
-from l2reg.runtime import configure_malloc
-from l2reg.training.setup import prepare_training
 
+SIGNALLED = 128  # exit status of a program that a signal ended, less the signal
 TASK_KEYS = ("task", "data", "loss")
 
 
@@ -24,8 +23,11 @@ TASK_KEYS = ("task", "data", "loss")
 def main(cfg: DictConfig) -> None:
     """Train until ``trainer.max_steps``, or until SIGINT (Ctrl-C) or SIGTERM."""
     config: Any = OmegaConf.to_container(cfg, resolve=True)
-    configure_malloc()
     with exit_on_input_error():
+        from l2reg.runtime import configure_malloc
+        from l2reg.training.setup import prepare_training
+
+        configure_malloc()
         check_keys("train", config)
         if HydraConfig.get().mode == RunMode.MULTIRUN:
             config["run_dir"] = multirun_folder(
@@ -35,8 +37,11 @@ def main(cfg: DictConfig) -> None:
             config = compose_tasks(config)
         trainer = prepare_training(config)
 
-        def stop(*_: object) -> None:
+        stopped_by = []
+
+        def stop(number: int, _: object) -> None:
             trainer.stop_requested = True
+            stopped_by.append(number)
             signal.signal(signal.SIGINT, signal.default_int_handler)  # a second one ends at once
 
         for number in (signal.SIGINT, signal.SIGTERM):
@@ -44,9 +49,12 @@ def main(cfg: DictConfig) -> None:
         trainer.run()
     run_dir = config["run_dir"]
     if not trainer.finished:
-        sys.exit(
-            f"stopped at step {trainer.step}; the same command with resume=true continues the run"
+        step = trainer.step
+        print(
+            f"stopped at step {step}; the same command with resume=true continues the run",
+            file=sys.stderr,
         )
+        sys.exit(SIGNALLED + stopped_by[0])
     task = " task=..." if config["mixed"] else ""
     task += f" 'trust=[{','.join(config['trust'])}]'" if config["trust"] else ""
     print(f"trained {trainer.step} steps; next: python predict.py ckpt={run_dir}{task} split=val")

@@ -8,7 +8,23 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
+INTERRUPTED = 130  # exit code of a program that Ctrl-C ended
+
 _N_NAMED = 5  # files that a message about many names
+_FULL = "the disk is full", "free some space and continue"
+_PROTECTED = "permission denied", "choose another file or folder, or change its permissions"
+_OF_FILES = {  # reason and remedy of errors that any file operation may meet
+    errno.ENOSPC: _FULL,
+    errno.EDQUOT: _FULL,
+    errno.EACCES: _PROTECTED,
+    errno.EPERM: _PROTECTED,
+    errno.EROFS: ("the disk is read-only", "choose another folder"),
+    errno.ENOENT: ("no such file or folder", "check the path"),
+    errno.EISDIR: ("is a folder", "name a file"),
+    errno.ENOTDIR: ("is not a folder", "name a folder"),
+    errno.ENAMETOOLONG: ("has too long a name", "choose a shorter one"),
+    errno.ELOOP: ("is a link to itself", "name the file itself"),
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,8 +106,9 @@ def raise_if_any(problems: Iterable[Problem]) -> None:
 def exit_on_input_error() -> Iterator[None]:
     """Turn an ``InputError`` raised in the block into its message and exit code 1.
 
-    No traceback is printed. A full disk ends the program in the same way. Standard output is
-    line-buffered in the block, so that log files are up to date.
+    No traceback is printed. Files and folders that cannot be used, such as on a full disk, end the
+    program in the same way, and Ctrl-C with exit code 130. Standard output is line-buffered in the
+    block, so that log files are up to date.
     """
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(line_buffering=True)
@@ -99,11 +116,35 @@ def exit_on_input_error() -> Iterator[None]:
         yield
     except InputError as error:
         sys.exit(f"error: {error}")
+    except KeyboardInterrupt:
+        sys.stderr.write("interrupted\n")
+        sys.exit(INTERRUPTED)
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+        if error.errno not in _OF_FILES:
             raise
-        sys.exit(
-            f"error: {error.filename or 'a file'}: the disk is full; free some space and continue"
+        reason, remedy = _OF_FILES[error.errno]
+        sys.exit(f"error: {error.filename or 'a file'}: {reason}; {remedy}")
+
+
+def check_seed_value(option: str, seed: object) -> None:
+    """Check a random seed.
+
+    Args:
+        option: Name of the option, for the message.
+        seed: Value of the option.
+
+    Raises:
+        InputError: If the seed is not an integer from 0 to 2^32 - 1.
+    """
+    if not isinstance(seed, int) or isinstance(seed, bool) or not 0 <= seed < 2**32:
+        raise InputError(
+            Problem(
+                where=f"{option}={seed}",
+                what="is no random seed",
+                expected="an integer from 0 to 4294967295",
+                found=repr(seed),
+                remedy=f"{option}=0",
+            )
         )
 
 

@@ -44,8 +44,10 @@ def select_device(name: str) -> torch.device:
         return torch.device("cpu")
     try:
         device = torch.device(name)
+        if device.type not in ("cpu", "cuda"):
+            raise RuntimeError(f"{device.type} is no device that this program supports")
         torch.empty(1, device=device)
-    except (RuntimeError, AssertionError) as error:
+    except (RuntimeError, AssertionError, TypeError) as error:
         found = str(error).splitlines()[0]
         expected = "auto, cpu, cuda or cuda:N with a GPU that this PyTorch can use"
         problem = Problem(

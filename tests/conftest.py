@@ -20,6 +20,7 @@ from l2reg.data.dataset import Dataset
 from l2reg.data.task import Task
 from l2reg.evaluation.pair_scores import PairScores
 from l2reg.evaluation.volume_change import VolumeChange
+from l2reg.io.files import temporary_path
 from l2reg.phantom.make import make_phantom
 
 Composed = Callable[..., dict[str, Any]]
@@ -96,6 +97,22 @@ def half_labelled_brains(phantoms: dict[str, Path], tmp_path: Path) -> Path:
     for labels in folder.rglob("*0002_MR1/aligned_seg35.nii.gz"):
         labels.unlink()
     return root
+
+
+@pytest.fixture
+def full_disk(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
+    """Make the disk full for one file: its temporary file is a link to a full device."""
+
+    def full(name: str) -> None:
+        def linked(path: Path) -> Path:
+            temporary = temporary_path(path)
+            if path.name == name:
+                temporary.symlink_to("/dev/full")
+            return temporary
+
+        monkeypatch.setattr("l2reg.io.files.temporary_path", linked)
+
+    return full
 
 
 def write_volume(

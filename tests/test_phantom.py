@@ -1,5 +1,7 @@
 import argparse
 import json
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -9,6 +11,7 @@ import pytest
 import torch
 from scipy.ndimage import gaussian_filter
 
+from l2reg.cli.datasets import tasks_below
 from l2reg.cli.phantom import add_arguments
 from l2reg.config.presets import CHALLENGE_TASKS
 from l2reg.data.dataset import Dataset
@@ -19,6 +22,7 @@ from l2reg.io.points import read_points
 from l2reg.phantom.canvas import Canvas, ellipsoid, grid_points, tree, tubes
 from l2reg.phantom.make import FLAVOURS, SIZES, SMALL_SHAPES, make_phantom, phantom_task
 from l2reg.phantom.motion import MIN_DETERMINANT, random_field, without_folds
+from l2reg.phantom.writer import Writer
 from l2reg.problems import InputError
 
 FOLDERS = {"lung": "task_02", "abdomen": "task_01", "oasis": "task_03"}
@@ -136,15 +140,69 @@ def test_phantoms_never_lie_below_the_real_data(
     assert not (tmp_path / "real").exists()
 
 
+def test_two_processes_that_need_the_same_new_phantom_both_get_it() -> None:
+    code = """if True:
+        import sys
+        from l2reg.phantom.make import phantom_task
+        print("ready", flush=True)
+        sys.stdin.readline()
+        phantom_task("lung", "small", 5, 2)"""
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    processes = [
+        subprocess.Popen([sys.executable, "-c", code], text=True, **pipes)  # type: ignore[call-overload]
+        for _ in range(2)
+    ]
+    for process in processes:
+        assert process.stdout.readline() == "ready\n"
+    for process in processes:
+        process.stdin.write("go\n")
+        process.stdin.flush()
+    for process in processes:
+        _, stderr = process.communicate(timeout=120)
+        assert process.returncode == 0, stderr
+    assert [path.name for path in Path("data/phantom").iterdir()] == ["lung_small_5"]
+    make_phantom("lung", Path("alone"), n_pairs=2, size="small", seed=5)
+    files = [
+        {path.relative_to(root): path.read_bytes() for path in root.rglob("*") if path.is_file()}
+        for root in (Path("alone"), Path("data/phantom/lung_small_5"))
+    ]
+    assert files[0] == files[1]
+
+
+def test_a_phantom_that_another_process_wrote_meanwhile_is_not_replaced(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def faster(self: Writer, n_pairs: int) -> list[object]:
+        self.folder.mkdir(parents=True)
+        (tmp_path / "p").mkdir()
+        (tmp_path / "p/scan").touch()
+        return []
+
+    monkeypatch.setattr(Writer, "jobs", faster)
+    with pytest.raises(InputError, match="already exists"):
+        make_phantom("lung", tmp_path / "p", n_pairs=1, size="small", seed=0)
+    assert [path.name for path in tmp_path.rglob("*")] == ["p", "scan"]
+
+
 def test_a_folder_of_another_phantom_is_refused(tmp_path: Path) -> None:
     phantom_task("lung", "small", 5, 1)
     with pytest.raises(InputError, match=r"(?s)holds other data.*'pairs': 2.*'pairs': 1"):
         phantom_task("lung", "small", 5, 2)
 
 
+@pytest.mark.parametrize("content", ["{", "3", '{"a": 1}', '{"flavour": "lung"}'])
+def test_a_damaged_manifest_is_refused(tmp_path: Path, content: str) -> None:
+    (tmp_path / "phantom.json").write_text(content)
+    with pytest.raises(InputError, match="is not the description of a phantom"):
+        phantom_task("lung", "small", 5, 1, root=tmp_path)
+    with pytest.raises(InputError, match="is not the description of a phantom"):
+        tasks_below(tmp_path, None)
+
+
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
+        ({"seed": -1}, "seed=-1: is no random seed"),
         ({"flavour": "heart"}, "abdomen, lung, oasis"),
         ({"size": "huge"}, "small, full"),
         ({"n_pairs": 0}, "at least 1"),

@@ -20,7 +20,7 @@ def test_auto_is_the_gpu_or_the_cpu_with_a_line(capsys: pytest.CaptureFixture[st
     assert ("no CUDA device" in said) is (device.type == "cpu")
 
 
-@pytest.mark.parametrize("name", ["cuda:99", "gpu"])
+@pytest.mark.parametrize("name", ["cuda:99", "gpu", "meta"])
 def test_a_device_that_cannot_be_used_is_refused(name: str) -> None:
     with pytest.raises(InputError, match=f"device={name}: cannot be used"):
         select_device(name)

@@ -57,8 +57,8 @@ def test_train_predict_evaluate_report(tmp_path: Path) -> None:
         assert words in said
     out = Path("runs/phantom_unet/predict_val")
     assert {path.name for path in out.iterdir()} == {
-        "config.yaml", "submission", "task_02.zip", "scores.json", "timings.csv",
-        "score_notes.txt", "extra",
+        ".l2reg_prediction", "config.yaml", "submission", "task_02.zip", "scores.json",
+        "timings.csv", "score_notes.txt", "extra",
     }  # fmt: skip
 
     said = good("evaluate", "task=phantom", "task.pairs=3", f"submission=[{out}/task_02.zip,{out}]",
@@ -180,7 +180,7 @@ def test_a_run_interrupted_from_the_keyboard_goes_on_as_if_nothing_had_happened(
         time.sleep(0.05)
     process.send_signal(signal.SIGINT)
     _, stderr = process.communicate(timeout=60)
-    assert process.returncode == 1
+    assert process.returncode == 130
     assert "resume=true continues" in stderr
     assert "Traceback" not in stderr
     stopped_at = json.loads(metrics.read_text().splitlines()[-1])["step"]
@@ -193,9 +193,34 @@ def test_a_run_interrupted_from_the_keyboard_goes_on_as_if_nothing_had_happened(
     assert "trained 25 steps" in said
 
 
+def test_ctrl_c_ends_a_command_with_one_line_and_leaves_nothing() -> None:
+    code = """if True:
+        import signal
+        from l2reg.cli.main import main
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        main(["phantom", "--flavour", "lung", "--out", "made", "--pairs", "99"])"""
+    command = [sys.executable, "-c", code]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+        deadline = time.monotonic() + 60
+        while not any(Path().glob(".part_*")):
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        process.send_signal(signal.SIGINT)
+        _, stderr = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert stderr.splitlines()[-1] == "interrupted"
+    assert "Traceback" not in stderr
+    assert list(Path().iterdir()) == []
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
+        (["train", "seed=-1"], ["seed=-1: is no random seed"]),
+        (["train", "device=meta"], ["device=meta: cannot be used"]),
+        (["train", "run_dir=/proc/x"], ["/proc/x: cannot be written"]),
+        (["train", "-m", "--cfg", "job"], ["Only one of"]),
+        (["train", "max_steps=3"], ["did you mean trainer.max_steps"]),
         (["train", "task=lnug"], ["task/lnug", "abdomen", "lung", "oasis", "phantom"]),
         (["train", "model=unett"], ["model/unett", "unet", "zero"]),
         (["train", "model.widht=3"], ["model.widht"]),

@@ -1,7 +1,6 @@
 """Data sets and devices on the command line: options that several commands share."""
 
 import argparse
-import json
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -53,12 +52,10 @@ def tasks_below(root: Path, task: str | None) -> "list[Task]":
         root: Data root; for a phantom, its manifest alone gives the task.
         task: Name of a task, or ``None`` for all tasks.
     """
-    from l2reg.phantom.make import MANIFEST, phantom_task
+    from l2reg.phantom.make import MANIFEST, phantom_task, read_manifest
 
-    manifest = root / MANIFEST
-    if manifest.is_file():
-        settings = json.loads(manifest.read_text(encoding="utf-8"))
-        return [phantom_task(**settings, root=root)]
+    if (root / MANIFEST).is_file():
+        return [phantom_task(**read_manifest(root), root=root)]
     names = [task] if task else CHALLENGE_TASKS
     return [build(load_preset("task", name)) for name in names]
 

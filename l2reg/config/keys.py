@@ -11,29 +11,36 @@ import yaml
 from tqdm import tqdm
 
 from l2reg.config.presets import config_dir
-from l2reg.problems import InputError, Problem, suggest
+from l2reg.problems import InputError, Problem, exit_on_input_error, raise_if_any, suggest
+
+_PATHS = frozenset({"init_from", "ckpt", "out"})
 
 
 def check_keys(name: str, config: Mapping[str, Any]) -> None:
-    """Check that a script's config has no unknown top-level key, as ``+key=value`` would add.
+    """Check the top-level keys of a script's config.
+
+    ``+key=value`` adds unknown ones. Any text would count as true, so that it is no switch.
 
     Args:
         name: Name of the script and of its YAML file, without suffix.
         config: Composed config.
 
     Raises:
-        InputError: If there is an unknown key.
+        InputError: If there is an unknown key, a switch that is not true or false, or a path that
+            is not text.
     """
     known: set[str] = set()
+    switches: set[str] = set()
     for stem in {"train", name}:
         content = yaml.safe_load((config_dir() / f"{stem}.yaml").read_text(encoding="utf-8"))
         known |= set(content)
+        switches |= {key for key, value in content.items() if isinstance(value, bool)}
         for entry in content["defaults"]:
             known |= {group.split()[-1] for group in entry} if isinstance(entry, dict) else set()
     own = sorted(key for key in known if key != "defaults" and not key.startswith("hydra"))
     for key in sorted(set(config) - known):
         expected = ", ".join(own)
-        remedy = suggest(key, own)
+        remedy = suggest(key, [*own, *(k for k in _keys_of_like_name(key) if k != key)])
         raise InputError(
             Problem(
                 where=f"{key}=...",
@@ -42,6 +49,25 @@ def check_keys(name: str, config: Mapping[str, Any]) -> None:
                 found=key,
                 remedy=remedy,
             )
+        )
+
+    for keys, kind, expected, remedy in (
+        (switches, bool, "true or false", "{key}=true"),
+        ({"run_dir"}, str, "the name of a folder", """'{key}="NAME"'"""),
+        (_PATHS, str | None, "null or a path; a number needs quotes", """'{key}="NAME"'"""),
+        ({"workers"}, int | None, "null or a number of processes", "{key}=1"),
+        ({"mixed"}, Mapping | None, "null or the tasks to mix", "task=mixed mixed.only=[lung]"),
+    ):
+        raise_if_any(
+            Problem(
+                where=f"{key}={config[key]}",
+                what="has a value of the wrong kind",
+                expected=expected,
+                found=repr(config[key]),
+                remedy=remedy.format(key=key),
+            )
+            for key in sorted(keys & set(config))
+            if not isinstance(config[key], kind)
         )
 
 
@@ -81,10 +107,13 @@ def name_nearest_key() -> Iterator[None]:
     """Name the nearest keys that exist after Hydra has refused a key and ended the program.
 
     Hydra's own message only proposes to add the unknown key. Values that Hydra cannot read are told
-    to be quoted.
+    to be quoted. Other options that Hydra refuses, and Ctrl-C, end the program with one line.
     """
     try:
-        yield
+        with exit_on_input_error():
+            yield
+    except ValueError as error:  # of Hydra alone, which ends the program for errors of a script
+        sys.exit(f"error: {error}")
     except SystemExit as stop:
         refusal = stop.__context__
         if type(refusal).__name__ == "OverrideParseException":
@@ -98,7 +127,7 @@ def name_nearest_key() -> Iterator[None]:
 def nearest_keys(key: str) -> str:
     """Return a remedy for an unknown dotted key: keys of like spelling, else those of its group."""
     known = _known_keys()
-    close = difflib.get_close_matches(key, known, n=3, cutoff=0.85)
+    close = difflib.get_close_matches(key, known, n=3, cutoff=0.85) or _keys_of_like_name(key)
     if close:
         return f"error: {key}: is not a key; did you mean {' or '.join(close)}?"
     group = key.rpartition(".")[0]
@@ -106,6 +135,15 @@ def nearest_keys(key: str) -> str:
     if not beside:
         return f"error: {key}: is not a key; --cfg job prints all keys"
     return f"error: {key}: is not a key; the keys there are {', '.join(beside)}"
+
+
+def _keys_of_like_name(key: str) -> list[str]:
+    """Return up to three dotted keys of any group whose last part is spelt like that of ``key``."""
+    by_name: dict[str, list[str]] = {}
+    for other in _known_keys():
+        by_name.setdefault(other.rpartition(".")[2], []).append(other)
+    close = difflib.get_close_matches(key.rpartition(".")[2], by_name, n=1, cutoff=0.8)
+    return [other for name in close for other in by_name[name]][:3]
 
 
 def _known_keys() -> list[str]:

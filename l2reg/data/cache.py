@@ -4,6 +4,7 @@ import hashlib
 import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from tokenize import TokenError
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,7 @@ VERSION = 2  # increase when the same settings give other voxels
 
 
 class Cache:
-    """Folder of cached arrays, which can be deleted at any time.
+    """Folder of cached arrays, which can be deleted at any time and shared by many processes.
 
     Args:
         folder: Folder of the arrays, or ``None`` to compute every array anew.
@@ -28,6 +29,9 @@ class Cache:
     ) -> np.ndarray:
         """Return the cached result of ``compute``, or call it and cache the result.
 
+        A damaged entry is computed anew and replaced. Processes that ask for the same new entry at
+        once all compute it, and one of their files stays.
+
         Args:
             source: File that ``compute`` reads; its content is part of the key.
             settings: Everything else that the result depends on, as values that JSON can hold.
@@ -37,10 +41,20 @@ class Cache:
             return compute()
         key = json.dumps([VERSION, content_digest(source), dict(settings)], sort_keys=True)
         path = self.folder / f"{hashlib.sha256(key.encode()).hexdigest()[:40]}.npy"
-        if path.is_file():
-            cached: np.ndarray = np.load(path, allow_pickle=False)
+        cached = _read(path)
+        if cached is not None:
             return cached
         array = compute()
         with atomic_write(path) as temporary, temporary.open("wb") as file:
             np.save(file, array)
         return array
+
+
+def _read(path: Path) -> np.ndarray | None:
+    """Return the array of an entry; ``None`` if there is none, or if it is damaged."""
+    try:
+        with path.open("rb") as file:
+            array: np.ndarray = np.lib.format.read_array(file, allow_pickle=False)
+    except (OSError, ValueError, TokenError, MemoryError):  # what a damaged header may lead to
+        return None
+    return array

@@ -100,6 +100,12 @@ class Dataset:
             check_exclusion(self.exclude, task=self.task.name, ids=ids, stems=stems)
         return release
 
+    @property
+    def inputs(self) -> list[Path]:
+        """Files and folders that are read."""
+        named = (self.pairs, self.pseudo_labels.root)
+        return [self.release.folder, *(_path(each) for each in named if each is not None)]
+
     def keep_known_exclusions(self) -> "Dataset":
         """Return the data set without the entries of ``exclude`` that name none of its scans.
 

@@ -148,8 +148,11 @@ class PairReader:
         files = (pair.moving.image, pair.fixed.mask, pair.moving.mask)
         settings = {
             "kind": repr(self.prealign),
-            "of": [content_digest(path) for path in files if path is not None],
+            "of": [None if path is None else content_digest(path) for path in files],
+            "intensity": [repr(self.task.intensity[s.modality]) for s in (pair.fixed, pair.moving)],
             "shape": self.shape,
+            "spacing_mm": self.spacing_mm,
+            "task_shape": self.task.shape,
         }
         return torch.from_numpy(self.cache.get(pair.fixed.image, settings, compute))
 

@@ -4,6 +4,7 @@ import hashlib
 import json
 import multiprocessing
 import os
+import signal
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass, field
@@ -131,17 +132,25 @@ def _score_jobs(
     paths = {key: _cache_path(cache, job) for key, job in jobs.items()}
     uncached = {}
     for key, job in jobs.items():
-        path = paths[key]
-        if path is not None and path.is_file():
-            yield key, from_json(json.loads(path.read_text(encoding="utf-8")))
-        else:
+        cached = _read_scores(paths[key])
+        if cached is None:
             uncached[key] = job
+        else:
+            yield key, cached
     for key, scores in _run_jobs(uncached, workers):
         path = paths[key]
         if path is not None:
             with atomic_write(path) as temporary:
                 temporary.write_text(strict_json(scores.to_json()), encoding="utf-8")
         yield key, scores
+
+
+def _read_scores(path: Path | None) -> PairScores | None:
+    """Return cached scores; ``None`` if there are none, or if the file is damaged."""
+    try:
+        return from_json(json.loads(path.read_text(encoding="utf-8"))) if path else None
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return None
 
 
 def _run_jobs(
@@ -167,6 +176,7 @@ def _run_jobs(
 
 
 def _start_worker(threads: int) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the parent, which ends the pool
     configure_malloc()
     torch.set_num_threads(threads)
 

@@ -29,7 +29,8 @@ from l2reg.geometry.resize import resize_field
 from l2reg.inference.outputs import Extra, check_extras, extra_problems, save_extras
 from l2reg.inference.predictor import Predictor
 from l2reg.inference.prepare import OWN_KEYS, prepare_method
-from l2reg.io.files import atomic_write, prepare_output_folder
+from l2reg.io.files import atomic_write
+from l2reg.io.output_folders import OutputKind, claim_output_folder
 from l2reg.problems import InputError, Problem, raise_if_any
 from l2reg.submission.bundle import (
     Submission,
@@ -146,7 +147,7 @@ def _read_all(submission: Submission, pairs: Sequence[Pair], task: Task, rules: 
         submitted_field(submission, pair, task, rules)
 
 
-CONFIG = "config.yaml"  # marks a folder as one that may be overwritten
+CONFIG = "config.yaml"
 
 
 @dataclass(frozen=True)
@@ -156,7 +157,7 @@ class PredictionJob:
     Attributes:
         predictor: The method and the reader of pairs.
         pairs: The pairs of the split, already checked.
-        out: An empty folder to write to.
+        out: An empty folder, held for this process, to write to.
         rules: The rules that give the form of the fields.
         notes: Notes on how to read the scores: data leakage, labels used.
     """
@@ -200,7 +201,8 @@ def prepare_prediction(config: Mapping[str, Any], overrides: Sequence[str]) -> P
     if method.refinement is not None and method.refinement.label_weight > 0:
         notes.append(_label_note(data, pairs))
     predictor = Predictor(method, uncached.reader, data.with_pseudo_labels_only)
-    prepare_output_folder(out, marker=CONFIG, overwrite=config["overwrite"])
+    inputs = [*data.inputs, *([prepared.trained.path] if prepared.trained else [])]
+    claim_output_folder(out, OutputKind.PREDICTION, overwrite=config["overwrite"], inputs=inputs)
     used = {key: config[key] for key in OWN_KEYS} | {k: base[k] for k in ("task", "model", "data")}
     used["refine"] = config.get("refine") or "none"
     with atomic_write(out / CONFIG) as temporary:

@@ -71,8 +71,6 @@ class PairServer:
         self.runtimes: list[PairRuntime] = []
         self.faults: list[str] = []
         self._write_runtimes()
-        for leftover in out.rglob(".part_*"):  # temporary files of a run that was killed
-            leftover.unlink()
         if not torch.cuda.is_available():
             tqdm.write("!!! no GPU is visible: everything is computed on the CPU, which is slow")
 

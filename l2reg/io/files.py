@@ -1,11 +1,14 @@
-"""Atomic file writing, strict JSON, output folders, files below a folder and content digests."""
+"""Atomic file writing, strict JSON, files below a folder and content digests."""
 
 import errno
 import hashlib
 import json
 import math
 import os
+import platform
+import secrets
 import shutil
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from functools import lru_cache
@@ -14,28 +17,123 @@ from typing import Any
 
 from l2reg.problems import InputError, Problem
 
+_TEMPORARY = ".part_"  # prefix of a temporary name; machine and process follow
+_SECONDS_PER_DAY = 86400
+_NOT_WRITABLE = (errno.EACCES, errno.EROFS, errno.EPERM, errno.ENOTDIR, errno.EEXIST, errno.EISDIR)
+_MAX_NAME = 180  # characters of the name of the file itself; file systems allow 255
+_CLEANED: set[Path] = set()
+
 
 @contextmanager
 def atomic_write(path: Path) -> Iterator[Path]:
     """Yield a temporary path to write to, and rename it to ``path`` if the block succeeds.
 
     A crash, a full disk or an interrupt leaves the previous file unchanged and no temporary file.
+    Every call has a temporary file of its own, so that several processes may write the same file:
+    it is always that of one of them, whole. It is on the disk before it gets its name. What a
+    killed process left in the folder is removed.
 
     Raises:
         InputError: If there is no space left on the device, or the folder is not writable.
     """
-    # The suffix stays, as some libraries choose the format by it
-    temporary = path.with_name(f".part_{path.name}")
+    temporary = temporary_path(path)
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(path.parent)
+        remove_leftovers(path.parent)
         yield temporary
+        _sync(temporary)
         temporary.replace(path)
+        with suppress(OSError):  # some file systems cannot
+            _sync(path.parent)
     except OSError as error:
         raise_if_disk_is_at_fault(error, path)
         raise
     finally:
         with suppress(OSError):  # such as in a folder that does not exist
             temporary.unlink(missing_ok=True)
+
+
+def make_folder(path: Path) -> None:
+    """Create a folder and those above it, if they do not exist.
+
+    Raises:
+        InputError: If this is not possible.
+    """
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        if error.errno == errno.ENOENT:  # so says /proc, which takes no folders
+            error = PermissionError(errno.EACCES, "nothing can be created there")
+        raise_if_disk_is_at_fault(error, path)
+        raise
+
+
+def temporary_path(path: Path) -> Path:
+    """Return a path beside ``path`` that no other call or process has; nothing is created.
+
+    Its name states the machine and the process, see ``remove_leftovers``. The suffix stays, as some
+    libraries choose the format by it.
+    """
+    owner = f"{_machine()}_{os.getpid()}_{secrets.token_hex(4)}"
+    return path.with_name(f"{_TEMPORARY}{owner}_{path.name[-_MAX_NAME:]}")
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Remove temporary files and folders that killed processes left.
+
+    Those of a running process stay. The processes of other machines and containers cannot be seen:
+    what they left is removed after a day. A folder is searched once in the life of a process.
+
+    Args:
+        folder: Folder to clean, without the folders below it.
+    """
+    folder = folder.absolute()
+    if folder in _CLEANED:
+        return
+    _CLEANED.add(folder)
+    for left in folder.glob(f"{_TEMPORARY}*"):
+        with suppress(OSError):  # another process was faster
+            if not _is_abandoned(left):
+                continue
+            if left.is_dir() and not left.is_symlink():
+                shutil.rmtree(left)
+            else:
+                left.unlink()
+
+
+def _is_abandoned(left: Path) -> bool:
+    machine, process = [*left.name.removeprefix(_TEMPORARY).split("_"), "", ""][:2]
+    if machine == _machine() and process.isdecimal():
+        return not _is_running(int(process))
+    return time.time() - left.lstat().st_mtime > _SECONDS_PER_DAY
+
+
+@lru_cache(maxsize=1)
+def _machine() -> str:
+    """Return a name of the machine, or of the container, in which process ids have a meaning."""
+    namespace = ""
+    with suppress(OSError):  # only Linux has it
+        namespace = str(Path("/proc/self/ns/pid").readlink())
+    return hashlib.sha256(f"{platform.node()} {namespace}".encode()).hexdigest()[:8]
+
+
+def _is_running(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:  # of another user
+        return True
+    return True
+
+
+def _sync(path: Path) -> None:
+    """Wait until a file, or the names in a folder, are on the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def strict_json(value: Any, *, indent: int | None = None) -> str:
@@ -83,6 +181,8 @@ def raise_if_disk_is_at_fault(error: OSError, path: Path) -> None:
 
     Other errors are ignored.
     """
+    if error.errno == errno.ENOENT and f"/{_TEMPORARY}" in str(error.filename):
+        error = PermissionError(errno.EACCES, "nothing can be created there")
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         what, expected = "cannot be written, the disk is full", "free space on the disk"
         existing = next(folder for folder in (path, *path.absolute().parents) if folder.exists())
@@ -90,7 +190,7 @@ def raise_if_disk_is_at_fault(error: OSError, path: Path) -> None:
         remedy = (
             "free some space there, or choose another folder (run_dir=..., out=..., data.cache=...)"
         )
-    elif error.errno in (errno.EACCES, errno.EROFS, errno.EPERM, errno.ENOTDIR, errno.EEXIST):
+    elif error.errno in _NOT_WRITABLE:
         what, expected = "cannot be written", "a folder with permission to write"
         found = error.strerror or type(error).__name__
         remedy = "choose another folder (run_dir=..., out=..., data.cache=...)"
@@ -99,36 +199,6 @@ def raise_if_disk_is_at_fault(error: OSError, path: Path) -> None:
     raise InputError(
         Problem(where=str(path), what=what, expected=expected, found=found, remedy=remedy)
     ) from error
-
-
-def prepare_output_folder(path: Path, *, marker: str, overwrite: bool) -> None:
-    """Make sure that ``path`` is free for a new output folder: absent or empty.
-
-    Args:
-        path: Output folder; it is not created.
-        marker: Name of a file that every output folder of this kind contains. A folder without it
-            has another origin and is never deleted.
-        overwrite: Whether to delete an existing folder with the marker.
-
-    Raises:
-        InputError: If the folder exists, is not empty and must not be deleted.
-    """
-    if not path.exists() or (path.is_dir() and not any(path.iterdir())):
-        return
-    has_marker = (path / marker).is_file()
-    if not (overwrite and has_marker):
-        remedy = "choose another folder"
-        contents = "a folder with" if has_marker else "a file or folder without"
-        raise InputError(
-            Problem(
-                where=str(path),
-                what="exists",
-                expected="a new folder",
-                found=f"{contents} a {marker}",
-                remedy=f"{remedy}, or overwrite=true to delete this one" if has_marker else remedy,
-            )
-        )
-    shutil.rmtree(path)
 
 
 def files_below(folder: Path) -> list[Path]:

@@ -27,6 +27,9 @@ _UNREADABLE = (
     HeaderDataError,
     ValueError,
 )
+_DICOM_REMEDY = "convert the series to NIfTI: dcm2niix -z y FOLDER, or SimpleITK.ImageSeriesReader"
+_OTHER_FORMATS = (".mha", ".mhd", ".nrrd", ".nhdr", ".mnc", ".gipl", ".vtk", ".tif", ".tiff")
+_N_LOOKED_AT = 20  # files of a folder
 _GZIP = b"\x1f\x8b"
 _HEADER_SIZES = {struct.pack(order + "i", size) for order in "<>" for size in (348, 540)}
 
@@ -42,6 +45,8 @@ def open_image(path: Path) -> SpatialImage:
     Raises:
         InputError: If the file is missing or no volume.
     """
+    if path.is_dir():
+        raise InputError(_not_a_file(path))
     if not path.is_file():
         raise InputError(
             Problem(
@@ -134,10 +139,37 @@ def _unreadable(path: Path, error: Exception) -> InputError:
     )
 
 
+def _not_a_file(path: Path) -> Problem:
+    files = sorted(file for file in path.iterdir() if file.is_file())
+    volumes = [file.name for file in files if file.name.lower().endswith((".nii.gz", ".nii"))]
+    is_dicom = not volumes and any(map(_is_dicom, files[:_N_LOOKED_AT]))
+    return Problem(
+        where=str(path),
+        what="is a folder of DICOM files" if is_dicom else "is a folder",
+        expected="a NIfTI volume (.nii.gz)",
+        found=f"{len(files)} files, {len(volumes)} of them NIfTI volumes",
+        remedy=_DICOM_REMEDY
+        if is_dicom
+        else " such as ".join(["name a file", *(str(path / name) for name in volumes[:1])]),
+    )
+
+
+def _is_dicom(path: Path) -> bool:
+    with path.open("rb") as stream:
+        return stream.read(132)[128:] == b"DICM" or path.suffix.lower() in (".dcm", ".ima")
+
+
 def _remedy(path: Path, error: Exception) -> str:
     with path.open("rb") as stream:
         start = stream.read(4)
     name = path.name.lower()
+    if _is_dicom(path):
+        return _DICOM_REMEDY
+    if name.endswith(_OTHER_FORMATS):
+        return (
+            "convert it to NIfTI, with SimpleITK: "
+            f"sitk.WriteImage(sitk.ReadImage('{path.name}'), '{path.stem}.nii.gz')"
+        )
     if start[:2] == _GZIP and not name.endswith("gz"):
         return f"it is compressed: rename it to {path.name}.gz"
     if start in _HEADER_SIZES and name.endswith(".gz"):

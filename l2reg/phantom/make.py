@@ -1,5 +1,6 @@
 """Make phantoms: write a phantom data set, and describe it as a task."""
 
+import errno
 import json
 import shutil
 from collections.abc import Mapping
@@ -12,9 +13,15 @@ from tqdm import tqdm
 from l2reg.config.build import build
 from l2reg.config.presets import CHALLENGE_TASKS, load_preset
 from l2reg.data.task import Task
-from l2reg.io.files import raise_if_disk_is_at_fault, strict_json
+from l2reg.io.files import (
+    make_folder,
+    raise_if_disk_is_at_fault,
+    remove_leftovers,
+    strict_json,
+    temporary_path,
+)
 from l2reg.phantom.writer import Writer
-from l2reg.problems import InputError, Problem
+from l2reg.problems import InputError, Problem, check_seed_value
 from l2reg.shapes import Shape3, Spacing
 
 SMALL_SHAPES: Mapping[str, Shape3] = {
@@ -52,9 +59,12 @@ def phantom_task(
     task = _base_task(flavour, size)
     folder = Path(root).expanduser() if root else Path("data/phantom") / f"{flavour}_{size}_{seed}"
     if not folder.exists():
-        make_phantom(flavour, folder, n_pairs=pairs, size=size, seed=seed)
-    else:
-        _check_manifest(folder, _manifest(flavour, size, seed, pairs))
+        try:
+            make_phantom(flavour, folder, n_pairs=pairs, size=size, seed=seed)
+        except InputError:
+            if not folder.exists():  # else another process wrote it meanwhile
+                raise
+    _check_manifest(folder, _manifest(flavour, size, seed, pairs))
     return replace(task, name=name, root=folder)
 
 
@@ -86,32 +96,37 @@ def make_phantom(flavour: str, out: Path, *, n_pairs: int, size: str, seed: int)
                 remedy="ask for 1 pair or more",
             )
         )
+    check_seed_value("seed", seed)
     if out.exists():
-        raise InputError(
-            Problem(
-                where=str(out),
-                what="already exists",
-                expected="a folder that does not exist",
-                found="a folder",
-                remedy="remove it or choose another folder",
-            )
-        )
-    temporary = out.with_name(f".{out.name}.part")
-    shutil.rmtree(temporary, ignore_errors=True)  # left by an interrupted call
+        raise InputError(_exists(out))
+    temporary = temporary_path(out)
     try:
+        make_folder(out.parent)
+        remove_leftovers(out.parent)
         writer = Writer(task, temporary / task.layouts["2021"].folder, seed)
         jobs = list(writer.jobs(n_pairs))
         for job in tqdm(jobs, f"making {flavour} phantoms", disable=None):
             job()
         manifest = strict_json(_manifest(flavour, size, seed, n_pairs), indent=1)
         (temporary / MANIFEST).write_text(manifest, encoding="utf-8")
-        out.parent.mkdir(parents=True, exist_ok=True)
         temporary.rename(out)
     except OSError as error:
+        if error.errno in (errno.EEXIST, errno.ENOTEMPTY):  # another process was faster
+            raise InputError(_exists(out)) from error
         raise_if_disk_is_at_fault(error, out)
         raise
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _exists(out: Path) -> Problem:
+    return Problem(
+        where=str(out),
+        what="already exists",
+        expected="a folder that does not exist",
+        found="a folder" if out.is_dir() else "a file",
+        remedy="remove it or choose another folder",
+    )
 
 
 def _base_task(flavour: str, size: str) -> Task:
@@ -143,10 +158,32 @@ def _manifest(flavour: str, size: str, seed: int, pairs: int) -> dict[str, Any]:
     return {"flavour": flavour, "size": size, "seed": seed, "pairs": pairs}
 
 
+def read_manifest(folder: Path) -> dict[str, Any]:
+    """Return the options of the phantom in a folder, see ``phantom_task``.
+
+    Raises:
+        InputError: If its manifest cannot be read or has other entries.
+    """
+    path = folder / MANIFEST
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        return _manifest(**content)
+    except (ValueError, TypeError) as error:
+        raise InputError(
+            Problem(
+                where=str(path),
+                what="is not the description of a phantom",
+                expected="flavour, size, seed and pairs, as l2reg phantom writes them",
+                found=str(error),
+                remedy="remove the folder, and make the phantom again with l2reg phantom",
+            )
+        ) from error
+
+
 def _check_manifest(folder: Path, expected: Mapping[str, Any]) -> None:
     """Refuse a folder that does not hold the phantom of the ``expected`` manifest."""
     path = folder / MANIFEST
-    found = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else "no phantom"
+    found = read_manifest(folder) if path.is_file() else "no phantom"
     if found != expected:
         raise InputError(
             Problem(

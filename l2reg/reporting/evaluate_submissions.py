@@ -115,7 +115,9 @@ def evaluate_submissions(paths: Mapping[str, Path], settings: Evaluation) -> lis
     return written
 
 
-def name_submissions(submission: str | int | Sequence[str] | Mapping[str, str]) -> dict[str, Path]:
+def name_submissions(
+    submission: str | float | Sequence[str] | Mapping[str, str],
+) -> dict[str, Path]:
     """Return the paths of the submissions of an option, by name.
 
     Args:
@@ -125,7 +127,7 @@ def name_submissions(submission: str | int | Sequence[str] | Mapping[str, str]) 
     Raises:
         InputError: If two submissions have one name, or if one has the name of the zero field.
     """
-    if isinstance(submission, str | int):  # as YAML reads a folder called 5
+    if isinstance(submission, str | int | float):  # as YAML reads a folder called 5
         submission = [str(submission)]
     pairs = (
         list(submission.items())

@@ -143,7 +143,7 @@ class Picture:
 
 
 class SaveLast:
-    """Writes ``last.pt`` at intervals, and when training ends or is asked to stop.
+    """Writes ``last.pt`` at intervals and when training ends; the trainer does if asked to stop.
 
     Args:
         run_dir: Folder of the run.
@@ -158,7 +158,7 @@ class SaveLast:
         """Save if this step is due."""
         del scalars
         due = trainer.step % trainer.settings.checkpoint_every == 0
-        if due or trainer.finished or trainer.stop_requested:
+        if due or trainer.finished:
             self.save(trainer)
 
     def save(self, trainer: Trainer) -> None:

@@ -1,9 +1,10 @@
 """The folder of a training run: its config and environment, and whether it can be resumed."""
 
 import json
+import math
 import platform
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,8 @@ import yaml
 
 import l2reg
 from l2reg.checkpoints import storage
-from l2reg.io.files import atomic_write, prepare_output_folder, strict_json
+from l2reg.io.files import atomic_write, strict_json
+from l2reg.io.output_folders import OutputKind, claim_output_folder, hold_output_folder
 from l2reg.problems import InputError, Problem
 from l2reg.training.source_commit import source_commit
 
@@ -35,22 +37,29 @@ _PACKAGES = ("l2reg", "torch", "monai", "numpy", "scipy", "nibabel", "hydra-core
 
 
 def open_run(
-    run_dir: Path, config: Mapping[str, Any], *, resume: bool, overwrite: bool
+    run_dir: Path,
+    config: Mapping[str, Any],
+    *,
+    resume: bool,
+    overwrite: bool,
+    inputs: Iterable[Path] = (),
 ) -> dict[str, Any] | None:
-    """Prepare the folder of a run, and return the state to resume from.
+    """Prepare the folder of a run, hold it for this process, and return the state to resume from.
 
     Args:
         run_dir: The folder.
         config: The resolved config of the run.
         resume: Whether to continue the run in the folder.
         overwrite: Whether to delete the run in the folder.
+        inputs: Files and folders that the run reads, which are never deleted.
 
     Returns:
         The last checkpoint, or ``None`` for a new run.
 
     Raises:
         InputError: If the folder holds files and neither ``resume`` nor ``overwrite`` is true, if
-            both are true, if there is no run to resume, or if its settings differ from ``config``.
+            both are true, if there is no run to resume, if its settings differ from ``config``, or
+            if another process writes to the folder.
     """
     if "=" in str(run_dir):
         raise InputError(
@@ -67,22 +76,23 @@ def open_run(
             raise InputError(_nothing_to_resume(run_dir))
         state = storage.load(run_dir / storage.LAST)
         _check_same(run_dir, config)
+        hold_output_folder(run_dir, OutputKind.RUN)
         _drop_later_steps(run_dir / METRICS, state["step"])
         return state
-    if resume or (run_dir.exists() and not overwrite and any(run_dir.iterdir())):
+    contents = {path.name for path in run_dir.iterdir()} if run_dir.is_dir() else set()
+    contents -= {OutputKind.RUN}
+    if resume or (contents and not overwrite):
         raise InputError(
             Problem(
                 where=f"run_dir={run_dir}",
                 what="exists" if not resume else "cannot be both resumed and overwritten",
                 expected="a new folder, or either resume=true or overwrite=true",
-                found=", ".join(sorted(path.name for path in run_dir.iterdir()))
-                if run_dir.is_dir()
-                else "no folder",
-                remedy="resume=true continues the run in the folder, overwrite=true deletes it, "
-                "run_dir=NAME starts another run",
+                found=", ".join(sorted(contents)) or "no run",
+                remedy="resume=true continues the run in the folder, overwrite=true deletes it if "
+                "l2reg wrote it, run_dir=NAME starts another run",
             )
         )
-    prepare_output_folder(run_dir, marker=CONFIG, overwrite=overwrite)
+    claim_output_folder(run_dir, OutputKind.RUN, overwrite=overwrite, inputs=inputs)
     return None
 
 
@@ -120,8 +130,7 @@ def environment() -> dict[str, Any]:
 
 def _check_same(run_dir: Path, config: Mapping[str, Any]) -> None:
     """Raise ``InputError`` for every setting that differs from those the run was started with."""
-    path = run_dir / CONFIG
-    before = dict(_flatten(yaml.safe_load(path.read_text(encoding="utf-8"))))
+    before = dict(_flatten(_read_config(run_dir / CONFIG)))
     now = dict(_flatten(config))
     changed = [
         key
@@ -141,6 +150,27 @@ def _check_same(run_dir: Path, config: Mapping[str, Any]) -> None:
         )
 
 
+def _read_config(path: Path) -> Any:
+    """Return the config that a run was started with.
+
+    Raises:
+        InputError: If the file is missing or damaged.
+    """
+    try:
+        return yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, yaml.YAMLError) as error:
+        raise InputError(
+            Problem(
+                where=str(path),
+                what="cannot be read, so that the run cannot be resumed",
+                expected="the config that train.py wrote",
+                found=" ".join(str(error).split())[:200],
+                remedy="restore the file, or start another run from the weights: "
+                f"init_from={path.parent / storage.LAST} run_dir=NAME",
+            )
+        ) from error
+
+
 def _flatten(node: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
     """Yield every value of nested mappings with its dotted key."""
     if isinstance(node, Mapping):
@@ -151,10 +181,21 @@ def _flatten(node: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
 
 
 def _drop_later_steps(metrics: Path, step: int) -> None:
-    """Drop the lines of the steps after ``step``, which a resumed run repeats."""
+    """Drop the lines of the steps after ``step``, which a resumed run repeats, and broken lines.
+
+    A full disk or a power cut breaks the last line.
+    """
     if not metrics.is_file():
         return
-    lines = metrics.read_text(encoding="utf-8").splitlines()
-    kept = [line for line in lines if json.loads(line)["step"] <= step]
+    lines = metrics.read_text(encoding="utf-8", errors="replace").splitlines()
+    kept = [line for line in lines if _step_of(line) <= step]
     with atomic_write(metrics) as temporary:
         temporary.write_text("".join(f"{line}\n" for line in kept), encoding="utf-8")
+
+
+def _step_of(line: str) -> float:
+    """Return the step of a line of the metrics; infinity if the line is broken."""
+    try:
+        return float(json.loads(line)["step"])
+    except (ValueError, TypeError, KeyError):
+        return math.inf

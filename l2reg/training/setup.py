@@ -15,7 +15,7 @@ from l2reg.inference.method import Method
 from l2reg.inference.predictor import Predictor
 from l2reg.io.files import content_digest
 from l2reg.models.prediction import grid_of
-from l2reg.problems import InputError, Problem
+from l2reg.problems import InputError, Problem, raise_if_any
 from l2reg.runtime import autocast, select_device
 from l2reg.training.hooks import Log, Picture, Progress, SaveLast, Validate
 from l2reg.training.mixed_tasks import MixedBatches, MixedObjective, MixedValidation
@@ -53,16 +53,23 @@ def prepare_training(config: Mapping[str, Any]) -> Trainer:
         _batches(tasks, model, settings, config["seed"], device),
         settings,
     )
-    state = open_run(run_dir, config, resume=config["resume"], overwrite=config["overwrite"])
+    inputs = [path for task in tasks.values() for path in task.data.inputs]
+    inputs += [Path(config["init_from"])] if config["init_from"] else []
+    state = open_run(
+        run_dir, config, resume=config["resume"], overwrite=config["overwrite"], inputs=inputs
+    )
     for task in tasks.values():
         task.describe()
     if state is not None:
-        _resume(trainer, state)
         origin = Provenance.of_run(state)
-    describe_run(run_dir, config)
     stored = {key: value for key, value in config.items() if key != "trust"}
     extra = {"config": stored, "l2reg": version("l2reg"), "origin": origin.as_dict()}
     extra["trained_on"] = origin.merge_trained_on(*(task.image_uses() for task in tasks.values()))
+    extra["validated_on"] = [content_digest(p.fixed.image) for t in tasks.values() for p in t.val]
+    if state is not None:
+        _check_same_images(run_dir, state, extra)
+        _resume(trainer, state)
+    describe_run(run_dir, config)
     last = SaveLast(run_dir, extra)
     if state is None:
         last.save(trainer)
@@ -116,6 +123,28 @@ def _resume(trainer: Trainer, state: Mapping[str, Any]) -> None:
         )
 
 
+def _check_same_images(run_dir: Path, state: Mapping[str, Any], now: Mapping[str, Any]) -> None:
+    """Refuse to resume a run on other images: it would have been trained on two data sets.
+
+    Raises:
+        InputError: If the images to train on or to validate with, or the use of one, differ.
+    """
+    keys = {"trained_on": "to train on", "validated_on": "to validate with"}
+    raise_if_any(
+        Problem(
+            where=f"data (resuming {run_dir})",
+            what=f"are not those that the run was started with: images {use}",
+            expected=f"the same {len(state[key])} images, with and without labels as before",
+            found=f"{len(set(state[key]) - set(now[key]))} of them are missing or have changed, "
+            f"{len(set(now[key]) - set(state[key]))} are new",
+            remedy="restore the data; or start another run from these weights, which notes both "
+            f"data sets: init_from={run_dir} run_dir=NAME",
+        )
+        for key, use in keys.items()
+        if key in state and state[key] != now[key]
+    )
+
+
 def _hooks(
     trainer: Trainer,
     run_dir: Path,
@@ -128,11 +157,10 @@ def _hooks(
     hooks: list[Hook] = [log]
     if settings.validate_every:
         validation = _validation(trainer, tasks, device)
-        selected_on = [content_digest(p.fixed.image) for task in tasks.values() for p in task.val]
 
         def save_best(trainer: Trainer, scores: Mapping[str, float]) -> None:
             state = {"step": trainer.step, "model": trainer.model.state_dict(), **last.extra}
-            state |= {"chosen_on": selected_on, "scores": dict(scores)}
+            state |= {"chosen_on": state["validated_on"], "scores": dict(scores)}
             storage.save(run_dir / storage.BEST, state)
 
         hooks.append(Validate(validation.score, save_best, log, settings.validate_every))

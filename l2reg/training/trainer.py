@@ -42,6 +42,15 @@ class Hook(Protocol):
         ...
 
 
+@runtime_checkable
+class StateSaver(Protocol):
+    """Hook that can save the state of the trainer after any step."""
+
+    def save(self, trainer: "Trainer") -> None:
+        """Save the state."""
+        ...
+
+
 @dataclass(frozen=True, kw_only=True)
 class TrainerSettings:
     """Settings of the training loop.
@@ -77,6 +86,11 @@ class TrainerSettings:
             raise ValueError(
                 "trainer.max_steps, batch_size and checkpoint_every must be 1 or more, got "
                 f"{self.max_steps}, {self.batch_size}, {self.checkpoint_every}"
+            )
+        if min(self.validate_every, self.picture_every) < 0:
+            raise ValueError(
+                "trainer.validate_every and picture_every must be 0 or more, got "
+                f"{self.validate_every}, {self.picture_every}"
             )
 
 
@@ -125,7 +139,7 @@ class Trainer:
         return self.step >= self.settings.max_steps
 
     def run(self) -> None:
-        """Train until ``max_steps``, or until ``stop_requested`` is set.
+        """Train until ``max_steps``, or until ``stop_requested`` is set; the state is then saved.
 
         Raises:
             InputError: If the loss or its gradient is not finite; the model is left as it was
@@ -137,11 +151,17 @@ class Trainer:
                 self.step += 1
                 for hook in self.hooks:
                     hook(self, scalars)
-                if self.stop_requested:
+                if self.stop_requested:  # perhaps after the hooks were called
+                    self._save()
                     break
         finally:
             for hook in self.hooks:
                 hook.close()
+
+    def _save(self) -> None:
+        for hook in self.hooks:
+            if isinstance(hook, StateSaver):
+                hook.save(self)
 
     def _prefetch(self) -> Iterator[Batch]:
         """Yield the batches from the present step on; a thread reads the next one meanwhile."""

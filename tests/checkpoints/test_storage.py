@@ -1,4 +1,5 @@
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -67,10 +68,12 @@ def test_a_checkpoint_cannot_run_code(tmp_path: Path) -> None:
     assert not Path("owned").exists()
 
 
-def test_a_full_disk_is_said_as_such_and_keeps_the_previous_checkpoint(tmp_path: Path) -> None:
+def test_a_full_disk_is_said_as_such_and_keeps_the_previous_checkpoint(
+    tmp_path: Path, full_disk: Callable[[str], None]
+) -> None:
     path = tmp_path / "last.pt"
     storage.save(path, STATE)
-    (tmp_path / ".part_last.pt").symlink_to("/dev/full")  # the name of the temporary file
+    full_disk("last.pt")
     with pytest.raises(InputError, match=r"last\.pt: cannot be written, the disk is full"):
         storage.save(path, {"step": 4, "model": torch.zeros(300_000)})
     assert storage.load(path)["step"] == 3

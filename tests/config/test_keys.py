@@ -14,6 +14,40 @@ def test_an_unknown_top_level_key_is_refused() -> None:
     check_keys("predict", {"task": {}, "ckpt": "x", "seed": 0})
     with pytest.raises(InputError, match=r"(?s)modle.*did you mean 'model'"):
         check_keys("train", {"modle": "unet"})
+    with pytest.raises(InputError, match=r"(?s)max_step.*did you mean 'trainer.max_steps'"):
+        check_keys("train", {"max_step": 3})
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [*(("overwrite", value) for value in ("maybe", 1, None, "false")),
+     ("run_dir", None), ("run_dir", 3), ("init_from", 3), ("ckpt", 3), ("out", 3), ("mixed", 3)],
+)  # fmt: skip
+def test_switches_and_paths_have_values_of_their_kind(key: str, value: object) -> None:
+    good = {"overwrite": True, "resume": False, "run_dir": "runs/a", "out": None, "mixed": {}}
+    check_keys("predict", good)
+    with pytest.raises(InputError, match=f"{key}={value}: has a value of the wrong kind"):
+        check_keys("predict", good | {key: value})
+
+
+def test_a_number_of_processes_is_an_integer() -> None:
+    check_keys("evaluate", {"workers": None})
+    with pytest.raises(InputError, match="workers=x: has a value of the wrong kind"):
+        check_keys("evaluate", {"workers": "x"})
+
+
+def test_an_option_that_hydra_refuses_ends_with_one_line() -> None:
+    with pytest.raises(SystemExit, match="error: only one of them"), name_nearest_key():
+        raise ValueError("only one of them")
+
+
+def test_ctrl_c_before_the_script_itself_ends_with_one_line(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with pytest.raises(SystemExit) as stop, name_nearest_key():
+        raise KeyboardInterrupt
+    assert stop.value.code == 130
+    assert capsys.readouterr().err == "interrupted\n"
 
 
 def test_a_missing_key_that_a_script_needs_is_refused() -> None:
@@ -38,6 +72,8 @@ def test_a_remedy_names_no_key_that_cannot_be_given() -> None:
         ("trainer.max_step", "did you mean trainer.max_steps"),
         ("loss.weights.dcie", "did you mean loss.weights.dice"),
         ("task.spacing", "did you mean task.spacing_mm"),
+        ("max_steps", "did you mean trainer.max_steps"),
+        ("rotatoin_deg", r"did you mean data\.augment\.rotation_deg"),
         ("refine.solver", "the keys there are .*refine.cg_iterations"),
         ("nothing.like.it", "--cfg job prints all keys"),
     ],

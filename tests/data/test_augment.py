@@ -4,6 +4,7 @@ import torch
 from scipy.ndimage import center_of_mass
 
 from l2reg.data.augment import Augment
+from l2reg.geometry.warp import sample_at_points
 
 SHAPE = (32, 28, 36)
 ZERO_STRENGTH = {
@@ -81,6 +82,89 @@ def test_a_shared_transform_keeps_the_motion_and_a_moving_strength_changes_it() 
     before = sample()["moving_points"] - sample()["fixed_points"]
     torch.testing.assert_close(motion(0.0), before, atol=1e-4, rtol=0)
     assert (motion(1.0) - before).abs().max() > 0.3
+
+
+def point_positions(augment: Augment, side: str = "fixed", seeds: int = 60) -> np.ndarray:
+    """Return where a point of a scan lies after each of many random transforms, in voxels."""
+    start = {**sample(), "fixed_labels": torch.zeros(1, 1, *SHAPE, dtype=torch.int16)}
+    drawn = [augment(start, np.random.default_rng(seed)) for seed in range(seeds)]
+    return np.stack([each[f"{side}_points"][0, 0].numpy() for each in drawn])
+
+
+def assert_uniform(values: np.ndarray, largest: float) -> None:
+    """Check that the columns of ``values`` fill the range from ``-largest`` to ``largest``."""
+    assert np.abs(values).max() <= largest * 1.001
+    assert (values.max(axis=0) > 0.8 * largest).all()
+    assert (values.min(axis=0) < -0.8 * largest).all()
+
+
+SPACING = np.array([1.75, 1.25, 2.5])
+
+
+def test_a_translation_fills_its_range_in_millimetres() -> None:
+    augment = Augment(**{**ZERO_STRENGTH, "translation_mm": 6.0})  # type: ignore[arg-type]
+    moved = point_positions(augment) - sample()["fixed_points"][0, 0].numpy()
+    assert_uniform(moved * SPACING, 6.0)
+
+
+def test_the_moving_scan_has_its_own_fraction_of_a_translation() -> None:
+    augment = Augment(**{**ZERO_STRENGTH, "translation_mm": 4.0, "moving_strength": 0.5})  # type: ignore[arg-type]
+    fixed, moving = (point_positions(augment, side) for side in ("fixed", "moving"))
+    before = (sample()["moving_points"] - sample()["fixed_points"])[0, 0].numpy()
+    assert_uniform((moving - fixed - before) * SPACING, 2.0)
+
+
+def test_a_scale_fills_its_range_about_the_centre() -> None:
+    augment = Augment(**{**ZERO_STRENGTH, "scale": 0.2})  # type: ignore[arg-type]
+    centre = (np.array(SHAPE) - 1) / 2
+    before = sample()["fixed_points"][0, 0].numpy() - centre
+    assert_uniform(before / (point_positions(augment) - centre) - 1, 0.2)
+
+
+def test_a_rotation_has_the_size_that_is_asked_for() -> None:
+    augment = Augment(**{**ZERO_STRENGTH, "rotation_deg": 10.0})  # type: ignore[arg-type]
+    centre = (np.array(SHAPE) - 1) / 2
+    before = (sample()["fixed_points"][0, 0].numpy() - centre) * SPACING
+    after = (point_positions(augment) - centre) * SPACING
+    np.testing.assert_allclose(np.linalg.norm(after, axis=1), np.linalg.norm(before), rtol=1e-4)
+    cosines = after @ before / (before @ before)
+    angles = np.rad2deg(np.arccos(np.clip(cosines, -1, 1)))
+    assert 10.0 < angles.max() < 10.0 * np.sqrt(3)
+
+
+def test_an_elastic_displacement_has_the_size_that_is_asked_for() -> None:
+    augment = Augment(**{**ZERO_STRENGTH, "elastic_mm": 2.0})  # type: ignore[arg-type]
+    moved = point_positions(augment) - sample()["fixed_points"][0, 0].numpy()
+    # Between its control points, linear interpolation makes it smaller
+    assert (np.abs((moved * SPACING).std(axis=0) / 2.0 - 0.57) < 0.15).all()
+
+
+def test_points_follow_the_deformation_to_a_tenth_of_a_voxel() -> None:
+    # Images whose intensity is a coordinate: the warped image reads it at the moved point.
+    grid = torch.stack(torch.meshgrid(*[torch.arange(float(n)) for n in SHAPE], indexing="ij"))
+    augment = Augment(
+        **{**ZERO_STRENGTH, "rotation_deg": 10.0, "scale": 0.2, "elastic_mm": 2.0,
+           "flip_axes": [0, 1, 2]}  # type: ignore[arg-type]
+    )  # fmt: skip
+    before = sample()
+    for seed in range(6):
+        for axis in range(3):
+            moved = augment(
+                {**before, "fixed": grid[axis][None, None]}, np.random.default_rng(seed)
+            )
+            value = sample_at_points(moved["fixed"], moved["fixed_points"])[0, 0, 0]
+            torch.testing.assert_close(value, before["fixed_points"][0, 0, axis], atol=0.1, rtol=0)
+
+
+def test_a_gain_fills_its_range_and_each_scan_has_its_own() -> None:
+    augment = Augment(**{**ZERO_STRENGTH, "gain": 0.3})  # type: ignore[arg-type]
+    before = sample()
+    gains = np.array([
+        [float(after[side].max() / before[side].max()) for side in ("fixed", "moving")]
+        for after in (augment(before, np.random.default_rng(seed)) for seed in range(60))
+    ])  # fmt: skip
+    assert_uniform(gains - 1, 0.3)
+    assert abs(np.corrcoef(gains.T)[0, 1]) < 0.3
 
 
 def test_strengths_of_zero_change_nothing() -> None:

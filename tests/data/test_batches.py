@@ -39,6 +39,21 @@ def test_a_step_gives_the_same_batch_however_often_and_in_whatever_order(
     assert not same(forwards[0], batches(seed=1)[0])
 
 
+def test_one_pair_is_augmented_otherwise_in_every_item_step_and_run(
+    batches: Callable[..., Batches],
+) -> None:
+    images = []
+    for seed in (0, 1):
+        made = batches(3, seed=seed)
+        pair = made.draw(0, 0)
+        made.draw = lambda step, item, pair=pair: pair
+        images += [image for step in (0, 1) for image in made[step]["fixed"]]
+    made.augment = None
+    assert torch.equal(*made[0]["fixed"][:2])
+    for n, image in enumerate(images):
+        assert not any(torch.equal(image, other) for other in images[:n])
+
+
 def test_items_do_not_depend_on_the_batch_size(batches: Callable[..., Batches]) -> None:
     one, three = batches(1)[5], batches(3)[5]
     torch.testing.assert_close(three["fixed"][:1], one["fixed"])

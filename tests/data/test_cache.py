@@ -1,3 +1,5 @@
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -61,3 +63,52 @@ def test_a_failure_is_not_cached(tmp_path: Path, source: Path) -> None:
     with pytest.raises(ValueError, match="no"):
         cache.get(source, {}, fails)
     assert cache.get(source, {}, Counter()).flat[0] == 1
+
+
+@pytest.mark.parametrize("left", [b"", 40, 700, "flipped", b"PK\x03\x04", b"\0" * 1000])
+def test_a_damaged_entry_is_computed_anew_and_replaced(
+    tmp_path: Path, source: Path, left: int | bytes | str
+) -> None:
+    def compute() -> np.ndarray:
+        return np.arange(1000.0).reshape(10, 10, 10)
+
+    cache = Cache(tmp_path / "cache")
+    cache.get(source, {}, compute)
+    (entry,) = (tmp_path / "cache").iterdir()
+    whole = entry.read_bytes()
+    if left == "flipped":
+        left = whole[:20].replace(b"{", b"}") + whole[20:]
+    entry.write_bytes(whole[:left] if isinstance(left, int) else bytes(left))
+    np.testing.assert_array_equal(cache.get(source, {}, compute), compute())
+    assert entry.read_bytes() == whole
+
+
+def test_processes_that_ask_for_the_same_new_entries_at_once_all_get_them(
+    tmp_path: Path, source: Path
+) -> None:
+    code = """if True:
+        import sys
+        from pathlib import Path
+        import numpy as np
+        from l2reg.data.cache import Cache
+        cache = Cache(Path(sys.argv[1]))
+        print("ready", flush=True)
+        sys.stdin.readline()
+        for n in range(25):
+            array = cache.get(Path(sys.argv[2]), {"n": n}, lambda: np.full((40, 50, 60), n))
+            assert array.shape == (40, 50, 60) and (array == n).all()"""
+    command = [sys.executable, "-c", code, str(tmp_path / "cache"), str(source)]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    processes = [subprocess.Popen(command, text=True, **pipes) for _ in range(3)]  # type: ignore[call-overload]
+    for process in processes:
+        assert process.stdout.readline() == "ready\n"
+    for process in processes:
+        process.stdin.write("go\n")
+        process.stdin.flush()
+    for process in processes:
+        _, stderr = process.communicate(timeout=60)
+        assert process.returncode == 0, stderr
+    entries = list((tmp_path / "cache").iterdir())
+    assert len(entries) == 25
+    assert {int(np.load(entry).flat[0]) for entry in entries} == set(range(25))
+    assert all(np.ptp(np.load(entry)) == 0 for entry in entries)

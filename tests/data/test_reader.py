@@ -1,5 +1,5 @@
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +10,7 @@ from l2reg.batch import Batch
 from l2reg.data import reader
 from l2reg.data.cache import Cache
 from l2reg.data.dataset import Dataset
+from l2reg.data.intensity import Window
 from l2reg.data.prealign import Prealign
 from l2reg.data.reader import LoadedVolumes, PairReader
 from l2reg.data.task import Task
@@ -97,6 +98,35 @@ def test_the_result_of_a_search_is_cached_for_the_pair_and_not_for_another(
     assert torch.equal(first, again)
     assert not torch.equal(first, other)
     assert calls == ["rigid", "rigid"]
+
+
+def test_a_cached_search_is_not_used_for_other_inputs_of_the_search(
+    lung_2021: Path, tiny_task: Callable[..., Task], open_data: Callable[..., Dataset]
+) -> None:
+    @dataclass(frozen=True)
+    class Counting:
+        def __call__(self, batch: Batch, motion: Motion, start: Affine) -> Affine:
+            calls.append(motion)
+            return start
+
+    calls: list[Motion] = []
+    data = open_data(tiny_task("lung"), lung_2021)
+    pair, task = data.training_set.intra_patient[0], data.release.task
+    window = {"CT": Window(low=-500.0, high=100.0)}
+    no_mask = replace(pair.fixed, mask=None), replace(pair.moving, mask=None)
+    variants = [
+        (pair, task, "half"),
+        (pair, task, "full"),
+        (pair, replace(task, intensity=window), "half"),
+        (pair, replace(task, spacing_mm=(3.0, 1.0, 1.0)), "half"),
+        (replace(pair, fixed=no_mask[0]), task, "half"),
+        (replace(pair, moving=no_mask[1]), task, "half"),
+    ]
+    for count, (one, of, grid) in enumerate(variants, start=1):
+        search = Prealign("rigid", Counting())
+        for _ in range(2):
+            PairReader(of, grid, search, Cache(Path("cache"))).read(one)  # type: ignore[arg-type]
+        assert len(calls) == count
 
 
 def test_a_known_prealignment_is_used_unchanged(

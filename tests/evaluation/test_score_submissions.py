@@ -134,9 +134,14 @@ def test_the_same_field_is_never_scored_twice_but_a_changed_one_is(
     assert len(computed) == 4
     assert scored() == first
     assert len(computed) == 4
+    damaged = sorted((tmp_path / "cache/scores").iterdir())[:3]
+    for path, left in zip(damaged, ("", '{"pair": "00', "{}"), strict=True):
+        path.write_text(left)
+    assert scored() == first
+    assert len(computed) == 7
     submission(tmp_path / "a", {2: 2})
     assert scored()["a"].pairs[0] == first["a"].pairs[0]
-    assert computed[4:] == ["0002_0002"]
+    assert computed[7:] == ["0002_0002"]
 
 
 def test_processes_give_the_same_scores_in_the_same_order(

@@ -160,6 +160,23 @@ def test_a_run_predicts_its_own_task_into_its_own_folder_and_its_notes_are_store
 
 
 @pytest.mark.usefixtures("run")
+def test_a_prediction_never_deletes_its_run_or_what_it_reads(
+    composed: TinyRun, phantoms: dict[str, Path], tmp_path: Path
+) -> None:
+    with pytest.raises(InputError, match=r"has no \.l2reg_prediction"):
+        prepared(composed, "ckpt=run", "out=run", "overwrite=true")
+    copied = tmp_path / "out/data"
+    shutil.copytree(phantoms["lung"], copied)
+    (tmp_path / "out/run").symlink_to(tmp_path / "run")
+    (tmp_path / "out/.l2reg_prediction").touch()
+    for options in (["ckpt=out/run"], ["ckpt=run", f"data.root={copied}"]):
+        with pytest.raises(InputError, match="is not deleted: it is needed"):
+            prepared(composed, *options, "out=out", "overwrite=true")
+    assert (copied / "phantom.json").exists()
+    assert (tmp_path / "run/last.pt").exists()
+
+
+@pytest.mark.usefixtures("run")
 def test_an_output_folder_that_exists_asks_for_overwrite(composed: TinyRun) -> None:
     prepared(composed, "ckpt=run", "out=there")
     with pytest.raises(InputError, match="overwrite=true"):

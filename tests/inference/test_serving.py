@@ -1,4 +1,5 @@
 import csv
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -99,11 +100,14 @@ def test_a_method_that_fails_on_one_pair_costs_no_other(
 
 
 def test_a_full_disk_ends_it_and_is_said_as_such(
-    methods: Path, lungs: Path, open_data: Callable[..., Dataset]
+    methods: Path,
+    lungs: Path,
+    open_data: Callable[..., Dataset],
+    full_disk: Callable[[str], None],
 ) -> None:
     service = PairServer(Path("out"), RULES["2021"])
     Path("out/task_02").mkdir()
-    Path("out/task_02/.part_disp_0001_0001.npz").symlink_to("/dev/full")
+    full_disk("disp_0001_0001.npz")
     prepared = load_method(methods / "task_02.yaml")
     data = open_data(phantom_task("lung", "small", 0, 3, root=lungs))
     with pytest.raises(InputError, match="the disk is full"):
@@ -113,6 +117,8 @@ def test_a_full_disk_ends_it_and_is_said_as_such(
 
 def test_what_a_killed_run_left_behind_is_removed(methods: Path, lungs: Path) -> None:
     Path("out/task_02").mkdir(parents=True)
-    Path("out/task_02/.part_disp_0009_0009.npz").write_text("half a field")
+    left = Path("out/task_02/.part_disp_0009_0009.npz")
+    left.write_text("half a field")
+    os.utime(left, (0, 0))
     serve_2021(methods, lungs, Path("out"))
     assert not list(Path("out").rglob(".part_*"))

@@ -2,6 +2,8 @@ import errno
 import json
 import math
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +15,8 @@ from l2reg.io.files import (
     ensure_writable,
     files_below,
     json_number,
-    prepare_output_folder,
+    make_folder,
+    remove_leftovers,
     strict_json,
 )
 from l2reg.problems import InputError
@@ -78,35 +81,74 @@ def test_a_folder_is_checked_and_left_unchanged(tmp_path: Path) -> None:
     assert [path.name for path in folder.iterdir()] == ["file"]
 
 
+def test_a_place_that_takes_no_folders_is_reported() -> None:
+    for write in (ensure_writable, make_folder):
+        with pytest.raises(InputError, match=r"/proc/x.*: cannot be written"):
+            write(Path("/proc/x"))
+
+
 def test_other_disk_errors_are_left_alone(tmp_path: Path) -> None:
     with pytest.raises(OSError, match="strange"), atomic_write(tmp_path / "x"):
         raise OSError(errno.EIO, "strange")
 
 
-def test_a_new_or_empty_folder_can_be_used(tmp_path: Path) -> None:
-    prepare_output_folder(tmp_path / "new", marker="config.yaml", overwrite=False)
-    prepare_output_folder(tmp_path, marker="config.yaml", overwrite=False)
-    assert tmp_path.exists()
+def test_two_writers_of_one_file_do_not_meet_and_the_last_one_stays(tmp_path: Path) -> None:
+    path = tmp_path / "scan.nii.gz"
+    with atomic_write(path) as first:
+        first.write_text("first")
+        with atomic_write(path) as second:
+            second.write_text("second")
+            assert first != second
+            assert first.name.endswith(".nii.gz")
+        assert path.read_text() == "second"
+    assert path.read_text() == "first"
+    assert list(tmp_path.iterdir()) == [path]
 
 
-def test_an_existing_folder_asks_for_overwrite(tmp_path: Path) -> None:
-    folder = tmp_path / "run"
-    folder.mkdir()
-    (folder / "config.yaml").write_text("x")
-    with pytest.raises(InputError, match="overwrite=true"):
-        prepare_output_folder(folder, marker="config.yaml", overwrite=False)
-    prepare_output_folder(folder, marker="config.yaml", overwrite=True)
-    assert not folder.exists()
+def test_a_file_is_on_the_disk_before_it_gets_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, synced = tmp_path / "file.txt", []
+
+    def fsync(descriptor: int) -> None:
+        synced.append((Path(f"/proc/self/fd/{descriptor}").readlink().name, path.exists()))
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    with atomic_write(path) as temporary:
+        temporary.write_text("x")
+    assert synced == [(temporary.name, False), (tmp_path.name, True)]
 
 
-def test_a_folder_without_the_marker_is_never_deleted(tmp_path: Path) -> None:
-    folder = tmp_path / "holiday"
-    folder.mkdir()
-    (folder / "photo.jpg").write_text("x")
-    with pytest.raises(InputError, match=r"without a config\.yaml") as error:
-        prepare_output_folder(folder, marker="config.yaml", overwrite=True)
-    assert "overwrite=true" not in str(error.value)
-    assert (folder / "photo.jpg").exists()
+def test_what_a_killed_process_left_is_removed_and_a_living_one_keeps_its_file(
+    tmp_path: Path,
+) -> None:
+    code = """if True:
+        import os, sys, time
+        from pathlib import Path
+        from l2reg.io.files import atomic_write
+        with atomic_write(Path(sys.argv[1])) as temporary:
+            temporary.write_text("half")
+            print("written", flush=True)
+            time.sleep(60)"""
+
+    def start(name: str) -> subprocess.Popen[bytes]:
+        command = [sys.executable, "-c", code, str(tmp_path / name)]
+        writer = subprocess.Popen(command, stdout=subprocess.PIPE)
+        assert writer.stdout is not None
+        assert writer.stdout.readline() == b"written\n"
+        return writer
+
+    with start("killed") as killed:
+        killed.kill()
+    foreign = [tmp_path / f".part_00000000_1_ab_{age}" for age in ("old", "new")]
+    for path in foreign:
+        path.mkdir()
+    os.utime(foreign[0], (0, 0))
+    with start("living") as living:
+        remove_leftovers(tmp_path)
+        left = {path.name.split("_")[-1] for path in tmp_path.iterdir()}
+        living.kill()
+    assert left == {"living", "new"}
 
 
 def test_the_digest_follows_the_content(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ import pytest
 
 from l2reg.io.nifti import open_image, read_voxels, volume_shape, voxel_type
 from l2reg.io.voxel_types import VoxelType
-from l2reg.problems import InputError
+from l2reg.problems import InputError, Problem
 
 SHAPE = (4, 5, 6)
 
@@ -46,6 +46,33 @@ def remedy(path: Path) -> str:
     with pytest.raises(InputError, match="cannot be read") as error:
         open_image(path)
     return error.value.problems[0].remedy
+
+
+def test_files_of_other_formats_are_told_with_what_converts_them(tmp_path: Path) -> None:
+    for name in ("a.nrrd", "a.mha", "a.mhd"):
+        (tmp_path / name).write_bytes(b"NRRD0004")
+        assert f"sitk.ReadImage('{name}'), 'a.nii.gz'" in remedy(tmp_path / name)
+    (tmp_path / "IM0001").write_bytes(b"\0" * 128 + b"DICM")
+    (tmp_path / "b.dcm").write_bytes(b"no preamble")
+    for name in ("IM0001", "b.dcm"):
+        assert "dcm2niix" in remedy(tmp_path / name)
+
+
+def test_a_folder_is_told_as_such(tmp_path: Path) -> None:
+    def problem(folder: str) -> Problem:
+        with pytest.raises(InputError) as error:
+            open_image(tmp_path / folder)
+        return error.value.problems[0]
+
+    for folder, name in (("dicom", "IM0001"), ("nifti", "b.nii.gz"), ("other", "a.txt")):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / name).write_bytes(b"\0" * 128 + b"DICM")
+    assert problem("dicom").what == "is a folder of DICOM files"
+    assert "dcm2niix" in problem("dicom").remedy
+    assert problem("nifti").remedy == f"name a file such as {tmp_path}/nifti/b.nii.gz"
+    (tmp_path / "other/a.txt").write_text("text")
+    assert problem("other").what == "is a folder"
+    assert problem("other").remedy == "name a file"
 
 
 def test_a_wrong_ending_is_told_with_the_right_one(tmp_path: Path) -> None:

@@ -1,4 +1,5 @@
 import zipfile
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -163,12 +164,10 @@ def test_notes_lie_in_or_beside_a_submission_and_unexpected_ids_are_noted(
 
 @pytest.mark.parametrize("what", ["zip", "field"])
 def test_a_full_disk_is_reported_and_leaves_no_partial_file(
-    submission: Path, tmp_path: Path, what: str
+    submission: Path, tmp_path: Path, what: str, full_disk: Callable[[str], None]
 ) -> None:
-    """Temporary files are links to a device that is always full."""
     zip_path, folder = tmp_path / "task_02.zip", submission / "task_02"
-    (tmp_path / ".part_task_02.zip").symlink_to("/dev/full")
-    (folder / ".part_disp_0009_0009.npz").symlink_to("/dev/full")
+    full_disk("task_02.zip" if what == "zip" else "disp_0009_0009.npz")
     big = np.ones((3, 40, 40, 40), np.float16)
     with pytest.raises(InputError, match="the disk is full"):
         if what == "zip":

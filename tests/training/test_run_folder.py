@@ -20,6 +20,7 @@ CONFIG: dict[str, Any] = {
 
 
 def started(run: Path, step: int = 4) -> None:
+    open_run(run, CONFIG, resume=False, overwrite=False)
     describe_run(run, CONFIG)
     storage.save(run / "last.pt", {"step": step})
     lines = [json.dumps({"step": n, "train/loss": 1.0}) for n in range(1, 8)]
@@ -46,10 +47,10 @@ def test_an_existing_run_asks_what_to_do(tmp_path: Path) -> None:
 def test_overwriting_deletes_a_run_but_nothing_else(tmp_path: Path) -> None:
     started(tmp_path / "run")
     assert open_run(tmp_path / "run", CONFIG, resume=False, overwrite=True) is None
-    assert not (tmp_path / "run").exists()
+    assert [path.name for path in (tmp_path / "run").iterdir()] == [".l2reg_run"]
     (tmp_path / "photos").mkdir()
     (tmp_path / "photos/a.jpg").write_text("x")
-    with pytest.raises(InputError, match=r"without a config\.yaml"):
+    with pytest.raises(InputError, match=r"has no \.l2reg_run"):
         open_run(tmp_path / "photos", CONFIG, resume=False, overwrite=True)
 
 
@@ -63,6 +64,32 @@ def test_resuming_returns_the_last_state_and_forgets_later_metrics(tmp_path: Pat
         for line in (tmp_path / "run/metrics.jsonl").read_text().splitlines()
     ]
     assert steps == [1, 2, 3, 4]
+
+
+@pytest.mark.parametrize(
+    "broken", ['{"step": 3, "trai', '{"step"', "{", "null", "12", '{"loss": 1}', "\0\0\0"]
+)
+def test_a_broken_line_of_the_metrics_is_dropped_and_complete_ones_stay(
+    tmp_path: Path, broken: str
+) -> None:
+    started(tmp_path / "run", step=4)
+    metrics = tmp_path / "run/metrics.jsonl"
+    lines = metrics.read_text().splitlines()
+    metrics.write_bytes("\n".join([*lines[:3], broken]).encode() + b"\xe2")
+    open_run(tmp_path / "run", CONFIG, resume=True, overwrite=False)
+    assert metrics.read_text().splitlines() == lines[:3]
+
+
+@pytest.mark.parametrize("content", [None, "a: [", "\0"])
+def test_a_run_whose_config_is_lost_is_not_resumed(tmp_path: Path, content: str | None) -> None:
+    started(tmp_path / "run")
+    config = tmp_path / "run/config.yaml"
+    if content is None:
+        config.unlink()
+    else:
+        config.write_text(content)
+    with pytest.raises(InputError, match=r"(?s)config\.yaml: cannot be read.*init_from="):
+        open_run(tmp_path / "run", CONFIG, resume=True, overwrite=False)
 
 
 def test_resuming_with_other_settings_names_each_of_them(tmp_path: Path) -> None:

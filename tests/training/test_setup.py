@@ -1,4 +1,5 @@
 import json
+import shutil
 from collections.abc import Callable
 from copy import deepcopy
 from pathlib import Path
@@ -10,6 +11,7 @@ import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from l2reg.checkpoints import storage
+from l2reg.io.volumes import read_volume, write_volume
 from l2reg.problems import InputError
 from l2reg.training.setup import prepare_training
 
@@ -28,7 +30,8 @@ def test_a_run_leaves_everything_that_its_folder_should_hold(
     prepare_training(tiny_run(flavour=flavour)).run()
     run = Path("run")
     assert {path.name for path in run.iterdir()} == {
-        "config.yaml", "environment.json", "last.pt", "best.pt", "metrics.jsonl", "tensorboard",
+        ".l2reg_run", "config.yaml", "environment.json", "last.pt", "best.pt", "metrics.jsonl",
+        "tensorboard",
     }  # fmt: skip
     lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     trained = [line for line in lines if "train/loss" in line]
@@ -109,6 +112,33 @@ def test_a_network_trained_in_stages_goes_on_in_the_stage_it_was_in(composed: Ti
     resumed.run()
     after = weights("run/last.pt")
     assert all(torch.equal(whole[name], after[name]) for name in whole)
+
+
+def test_a_new_run_never_deletes_the_run_that_it_starts_from(tiny_run: TinyRun) -> None:
+    prepare_training(tiny_run())
+    for start in ("init_from=run", "init_from=run/last.pt"):
+        with pytest.raises(InputError, match="is not deleted: it is needed"):
+            prepare_training(tiny_run(start, "overwrite=true"))
+    assert Path("run/last.pt").exists()
+
+
+@pytest.mark.parametrize(("scans", "use"), [("training", "to train on"), ("val", "to validate")])
+def test_a_run_is_not_resumed_on_other_images(
+    tiny_run: TinyRun, phantoms: dict[str, Path], tmp_path: Path, scans: str, use: str
+) -> None:
+    prepare_training(tiny_run())
+    before = Path("run/last.pt").read_bytes()
+    root = tmp_path / "data"
+    shutil.copytree(phantoms["lung"], root)
+    prepare_training(tiny_run("resume=true", f"data.root={root}"))  # a copy is no other data
+    case = {"training": "case_002", "val": "case_001"}[scans]
+    (image,) = root.rglob(f"scans/{case}_exp.nii.gz")
+    scan = read_volume(image)
+    write_volume(image, scan.array + 1, scan.place)
+    with pytest.raises(InputError, match=rf"(?s)images {use}.*init_from=run") as error:
+        prepare_training(tiny_run("resume=true", f"data.root={root}"))
+    assert "1 of them are missing or have changed, 1 are new" in str(error.value)
+    assert Path("run/last.pt").read_bytes() == before
 
 
 def test_a_finished_run_resumed_changes_nothing(tiny_run: TinyRun) -> None:

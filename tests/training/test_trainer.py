@@ -11,6 +11,7 @@ from l2reg.batch import Batch
 from l2reg.checkpoints import storage
 from l2reg.data.augment import Augment
 from l2reg.problems import InputError
+from l2reg.training.hooks import SaveLast
 from l2reg.training.schedule import WarmupCosine
 from l2reg.training.trainer import Trainer, TrainerSettings
 
@@ -135,6 +136,15 @@ def test_a_run_stopped_and_resumed_equals_one_never_stopped_bit_for_bit(
     assert rest.losses == record.losses[stopped_at:]
     assert rest.lrs == record.lrs[stopped_at:]
     assert rest.closed
+
+
+def test_a_stop_that_is_requested_after_the_last_hook_was_called_saves_the_step(
+    tmp_path: Path,
+) -> None:
+    trainer = build(6)
+    trainer.hooks = [SaveLast(tmp_path, {}), Recorder(stop_at=3)]
+    trainer.run()
+    assert storage.load(tmp_path / "last.pt")["step"] == trainer.step == 3
 
 
 def test_losing_the_random_state_would_be_seen() -> None:
@@ -286,3 +296,6 @@ def test_a_step_on_the_gpu_matches_the_cpu() -> None:
 def test_impossible_settings_are_refused() -> None:
     with pytest.raises(ValueError, match="1 or more, got 0, 1, 100"):
         settings(0)
+    for changes in ({"validate_every": -1}, {"picture_every": -1}):
+        with pytest.raises(ValueError, match="must be 0 or more"):
+            settings(1, **changes)
