@@ -108,6 +108,7 @@ def own_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("own_package")
+@pytest.mark.slow
 def test_a_package_of_the_user_trains_and_predicts_where_it_is_trusted() -> None:
     tiny = ["train", "--config-dir", "mine", "model=tiny", "device=cpu", "task.pairs=3",
             "trainer.max_steps=2", "trainer.validate_every=2", "trainer.picture_every=0",
@@ -132,6 +133,7 @@ def test_a_package_of_the_user_trains_and_predicts_where_it_is_trusted() -> None
     assert "TRE mm" in good(*convex, "trust=[mypkg]")
 
 
+@pytest.mark.slow
 def test_the_runs_of_a_multirun_write_into_folders_of_their_own() -> None:
     said = good("train", "-m", "seed=0,1", "trainer.max_steps=2", *SMALL)
     for seed in (0, 1):
@@ -217,28 +219,46 @@ def test_ctrl_c_ends_a_command_with_one_line_and_leaves_nothing() -> None:
     ("arguments", "words"),
     [
         (["train", "seed=-1"], ["seed=-1: is no random seed"]),
-        (["train", "device=meta"], ["device=meta: cannot be used"]),
+        pytest.param(
+            ["train", "device=meta"], ["device=meta: cannot be used"], marks=pytest.mark.slow
+        ),
         (["train", "run_dir=/proc/x"], ["/proc/x: cannot be written"]),
-        (["train", "-m", "--cfg", "job"], ["Only one of"]),
+        pytest.param(["train", "-m", "--cfg", "job"], ["Only one of"], marks=pytest.mark.slow),
         (["train", "max_steps=3"], ["did you mean trainer.max_steps"]),
-        (["train", "task=lnug"], ["task/lnug", "abdomen", "lung", "oasis", "phantom"]),
-        (["train", "model=unett"], ["model/unett", "unet", "zero"]),
-        (["train", "model.widht=3"], ["model.widht"]),
+        pytest.param(
+            ["train", "task=lnug"],
+            ["task/lnug", "abdomen", "lung", "oasis", "phantom"],
+            marks=pytest.mark.slow,
+        ),
+        pytest.param(
+            ["train", "model=unett"], ["model/unett", "unet", "zero"], marks=pytest.mark.slow
+        ),
+        pytest.param(["train", "model.widht=3"], ["model.widht"], marks=pytest.mark.slow),
         (["train", "+modle=unet"], ["modle", "did you mean 'model'"]),
         (["train", "task=lung"], ["holds no data of task lung", "grand-challenge.org", "task_02"]),
-        (["train", "data.layout=2022"], ["data.layout=2022", "auto"]),
-        (["train", "device=cuda:9"], ["device=cuda:9"]),
-        (["train", "trainer.precision=fp8"], ["float32 or bf16"]),
-        (["train", "model.head=afine"], ["displacement, velocity"]),
-        (["train", "data.augment.rotatoin=3"], ["rotatoin"]),
+        pytest.param(
+            ["train", "data.layout=2022"], ["data.layout=2022", "auto"], marks=pytest.mark.slow
+        ),
+        pytest.param(["train", "device=cuda:9"], ["device=cuda:9"], marks=pytest.mark.slow),
+        pytest.param(
+            ["train", "trainer.precision=fp8"], ["float32 or bf16"], marks=pytest.mark.slow
+        ),
+        pytest.param(
+            ["train", "model.head=afine"], ["displacement, velocity"], marks=pytest.mark.slow
+        ),
+        pytest.param(["train", "data.augment.rotatoin=3"], ["rotatoin"], marks=pytest.mark.slow),
         (["predict", "ckpt=nowhere"], ["nowhere", "is missing"]),
         (["predict"], ["ckpt=RUN"]),
         (
             ["evaluate", "task=phantom", "task.pairs=1", "submission=[nothing.zip]"],
             ["no such file"],
         ),
-        (["evaluate"], ["needs task="]),
-        (["evaluate", "task=phantom", "rules=2022"], ["rules=2022", "2021, current"]),
+        pytest.param(["evaluate"], ["needs task="], marks=pytest.mark.slow),
+        pytest.param(
+            ["evaluate", "task=phantom", "rules=2022"],
+            ["rules=2022", "2021, current"],
+            marks=pytest.mark.slow,
+        ),
         (["evaluate", "task=phantom", "show=[cases,label]"], ["show=label", "statistics"]),
     ],
 )
