@@ -51,12 +51,12 @@ class Job:
         return self.folder / re.sub(r"\W+", "_", self.method)
 
     def command(self, options: argparse.Namespace) -> tuple[list[str], Path]:
-        """Return the command, and the checkout that it is run in."""
+        """Return the command, and the folder that it is run in."""
         files = [str(self.folder / "fixed.nii.gz"), str(self.folder / "moving.nii.gz")]
         if self.method in PEERS:
             script = ROOT / "benchmarks/studies/robustness_peers.py"
-            peer = [options.peer_python, str(script), self.method, *files, str(self.out)]
-            return [*peer, str(options.threads)], ROOT
+            peer = [str(options.peer_python), str(script), self.method, *files, str(self.out)]
+            return [*peer, str(options.threads)], self.folder  # elastix writes files where it runs
         checkout = ROOT if self.method == "l2reg" else options.before
         register = [sys.executable, "-c", REGISTER, "register", *files, "--like", self.like]
         return [*register, "--out", str(self.out), "--device", "cpu"], checkout
@@ -68,11 +68,11 @@ def run(job: Job, options: argparse.Namespace) -> dict[str, object]:
     if result.is_file():
         found: dict[str, object] = json.loads(result.read_text(encoding="utf-8"))
         return found
-    command, checkout = job.command(options)
-    environment = os.environ | {"PYTHONPATH": str(checkout)}
+    command, working_folder = job.command(options)
+    environment = os.environ | {"PYTHONPATH": str(working_folder)}
     environment |= dict.fromkeys(THREADS, str(options.threads))
     done = subprocess.run(
-        command, cwd=checkout, env=environment, capture_output=True, text=True, check=False
+        command, cwd=working_folder, env=environment, capture_output=True, text=True, check=False
     )
     found = {"base": job.base, "disturbance": job.disturbance, "method": job.method}
     transform = job.out / "transform.nii.gz"
@@ -144,7 +144,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--before", type=Path, help="another checkout of l2reg")
-    parser.add_argument("--peer-python", help="Python that has picsl_greedy, itk-elastix, nibabel")
+    parser.add_argument(
+        "--peer-python", type=Path, help="Python that has picsl_greedy, itk-elastix, nibabel"
+    )
     parser.add_argument("--peers", nargs="*", choices=PEERS, default=[*PEERS])
     parser.add_argument("--bases", nargs="+", help="such as 'real brain'; all by default")
     parser.add_argument("--disturbances", nargs="+", choices=DISTURBANCES, default=[*DISTURBANCES])
@@ -152,6 +154,9 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=2, help="runs at a time")
     parser.add_argument("--seed", type=int, default=0, help="of the true displacement")
     options = parser.parse_args()
+    options.out, options.before, options.peer_python = (  # commands run in other folders
+        path and path.absolute() for path in (options.out, options.before, options.peer_python)
+    )
     options.out.mkdir(parents=True, exist_ok=True)
     methods = ["l2reg", *(["before"] if options.before else [])]
     methods += options.peers if options.peer_python else []
