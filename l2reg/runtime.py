@@ -8,6 +8,8 @@ from tqdm import tqdm
 
 from l2reg.problems import InputError, Problem
 
+PRECISIONS = ("float32", "tf32", "bf16")
+
 _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4  # numbers of glibc's malloc.h
 
 
@@ -68,18 +70,31 @@ def autocast(device: torch.device, precision: str) -> torch.autocast:
 
     Args:
         device: Device of the network.
-        precision: ``float32``, which disables autocast, or ``bf16``.
+        precision: ``bf16``; ``float32`` and ``tf32`` disable autocast.
 
     Raises:
         InputError: If the precision is unknown.
     """
-    if precision not in ("float32", "bf16"):
+    if precision not in PRECISIONS:
         problem = Problem(
             where="precision",
             what="is unknown",
-            expected="float32 or bf16",
+            expected=", ".join(PRECISIONS),
             found=precision,
             remedy="precision=float32",
         )
         raise InputError(problem)
     return torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision == "bf16")
+
+
+def configure_convolutions(precision: str, *, repeated: bool) -> None:
+    """Set how GPUs of NVIDIA compute convolutions in this process; a CPU ignores it.
+
+    Args:
+        precision: ``tf32`` rounds the factors of float32 convolutions to 10 bits of mantissa, which
+            PyTorch does unless told otherwise; with other precisions they keep all bits.
+        repeated: Whether many volumes of one shape follow, so that the search for the fastest
+            algorithm pays. What it finds may differ from run to run, and with it the last bits.
+    """
+    torch.backends.cudnn.allow_tf32 = precision == "tf32"
+    torch.backends.cudnn.benchmark = repeated

@@ -1,10 +1,17 @@
 import sys
+from collections.abc import Iterator
 
 import pytest
 import torch
 
 from l2reg.problems import InputError
-from l2reg.runtime import autocast, configure_malloc, select_device
+from l2reg.runtime import (
+    PRECISIONS,
+    autocast,
+    configure_convolutions,
+    configure_malloc,
+    select_device,
+)
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="glibc is Linux's")
@@ -34,5 +41,22 @@ def test_autocast_is_bfloat16_or_off() -> None:
 
 
 def test_an_unknown_precision_is_refused() -> None:
-    with pytest.raises(InputError, match="float32 or bf16"):
+    with pytest.raises(InputError, match="float32, tf32, bf16"):
         autocast(torch.device("cpu"), "fp16")
+
+
+@pytest.fixture
+def restore_convolutions() -> Iterator[None]:
+    before = torch.backends.cudnn.allow_tf32, torch.backends.cudnn.benchmark
+    yield
+    torch.backends.cudnn.allow_tf32, torch.backends.cudnn.benchmark = before
+
+
+@pytest.mark.usefixtures("restore_convolutions")
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_only_tf32_lets_convolutions_round_their_factors(precision: str) -> None:
+    configure_convolutions(precision, repeated=True)
+    assert torch.backends.cudnn.allow_tf32 is (precision == "tf32")
+    assert torch.backends.cudnn.benchmark
+    configure_convolutions(precision, repeated=False)
+    assert not torch.backends.cudnn.benchmark

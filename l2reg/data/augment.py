@@ -35,7 +35,8 @@ class Augment:
         moving_strength: Strength of the moving scan's own deformation, as a fraction of the shared
             one.
         gain: Largest relative change of contrast, drawn for each scan.
-        noise: Standard deviation of the added noise, for intensities in [0, 1].
+        noise: Standard deviation of the added noise, for intensities in [0, 1]. A GPU draws other
+            noise than a CPU.
     """
 
     flip_axes: Sequence[int]
@@ -58,10 +59,9 @@ class Augment:
         shape = sample["fixed"].shape[2:]
         flip_axes = [axis for axis in self.flip_axes if rng.random() < 0.5]
         spacing = sample["spacing_mm"][0].cpu().numpy().astype(np.float64)
-        shared = self._random_field(shape, spacing, rng, strength=1.0).to(sample["fixed"].device)
-        own = self._random_field(shape, spacing, rng, strength=self.moving_strength).to(
-            shared.device
-        )
+        device = sample["fixed"].device
+        shared = self._random_field(shape, spacing, rng, device, strength=1.0)
+        own = self._random_field(shape, spacing, rng, device, strength=self.moving_strength)
         tensors = cast(Mapping[str, Tensor], sample)
         result = dict(tensors)
         for side, disp in zip(SIDES, (shared, shared + own), strict=True):
@@ -70,7 +70,12 @@ class Augment:
         return cast(Batch, result)
 
     def _random_field(
-        self, shape: Sequence[int], spacing: np.ndarray, rng: np.random.Generator, strength: float
+        self,
+        shape: Sequence[int],
+        spacing: np.ndarray,
+        rng: np.random.Generator,
+        device: torch.device,
+        strength: float,
     ) -> Field:
         """Return the field of a random affine and elastic deformation, in voxels.
 
@@ -81,6 +86,7 @@ class Augment:
             shape: Shape of the grid.
             spacing: Voxel size in mm.
             rng: Source of the random numbers.
+            device: Device on which the field is made; only its matrix and control points go there.
             strength: Factor of the largest rotation, scale, translation and displacement.
         """
         i, j, k = shape
@@ -89,22 +95,24 @@ class Augment:
         translation = rng.uniform(-1, 1, 3) * self.translation_mm * strength / spacing
         linear = np.diag(1 / spacing) @ _rotation(angles) @ scales @ np.diag(spacing)
         centre = (np.array(shape) - 1) / 2
-        matrix = np.column_stack([linear, centre - linear @ centre + translation])
-        affine = affine_field(torch.tensor(matrix, dtype=torch.float32)[None], (i, j, k))
+        rows = np.column_stack([linear, centre - linear @ centre + translation])
+        matrix = torch.tensor(rows[None], dtype=torch.float32)
         control_shape = [
             max(2, round(n * mm / self.elastic_spacing_mm)) + 1
             for n, mm in zip(shape, spacing, strict=True)
         ]
         noise = rng.normal(size=(1, 3, *control_shape)) / spacing[:, None, None, None]
         elastic = torch.tensor(noise * self.elastic_mm * strength, dtype=torch.float32)
-        return affine + resample(elastic, (i, j, k))
+        affine = affine_field(matrix.to(device), (i, j, k))
+        return affine + resample(elastic.to(device), (i, j, k))
 
     def _change_intensity(self, image: Tensor, rng: np.random.Generator) -> Tensor:
         gain = 1 + rng.uniform(-1, 1) * self.gain
         if self.noise == 0:
             return image * gain
-        noise = torch.from_numpy(rng.normal(0, self.noise, image.shape).astype(np.float32))
-        return image * gain + noise.to(image.device)
+        stream = torch.Generator(image.device).manual_seed(int(rng.integers(2**63)))
+        noise = torch.randn(image.shape, generator=stream, device=image.device)
+        return image * gain + self.noise * noise
 
 
 def _transform_scan(

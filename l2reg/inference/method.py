@@ -22,7 +22,7 @@ class Method:
         model: The network, which maps a batch to a ``Prediction``; on ``device``.
         refinement: The test-time refinement of the model's field, or ``None``.
         device: The device that batches must be on.
-        precision: ``float32``, or ``bf16``, which runs the network's convolutions in bfloat16.
+        precision: ``float32``, ``tf32`` or ``bf16``; see ``runtime``.
     """
 
     model: torch.nn.Module

@@ -14,7 +14,7 @@ from l2reg.config.task_nodes import node_name
 from l2reg.inference.method import Method
 from l2reg.optimisation.refinement import Refinement
 from l2reg.problems import InputError, Problem
-from l2reg.runtime import autocast, select_device
+from l2reg.runtime import autocast, configure_convolutions, select_device
 
 OWN_KEYS = ("ckpt", "split", "out", "precision", "save", "device", "overwrite", "rules",
             "trust")  # fmt: skip
@@ -49,6 +49,7 @@ def prepare_method(config: Mapping[str, Any], overrides: Sequence[str]) -> Prepa
     """
     device = select_device(config["device"])
     autocast(device, config["precision"])  # raises if the precision is unknown
+    configure_convolutions(config["precision"], repeated=False)
     trained = None
     if config["ckpt"] is not None:
         checkpoint = Path(config["ckpt"])

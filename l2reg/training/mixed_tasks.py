@@ -14,7 +14,7 @@ from torch import nn
 from l2reg.batch import Batch
 from l2reg.models.prediction import Prediction
 from l2reg.shapes import Scalar
-from l2reg.training.trainer import Batches
+from l2reg.training.prefetch import Batches
 from l2reg.training.validation import Validation
 
 

@@ -16,12 +16,13 @@ from l2reg.inference.predictor import Predictor
 from l2reg.io.files import content_digest
 from l2reg.models.prediction import grid_of
 from l2reg.problems import InputError, Problem, raise_if_any
-from l2reg.runtime import autocast, select_device
+from l2reg.runtime import autocast, configure_convolutions, select_device
 from l2reg.training.hooks import Log, Picture, Progress, SaveLast, Validate
 from l2reg.training.mixed_tasks import MixedBatches, MixedObjective, MixedValidation
+from l2reg.training.prefetch import Batches
 from l2reg.training.run_folder import describe_run, open_run
 from l2reg.training.seeding import seed_everything
-from l2reg.training.trainer import Batches, Hook, Trainer, TrainerSettings
+from l2reg.training.trainer import Hook, Trainer, TrainerSettings
 from l2reg.training.training_task import TrainingTask, open_training_tasks
 from l2reg.training.validation import Validation
 from l2reg.training.warm_start import warm_start
@@ -40,6 +41,7 @@ def prepare_training(config: Mapping[str, Any]) -> Trainer:
     settings: TrainerSettings = build(config["trainer"], "trainer")
     device = select_device(config["device"])
     autocast(device, settings.precision)  # raises if the precision is unknown
+    configure_convolutions(settings.precision, repeated=True)
     run_dir = Path(config["run_dir"])
     tasks = open_training_tasks(config, with_validation=settings.validate_every > 0)
     seed_everything(config["seed"])

@@ -1,7 +1,7 @@
 """Trainer: the training loop, one optimiser step per batch, with hooks after every step."""
 
-from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
@@ -14,19 +14,11 @@ from l2reg.models.prediction import StagedTraining
 from l2reg.problems import InputError, Problem
 from l2reg.runtime import autocast
 from l2reg.training.freezing import FreezeSchedule
+from l2reg.training.prefetch import Batches, prefetch
 from l2reg.training.schedule import WarmupCosine
 from l2reg.training.seeding import rng_state, set_rng_state
 
 Scalars = Mapping[str, float]
-
-
-@runtime_checkable
-class Batches(Protocol):
-    """Training data indexed by step."""
-
-    def __getitem__(self, step: int) -> Batch:
-        """Return the batch of ``step`` on the device; the same step always gives the same batch."""
-        ...
 
 
 @runtime_checkable
@@ -60,8 +52,9 @@ class TrainerSettings:
         batch_size: Number of pairs in a batch.
         symmetric: Whether every pair is registered in both directions, in one pass. This takes the
             memory of twice as many pairs; swapping fixed and moving scans then changes nothing.
-        precision: ``float32``, or ``bf16``, which runs the network under bfloat16 autocast; losses
-            stay in float32.
+        precision: ``float32``; ``tf32``, in which GPUs round the factors of convolutions to 10
+            bits; or ``bf16``, which runs the network under bfloat16 autocast. Losses stay in
+            float32.
         max_grad_norm: Norm to which gradients are clipped.
         freeze: The step until which parameters are frozen, by a pattern of their names (see
             ``training.freezing``), or ``None``.
@@ -146,7 +139,9 @@ class Trainer:
                 before that step.
         """
         try:
-            for batch in self._prefetch():
+            steps = range(self.step, self.settings.max_steps)
+            device = next(self.model.parameters()).device
+            for batch in prefetch(self.batches, steps, device):
                 scalars = self.train_step(batch)
                 self.step += 1
                 for hook in self.hooks:
@@ -163,17 +158,6 @@ class Trainer:
             if isinstance(hook, StateSaver):
                 hook.save(self)
 
-    def _prefetch(self) -> Iterator[Batch]:
-        """Yield the batches from the present step on; a thread reads the next one meanwhile."""
-        first, end = self.step, self.settings.max_steps
-        with ThreadPoolExecutor(max_workers=1) as executor:
-            reads = (executor.submit(self.batches.__getitem__, step) for step in range(first, end))
-            next_read = next(reads, None)
-            while next_read is not None:
-                batch = next_read.result()
-                next_read = next(reads, None)
-                yield batch
-
     def train_step(self, batch: Batch) -> dict[str, float]:
         """Take one optimiser step; return the loss, its terms, gradient norm and learning rate."""
         self.model.train()
@@ -188,14 +172,13 @@ class Trainer:
         terms: dict[str, Tensor] = self.objective(prediction, batch)
         loss = torch.stack(list(terms.values())).sum()
         self.optimizer.zero_grad(set_to_none=True)
-        if torch.isfinite(loss):
-            loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()  # type: ignore[no-untyped-call]
         norm = nn.utils.clip_grad_norm_(self.model.parameters(), self.settings.max_grad_norm)
-        scalars = {"loss": loss.item(), **{name: term.item() for name, term in terms.items()}}
-        if not (torch.isfinite(loss) and torch.isfinite(norm)):
-            raise InputError(self._not_finite({**scalars, "gradient norm": norm.item()}))
+        scalars = to_host({"loss": loss, **terms, "grad_norm": norm})
+        if not math.isfinite(scalars["loss"] + scalars["grad_norm"]):
+            raise InputError(self._not_finite(scalars))
         self.optimizer.step()
-        return {**scalars, "grad_norm": norm.item(), "lr": lr}
+        return {**scalars, "lr": lr}
 
     def state_dict(self) -> dict[str, Any]:
         """Return the state from which the run continues bit for bit."""
@@ -232,3 +215,9 @@ class Trainer:
             remedy="the checkpoints hold the state before this step; lower optimizer.lr, or look "
             "at the term above that is nan or inf (its weight is loss.weights.<term>)",
         )
+
+
+def to_host(scalars: Mapping[str, Tensor]) -> dict[str, float]:
+    """Return scalars as numbers; the device is waited for once."""
+    values = torch.stack([scalar.detach() for scalar in scalars.values()]).tolist()
+    return dict(zip(scalars, values, strict=True))

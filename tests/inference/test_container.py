@@ -175,3 +175,12 @@ def test_a_list_without_any_scan_is_a_fault(methods: Path, later: Path) -> None:
     shutil.rmtree(later / "imagesTr")
     (fault,) = serve_current(methods, later / "LungCT_dataset.json", later, Path("out"))
     assert "lists no pair whose scans are below" in fault
+
+
+@pytest.mark.gpu
+def test_the_image_registers_on_the_gpu(methods: Path, lungs: Path) -> None:
+    torch.cuda.reset_peak_memory_stats()
+    assert serve_2021(methods, lungs, Path("out")) == []
+    assert torch.cuda.max_memory_allocated() > 0
+    assert [row["fault"] for row in runtimes(Path("out"))] == ["", "", ""]
+    assert np.abs(field_of(Path("out"), "0001_0001")).max() > 1

@@ -221,7 +221,7 @@ def test_a_gradient_that_is_not_finite_stops_too() -> None:
         def forward(self, out: torch.Tensor, batch: Batch) -> dict[str, torch.Tensor]:
             return {"root": (out * 0).square().mean().sqrt()}
 
-    with pytest.raises(InputError, match="gradient norm nan"):
+    with pytest.raises(InputError, match="grad_norm nan"):
         build(3, Root()).run()
 
 
