@@ -5,6 +5,8 @@ from torch import Tensor
 
 from l2reg.shapes import Field
 
+Cells = Float[Tensor, "b 3 cells_i cells_j cells_k"]
+
 
 def jacobian_determinant(disp: Field) -> Float[Tensor, "b inner_i inner_j inner_k"]:
     """Return the determinant of the Jacobian of ``p -> p + disp(p)`` inside the grid.
@@ -18,6 +20,16 @@ def jacobian_determinant(disp: Field) -> Float[Tensor, "b inner_i inner_j inner_
         (disp[:, :, 2:, inner, inner] - disp[:, :, :-2, inner, inner]) / 2,
         (disp[:, :, inner, 2:, inner] - disp[:, :, inner, :-2, inner]) / 2,
         (disp[:, :, inner, inner, 2:] - disp[:, :, inner, inner, :-2]) / 2,
+    )
+
+
+def edge_differences(field: Field) -> tuple[Cells, Cells, Cells]:
+    """Return the forward differences along each axis, one vector for every cell between voxels."""
+    first = field[:, :, :-1, :-1, :-1]
+    return (
+        field[:, :, 1:, :-1, :-1] - first,
+        field[:, :, :-1, 1:, :-1] - first,
+        field[:, :, :-1, :-1, 1:] - first,
     )
 
 

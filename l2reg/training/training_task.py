@@ -15,6 +15,8 @@ from l2reg.data.pairs import Pair
 from l2reg.io.files import content_digest
 from l2reg.problems import Problem, raise_if_any
 
+_BOTH_DIRECTIONS = ("inverse_consistency", "gradient_inverse_consistency")  # terms
+
 
 @dataclass(frozen=True)
 class TrainingTask:
@@ -112,14 +114,17 @@ def _no_pseudo_labels(data: Dataset) -> Problem:
 
 def _unused_terms(node: Mapping[str, Any], config: Mapping[str, Any]) -> list[Problem]:
     """Return a problem for each loss term that would be 0 for every field of the network."""
-    weight = node["loss"]["weights"].get("inverse_consistency", 0.0)
-    if weight == 0 or config["trainer"]["symmetric"]:
+    if config["trainer"]["symmetric"]:
         return []
-    problem = Problem(
-        where="loss.weights.inverse_consistency",
-        what="needs both directions of a pair in one batch",
-        expected="trainer.symmetric=true",
-        found=f"weight {weight} and trainer.symmetric=false",
-        remedy="add trainer.symmetric=true, or set the weight to 0",
-    )
-    return [problem]
+    weights = {name: node["loss"]["weights"].get(name, 0.0) for name in _BOTH_DIRECTIONS}
+    return [
+        Problem(
+            where=f"loss.weights.{name}",
+            what="needs both directions of a pair in one batch",
+            expected="trainer.symmetric=true",
+            found=f"weight {weight} and trainer.symmetric=false",
+            remedy="add trainer.symmetric=true, or set the weight to 0",
+        )
+        for name, weight in weights.items()
+        if weight != 0
+    ]

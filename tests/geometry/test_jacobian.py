@@ -1,7 +1,7 @@
 import numpy as np
 import torch
 
-from l2reg.geometry.jacobian import jacobian_determinant
+from l2reg.geometry.jacobian import edge_differences, jacobian_determinant
 from l2reg.geometry.warp import voxel_coords
 
 SHAPE = (6, 7, 8)
@@ -40,3 +40,12 @@ def test_a_mirrored_axis_folds_everywhere_and_a_translation_nowhere() -> None:
     mirrored[:, 1] = -2 * GRID[:, 1]
     assert (jacobian_determinant(mirrored) == -1).all()
     assert (jacobian_determinant(torch.full_like(GRID, 3.0)) == 1).all()
+
+
+def test_edge_differences_are_those_of_numpy_at_the_first_corner_of_every_cell(
+    rng: torch.Generator,
+) -> None:
+    field = torch.randn(1, 3, *SHAPE, generator=rng)
+    for axis, found in enumerate(edge_differences(field)):
+        expected = np.diff(field.numpy(), axis=2 + axis)[:, :, :5, :6, :7]
+        np.testing.assert_array_equal(found.numpy(), expected)
