@@ -10,7 +10,6 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from l2reg.batch import Batch, both_directions
-from l2reg.models.prediction import StagedTraining
 from l2reg.problems import InputError, Problem
 from l2reg.runtime import autocast
 from l2reg.training.freezing import FreezeSchedule
@@ -126,7 +125,7 @@ class Trainer:
         self.schedule = schedule
         self.batches = batches
         self.settings = settings
-        self.freezing = FreezeSchedule(model, settings.freeze or {})
+        self.freezing = FreezeSchedule(model, settings.freeze or {}, settings.max_steps)
         self.hooks: Sequence[Hook] = ()
         self.base_lr = [float(group["lr"]) for group in optimizer.param_groups]
         self.step = 0
@@ -177,8 +176,6 @@ class Trainer:
     def train_step(self, batch: Batch) -> dict[str, float]:
         """Take one optimiser step; return the loss, its terms, gradient norm and learning rate."""
         self.model.train()
-        if isinstance(self.model, StagedTraining):
-            self.model.set_progress(self.step / self.settings.max_steps)
         lr = self._set_learning_rate()
         self.freezing.apply(self.step)
         if self.settings.symmetric:
