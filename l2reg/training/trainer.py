@@ -133,6 +133,11 @@ class Trainer:
         self.stop_requested = False
 
     @property
+    def device(self) -> torch.device:
+        """Device of the model."""
+        return next(self.model.parameters()).device
+
+    @property
     def finished(self) -> bool:
         """Whether all steps are done."""
         return self.step >= self.settings.max_steps
@@ -202,7 +207,7 @@ class Trainer:
             "best": self.best,
             "model": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
-            "rng": rng_state(),
+            "rng": rng_state(self.device),
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -211,7 +216,7 @@ class Trainer:
         self.best = state["best"]
         self.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
-        set_rng_state(state["rng"])
+        set_rng_state(state["rng"], self.device)
 
     def _set_learning_rate(self) -> float:
         """Set the learning rate of this step, and return that of the first parameter group."""
