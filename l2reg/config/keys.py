@@ -40,7 +40,7 @@ def check_keys(name: str, config: Mapping[str, Any]) -> None:
     own = sorted(key for key in known if key != "defaults" and not key.startswith("hydra"))
     for key in sorted(set(config) - known):
         expected = ", ".join(own)
-        remedy = suggest(key, [*own, *(k for k in _keys_of_like_name(key) if k != key)])
+        remedy = suggest(key, [*own, *_keys_of_like_name(key)])
         raise InputError(
             Problem(
                 where=f"{key}=...",
@@ -126,8 +126,10 @@ def name_nearest_key() -> Iterator[None]:
 
 def nearest_keys(key: str) -> str:
     """Return a remedy for an unknown dotted key: keys of like spelling, else those of its group."""
-    known = _known_keys()
-    close = difflib.get_close_matches(key, known, n=3, cutoff=0.85) or _keys_of_like_name(key)
+    known = [other for other in _known_keys() if other != key]  # which another preset may have
+    same_name = [other for other in known if other.rpartition(".")[2] == key.rpartition(".")[2]]
+    close = same_name[:3] or difflib.get_close_matches(key, known, n=3, cutoff=0.85)
+    close = close or _keys_of_like_name(key)
     if close:
         return f"error: {key}: is not a key; did you mean {' or '.join(close)}?"
     group = key.rpartition(".")[0]
@@ -138,10 +140,11 @@ def nearest_keys(key: str) -> str:
 
 
 def _keys_of_like_name(key: str) -> list[str]:
-    """Return up to three dotted keys of any group whose last part is spelt like that of ``key``."""
+    """Return up to three other keys of any group whose last part is spelt like that of ``key``."""
     by_name: dict[str, list[str]] = {}
     for other in _known_keys():
-        by_name.setdefault(other.rpartition(".")[2], []).append(other)
+        if other != key:
+            by_name.setdefault(other.rpartition(".")[2], []).append(other)
     close = difflib.get_close_matches(key.rpartition(".")[2], by_name, n=1, cutoff=0.8)
     return [other for name in close for other in by_name[name]][:3]
 

@@ -74,6 +74,7 @@ def test_a_remedy_names_no_key_that_cannot_be_given() -> None:
         ("task.spacing", "did you mean task.spacing_mm"),
         ("max_steps", "did you mean trainer.max_steps"),
         ("rotatoin_deg", r"did you mean data\.augment\.rotation_deg"),
+        ("model.smoothness", "did you mean loss.*smoothness or smoothness"),  # not this one
         ("refine.solver", "the keys there are .*refine.cg_iterations"),
         ("nothing.like.it", "--cfg job prints all keys"),
     ],
