@@ -40,6 +40,7 @@ def main(cfg: DictConfig) -> None:
             split=config["split"],
             rules=rules_by_name(config["rules"]),
             out=Path(out),
+            overwrite=config["overwrite"],
             show=config["show"],
             report=config["report"],
             allow_missing=config["allow_missing"],
