@@ -224,6 +224,10 @@ def test_ctrl_c_ends_a_command_with_one_line_and_leaves_nothing() -> None:
         ),
         (["train", "run_dir=/proc/x"], ["/proc/x: cannot be written"]),
         pytest.param(["train", "-m", "--cfg", "job"], ["Only one of"], marks=pytest.mark.slow),
+        (["train", "model=null"], ["error: model=null: use one of", "unet"]),
+        (["evaluate", "task=lung", "out=${nothing}"], ["error: out: ", "'nothing' not found"]),
+        pytest.param(["train", "run_dir=${nothing}"], ["error: run_dir: "], marks=pytest.mark.slow),
+        pytest.param(["predict", "out=${nothing}"], ["error: out: "], marks=pytest.mark.slow),
         (["train", "max_steps=3"], ["did you mean trainer.max_steps"]),
         pytest.param(
             ["train", "task=lnug"],

@@ -3,14 +3,14 @@
 import difflib
 import re
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
 import yaml
 from tqdm import tqdm
 
-from l2reg.config.presets import config_dir
+from l2reg.config.presets import config_dir, preset_names
 from l2reg.problems import InputError, Problem, exit_on_input_error, raise_if_any, suggest
 
 _PATHS = frozenset({"init_from", "ckpt", "out"})
@@ -107,10 +107,12 @@ def name_nearest_key() -> Iterator[None]:
     """Name the nearest keys that exist after Hydra has refused a key and ended the program.
 
     Hydra's own message only proposes to add the unknown key. Values that Hydra cannot read are told
-    to be quoted. Other options that Hydra refuses, and Ctrl-C, end the program with one line.
+    to be quoted. A group that is set to null, other options that Hydra refuses, and Ctrl-C end the
+    program with one line.
     """
     try:
         with exit_on_input_error():
+            _refuse_null_groups(sys.argv[1:])
             yield
     except ValueError as error:  # of Hydra alone, which ends the program for errors of a script
         sys.exit(f"error: {error}")
@@ -122,6 +124,25 @@ def name_nearest_key() -> Iterator[None]:
         if match:
             tqdm.write(nearest_keys(match.group(1)), file=sys.stderr)
         raise
+
+
+def _refuse_null_groups(arguments: Iterable[str]) -> None:
+    """End the program if a group, such as the model, is null: Hydra would show a traceback."""
+    for argument in arguments:
+        group, _, value = argument.partition("=")
+        names = preset_names(group) if re.fullmatch(r"\w+", group) else []
+        if names and value.lower() in ("null", ""):
+            sys.exit(f"error: {argument}: use one of {', '.join(names)}, or leave {group}= out")
+
+
+@contextmanager
+def exit_on_interpolation_error() -> Iterator[None]:
+    """Turn a value that OmegaConf cannot resolve, such as ``${nothing}``, into one line."""
+    try:
+        yield
+    except ValueError as error:
+        key, reason = getattr(error, "full_key", "config"), str(error).splitlines()[0]
+        sys.exit(f"error: {key}: {reason}; write the value itself")
 
 
 def nearest_keys(key: str) -> str:
