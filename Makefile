@@ -5,7 +5,7 @@ BIN := .venv/bin
 INSTALLED := .venv/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-all test-gpu lint clean
+.PHONY: help setup demo test test-all test-gpu lint hashes licences audit clean
 
 help: ## show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -35,6 +35,16 @@ test-all: lint ## the slow tests as well
 
 test-gpu: setup ## what needs a CUDA device: networks, losses, training, registration, the submission image
 	$(BIN)/python -m pytest -m gpu
+
+hashes: setup ## constraints-hashed.txt anew, after a change of constraints.txt
+	$(BIN)/python -m tools.hashes
+
+licences: setup ## docs/licences.md anew
+	$(BIN)/python -m tools.licences
+
+audit: ## known vulnerabilities of what is installed; fails if a package cannot be looked up
+	@test -x .cache/audit/bin/pip-audit || ($(PYTHON) -m venv .cache/audit && .cache/audit/bin/pip install --quiet pip-audit)
+	.cache/audit/bin/pip-audit --strict --no-deps --disable-pip -r constraints.txt
 
 clean: ## remove what the commands made, but not .venv
 	rm -rf demo .cache runs out

@@ -9,7 +9,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from l2reg.config.build import build
-from l2reg.config.keys import check_keys, name_nearest_key, require_key
+from l2reg.config.keys import check_keys, exit_on_interpolation_error, name_nearest_key, require_key
 from l2reg.config.multirun import multirun_folder
 from l2reg.problems import exit_on_input_error
 
@@ -17,7 +17,8 @@ from l2reg.problems import exit_on_input_error
 @hydra.main(version_base="1.3", config_path="configs", config_name="evaluate")
 def main(cfg: DictConfig) -> None:
     """Print the official scores, and write them as JSON and, with ``report=true``, as a page."""
-    config = OmegaConf.to_container(cfg, resolve=True)
+    with exit_on_interpolation_error():
+        config = OmegaConf.to_container(cfg, resolve=True)
     with exit_on_input_error():
         from l2reg.reporting.evaluate_submissions import (
             Evaluation,
@@ -40,6 +41,7 @@ def main(cfg: DictConfig) -> None:
             split=config["split"],
             rules=rules_by_name(config["rules"]),
             out=Path(out),
+            overwrite=config["overwrite"],
             show=config["show"],
             report=config["report"],
             allow_missing=config["allow_missing"],

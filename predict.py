@@ -8,7 +8,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
-from l2reg.config.keys import check_keys, name_nearest_key
+from l2reg.config.keys import check_keys, exit_on_interpolation_error, name_nearest_key
 from l2reg.config.multirun import multirun_folder
 from l2reg.problems import exit_on_input_error
 
@@ -16,7 +16,8 @@ from l2reg.problems import exit_on_input_error
 @hydra.main(version_base="1.3", config_path="configs", config_name="predict")
 def main(cfg: DictConfig) -> None:
     """Predict a split; the command line overrides the config of a checkpoint."""
-    config: Any = OmegaConf.to_container(cfg, resolve=True)
+    with exit_on_interpolation_error():
+        config: Any = OmegaConf.to_container(cfg, resolve=True)
     overrides = [text.split("=", 1)[0] for text in HydraConfig.get().overrides.task]
     with exit_on_input_error():
         from l2reg.inference.predict_split import default_out, predict_split, prepare_prediction

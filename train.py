@@ -9,7 +9,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
-from l2reg.config.keys import check_keys, name_nearest_key
+from l2reg.config.keys import check_keys, exit_on_interpolation_error, name_nearest_key
 from l2reg.config.multirun import multirun_folder
 from l2reg.config.presets import preset_names
 from l2reg.config.task_nodes import check_mixed_tasks
@@ -22,7 +22,8 @@ TASK_KEYS = ("task", "data", "loss")
 @hydra.main(version_base="1.3", config_path="configs", config_name="train")
 def main(cfg: DictConfig) -> None:
     """Train until ``trainer.max_steps``, or until SIGINT (Ctrl-C) or SIGTERM."""
-    config: Any = OmegaConf.to_container(cfg, resolve=True)
+    with exit_on_interpolation_error():
+        config: Any = OmegaConf.to_container(cfg, resolve=True)
     with exit_on_input_error():
         from l2reg.runtime import configure_malloc
         from l2reg.training.setup import prepare_training

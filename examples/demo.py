@@ -18,7 +18,7 @@ from l2reg.evaluation.score_submissions import ZERO_FIELD
 
 ROOT = Path(__file__).parents[1]
 OUT = Path("demo")
-RUN, PREDICTION = OUT / "run", OUT / "prediction"
+RUN, PREDICTION, EVALUATION = OUT / "run", OUT / "prediction", OUT / "evaluation"
 SUBMISSION = PREDICTION / "task_02.zip"
 
 
@@ -31,15 +31,16 @@ def main() -> None:
         "evaluate.py",
         "task=phantom",
         f"submission={{network: {SUBMISSION}}}",
-        f"out={OUT}",
+        f"out={EVALUATION}",
         "report=true",
+        "overwrite=true",
     )
-    print(f"\n{summary(json.loads((OUT / 'scores.json').read_text(encoding='utf-8')))}")
+    print(f"\n{summary(json.loads((EVALUATION / 'scores.json').read_text(encoding='utf-8')))}")
     print(f"seconds from the start: {time.perf_counter() - begin:.0f}")
     for what, path in {
-        "report (open it in a browser)": OUT / "report.html",
+        "report (open it in a browser)": EVALUATION / "report.html",
         "submission": SUBMISSION,
-        "scores": OUT / "scores.json",
+        "scores": EVALUATION / "scores.json",
         "network": RUN / "best.pt",
         "training curves (tensorboard --logdir)": RUN / "tensorboard",
         "warped scans": PREDICTION / "extra",

@@ -189,6 +189,26 @@ def test_pseudo_labels_are_written_and_trained_with(
     assert Path("pseudo/OASIS_OAS1_0002_MR1/aligned_norm.nii.gz").is_file()
 
 
+def test_a_network_of_a_package_of_your_own_propagates_labels_if_it_is_trusted(
+    half_labelled_brains: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    code = "from l2reg.models.unet import UNet\nclass MyNet(UNet):\n    pass\n"
+    (tmp_path / "my_module.py").write_text(code)
+    monkeypatch.syspath_prepend(tmp_path)
+    node = load_preset("model", "unet") | {"encoder": [4, 6], "decoder": [6], "final": [4]}
+    state = {"model": build(node).state_dict(), "trained_on": {}}
+    node["_target_"] = "my_module.MyNet"
+    config = {"model": node, "data": load_preset("data", "default")}
+    storage.save(Path("network.pt"), {**state, "config": config})
+    command = ["propagate-labels", str(half_labelled_brains), "--out", "pseudo", "--device", "cpu",
+               "--ckpt", "network.pt"]  # fmt: skip
+    with pytest.raises(SystemExit) as stop:
+        main(command)
+    assert "my_module.MyNet: cannot be built" in str(stop.value.code)
+    main([*command, "--trust", "my_module"])
+    assert Path("pseudo/OASIS_OAS1_0002_MR1/aligned_norm.nii.gz").is_file()
+
+
 def test_propagation_needs_one_task(lung_2021: Path) -> None:
     with pytest.raises(SystemExit) as stop:
         main(["propagate-labels", str(lung_2021), "--out", "pseudo"])

@@ -18,6 +18,7 @@ from l2reg.data.dataset import Dataset
 from l2reg.evaluation.metrics import tre_mm, warp_labels
 from l2reg.geometry.jacobian import jacobian_determinant
 from l2reg.geometry.warp import warp
+from l2reg.io.output_folders import OutputKind, claim_output_folder
 from l2reg.io.points import read_points
 from l2reg.phantom.canvas import Canvas, ellipsoid, grid_points, tree, tubes
 from l2reg.phantom.make import FLAVOURS, SIZES, SMALL_SHAPES, make_phantom, phantom_task
@@ -232,6 +233,16 @@ def test_an_interrupted_call_leaves_nothing(
     with pytest.raises(KeyboardInterrupt):
         make_phantom("lung", tmp_path / "p", n_pairs=1, size="small", seed=0)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_phantom_is_marked_and_no_other_output_takes_its_place(
+    phantoms: dict[str, Path],
+) -> None:
+    for kind in (OutputKind.RUN, OutputKind.PREDICTION, OutputKind.EVALUATION):
+        with pytest.raises(InputError, match=f"has no {kind}") as error:
+            claim_output_folder(phantoms["lung"], kind, overwrite=True)
+        assert "remove this one yourself" not in str(error.value)
+    assert (phantoms["lung"] / OutputKind.PHANTOM).is_file()
 
 
 def test_the_manifest_says_how_it_was_made(phantoms: dict[str, Path]) -> None:

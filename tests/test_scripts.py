@@ -10,7 +10,10 @@ import time
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
+
+from l2reg.checkpoints import storage
 
 ROOT = Path(__file__).parents[1]
 SMALL = ["device=cpu", "model.encoder=[4,6]", "model.decoder=[6]", "model.final=[4]",
@@ -169,7 +172,12 @@ def test_every_task_of_a_mixed_run_is_composed_with_the_same_command_line(
     assert task["loss"]["weights"]["keypoints"] == 0.3
 
 
-def test_a_run_interrupted_from_the_keyboard_goes_on_as_if_nothing_had_happened() -> None:
+@pytest.mark.parametrize(
+    "number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)]
+)
+def test_a_run_stopped_by_a_signal_goes_on_as_if_nothing_had_happened(
+    number: signal.Signals,
+) -> None:
     good("train", "trainer.max_steps=25", "run_dir=whole", *SMALL)
 
     process = subprocess.Popen(
@@ -180,19 +188,44 @@ def test_a_run_interrupted_from_the_keyboard_goes_on_as_if_nothing_had_happened(
     while not (metrics.exists() and metrics.read_text().count("train/loss") > 5):
         assert time.monotonic() < deadline
         time.sleep(0.05)
-    process.send_signal(signal.SIGINT)
+    process.send_signal(number)
     _, stderr = process.communicate(timeout=60)
-    assert process.returncode == 130
+    assert process.returncode == 128 + number
     assert "resume=true continues" in stderr
     assert "Traceback" not in stderr
     stopped_at = json.loads(metrics.read_text().splitlines()[-1])["step"]
     assert 6 <= stopped_at < 25
+    assert storage.load(Path("cut/last.pt"))["step"] == stopped_at
 
     said = good("train", "trainer.max_steps=25", "run_dir=cut", "resume=true", *SMALL)
     assert f"continuing at step {stopped_at} of 25" in said
     assert metrics.read_text() == Path("whole/metrics.jsonl").read_text()
+    assert_same_weights("cut/last.pt", "whole/last.pt")
     said = good("train", "trainer.max_steps=25", "run_dir=cut", "resume=true", *SMALL)
     assert "trained 25 steps" in said
+
+
+def assert_same_weights(path: str, other: str) -> None:
+    weights, expected = (storage.load(Path(each))["model"] for each in (path, other))
+    assert weights.keys() == expected.keys()
+    for name, value in weights.items():
+        assert torch.equal(value, expected[name]), name
+
+
+@pytest.mark.slow
+def test_two_trainings_on_one_new_phantom_and_cache_equal_one_alone() -> None:
+    three_steps = ["train", "trainer.max_steps=3", *SMALL]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    commands = [command(*three_steps, f"run_dir={n}", "data.cache=shared") for n in ("one", "two")]
+    processes = [subprocess.Popen(each, **pipes, text=True) for each in commands]  # type: ignore[call-overload]
+    for process in processes:
+        _, stderr = process.communicate(timeout=120)
+        assert process.returncode == 0, stderr
+    good(*three_steps, "run_dir=alone", "data.cache=null")
+    for name in ("one", "two"):
+        assert_same_weights(f"{name}/last.pt", "alone/last.pt")
+        assert Path(name, "metrics.jsonl").read_text() == Path("alone/metrics.jsonl").read_text()
+    assert [path for path in Path("shared").rglob("*") if path.suffix != ".npy"] == []
 
 
 def test_ctrl_c_ends_a_command_with_one_line_and_leaves_nothing() -> None:
@@ -224,6 +257,10 @@ def test_ctrl_c_ends_a_command_with_one_line_and_leaves_nothing() -> None:
         ),
         (["train", "run_dir=/proc/x"], ["/proc/x: cannot be written"]),
         pytest.param(["train", "-m", "--cfg", "job"], ["Only one of"], marks=pytest.mark.slow),
+        (["train", "model=null"], ["error: model=null: use one of", "unet"]),
+        (["evaluate", "task=lung", "out=${nothing}"], ["error: out: ", "'nothing' not found"]),
+        pytest.param(["train", "run_dir=${nothing}"], ["error: run_dir: "], marks=pytest.mark.slow),
+        pytest.param(["predict", "out=${nothing}"], ["error: out: "], marks=pytest.mark.slow),
         (["train", "max_steps=3"], ["did you mean trainer.max_steps"]),
         pytest.param(
             ["train", "task=lnug"],

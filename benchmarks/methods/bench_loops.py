@@ -17,17 +17,25 @@ import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from functools import partial
+from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
 import torch
-from monai.data import CacheDataset, DataLoader
-from monai.losses import DiceLoss, DiffusionLoss, LocalNormalizedCrossCorrelationLoss
-from monai.networks import one_hot
-from monai.networks.blocks import Warp
-from monai.transforms import Compose, EnsureChannelFirstd, LoadImaged, ScaleIntensityd
+from monai.data.dataloader import DataLoader
+from monai.data.dataset import CacheDataset
+from monai.losses.deform import DiffusionLoss
+from monai.losses.dice import DiceLoss
+from monai.losses.image_dissimilarity import LocalNormalizedCrossCorrelationLoss
+from monai.networks.blocks.warp import Warp
+from monai.networks.utils import one_hot
+from monai.transforms.compose import Compose
+from monai.transforms.intensity.dictionary import ScaleIntensityd
+from monai.transforms.io.dictionary import LoadImaged
+from monai.transforms.utility.dictionary import EnsureChannelFirstd
 from torch import Tensor, nn
 
 from benchmarks.methods.networks import composed, table
@@ -98,20 +106,19 @@ def ours(config: dict[str, Any]) -> Speed:
     return timers[0].speed()
 
 
-def plain_loop(
-    config: dict[str, Any], batches: Iterable[Any], losses: Losses, device: torch.device
-) -> Speed:
+def plain_loop(config: dict[str, Any], made: Callable[[], Losses], device: torch.device) -> Speed:
     """Train the network of a config by the shortest loop that a tutorial would write."""
     network: nn.Module = build(config["model"]).to(device).train()
     optimizer = torch.optim.AdamW(network.parameters(), lr=1e-3)
-    waiting = Waiting(batches, config["trainer"]["max_steps"])
+    losses = made()
+    waiting = Waiting(monai_batches(config, device), config["trainer"]["max_steps"])
     for read in waiting:
         batch = {name: read[name].to(device).as_tensor() for name in KEYS}
         with autocast(device, config["trainer"]["precision"]):
             disp = network(batch).disp
         loss = losses(batch, disp)  # type: ignore[arg-type]
         optimizer.zero_grad()
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
         loss.item()  # what a loop prints
     return waiting.speed()
@@ -140,7 +147,8 @@ def monai_batches(config: dict[str, Any], device: torch.device) -> Iterator[Any]
 
 def monai_losses() -> Losses:
     """Return the sum of MONAI's losses."""
-    warp, ncc = Warp("bilinear", "border"), LocalNormalizedCrossCorrelationLoss(kernel_size=9)
+    warp: Any = Warp("bilinear", "border")  # type: ignore[no-untyped-call]
+    ncc = LocalNormalizedCrossCorrelationLoss(kernel_size=9)
     smoothness, dice = DiffusionLoss(), DiceLoss(include_background=False)
 
     def losses(batch: Batch, disp: Tensor) -> Tensor:
@@ -155,9 +163,7 @@ def monai_losses() -> Losses:
 
 def voxelmorph_losses() -> Losses:
     """Return the sum of voxelmorph's and neurite's losses."""
-    import neurite  # noqa: PLC0415 - a peer that need not be installed
-    import voxelmorph  # noqa: PLC0415
-
+    neurite, voxelmorph = (import_module(name) for name in ("neurite", "voxelmorph"))
     warp, ncc = voxelmorph.nn.modules.SpatialTransformer(), neurite.nn.modules.NCC(window_size=9)
     gradient, dice = neurite.nn.modules.SpatialGradient("l2"), neurite.nn.modules.Dice()
 
@@ -193,14 +199,12 @@ def main() -> None:
                      f"trainer.max_steps={options.steps}", "trainer.checkpoint_every=1000000",
                      f"device={device}", "overwrite=true"]  # fmt: skip
             config = composed("unet", Path(folder) / "run", [*given, *overrides])
-            loops: dict[str, Callable[[], Speed]] = {"l2reg": lambda config=config: ours(config)}
+            loops: dict[str, Callable[[], Speed]] = {"l2reg": partial(ours, config)}
             losses: dict[str, Callable[[], Losses]] = {"MONAI": monai_losses}
             if _installed("voxelmorph"):
                 losses["voxelmorph"] = voxelmorph_losses
             for name, made in losses.items():
-                loops[name] = lambda config=config, made=made: plain_loop(
-                    config, monai_batches(config, device), made(), device
-                )
+                loops[name] = partial(plain_loop, config, made, device)
             base = 0.0
             for name, loop in loops.items():
                 configure_convolutions(precision, repeated=True)

@@ -11,13 +11,13 @@ import resource
 import statistics
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import hydra
 import torch
 from omegaconf import DictConfig, OmegaConf
-from torch import Tensor
 
+from l2reg.batch import Batch
 from l2reg.config.build import build
 from l2reg.data.task import Task
 from l2reg.models.prediction import grid_of
@@ -53,9 +53,9 @@ class RandomBatches:
             "point_weights": torch.zeros(n_pairs, 0),
             "spacing_mm": torch.tensor(task.spacing_mm).expand(n_pairs, 3) * 2,
         }
-        self.batch = {name: tensor.to(device) for name, tensor in batch.items()}
+        self.batch = cast(Batch, {name: tensor.to(device) for name, tensor in batch.items()})
 
-    def __getitem__(self, step: int) -> dict[str, Tensor]:
+    def __getitem__(self, step: int) -> Batch:
         """Return the batch, whatever the step."""
         return self.batch
 

@@ -115,7 +115,7 @@ PEERS: dict[str, Callable[[Job], FullField]] = {
 
 def read_warp(path: Path) -> FullField:
     """Return a field as ITK writes it: LPS millimetres, here components first."""
-    vectors = np.asarray(nib.load(path).dataobj, dtype=np.float32)
+    vectors = np.asarray(nib.Nifti1Image.from_filename(path).dataobj, dtype=np.float32)
     return np.moveaxis(vectors.reshape(*vectors.shape[:3], 3), 3, 0)
 
 

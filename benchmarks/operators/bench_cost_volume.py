@@ -32,12 +32,12 @@ def main() -> None:
         ctypes.CDLL(None).mallopt(M_MMAP_THRESHOLD, 2**16)
 
     def run(*shape: int) -> float:
-        pair = [
+        fixed, moving = (
             torch.rand(1, options.channels, *shape, device=options.device).requires_grad_()
             for _ in range(2)
-        ]
+        )
         before, begin = memory(options.device), time.perf_counter()
-        costs = cost_volume(*pair, options.radius)
+        costs = cost_volume(fixed, moving, options.radius)
         torch.autograd.backward(costs, torch.ones_like(costs))
         rise = memory(options.device) - before
         seconds.append(time.perf_counter() - begin)

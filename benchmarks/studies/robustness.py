@@ -96,7 +96,7 @@ def run(job: Job, options: argparse.Namespace) -> dict[str, object]:
 
 def errors_mm(transform: Path, known: np.lib.npyio.NpzFile) -> np.ndarray:
     """Return the error in mm of every voxel of the region."""
-    image = nib.load(transform)
+    image = nib.Nifti1Image.from_filename(transform)
     vectors = np.squeeze(image.get_fdata()) * [-1, -1, 1]  # LPS to RAS
     world = np.moveaxis(np.indices(vectors.shape[:3]), 0, -1) @ image.affine[:3, :3].T
     away = world + image.affine[:3, 3] + vectors - np.moveaxis(known["truth"], 0, -1)

@@ -81,7 +81,7 @@ def bases(folder: Path) -> dict[str, Base]:
 
 def load(path: Path, step: int) -> Scan:
     """Return a scan, smoothed and sampled at every ``step``-th voxel."""
-    image = nib.load(path)
+    image = nib.Nifti1Image.from_filename(path)
     array = image.get_fdata().astype(np.float32)
     if step > 1:
         array = gaussian_filter(array, 0.425 * step)[::step, ::step, ::step]
@@ -104,8 +104,9 @@ def deformed(base: Base, seed: int) -> DisturbedPair:
 
 def to_world(affine: np.ndarray, positions: np.ndarray) -> np.ndarray:
     """Return positions in millimetres, components first."""
-    world: np.ndarray = np.tensordot(affine[:3, :3], positions, 1)
-    return world + affine[:3, 3].reshape(3, 1, 1, 1)
+    turned = np.tensordot(affine[:3, :3], positions, 1)
+    world: np.ndarray = turned + affine[:3, 3].reshape(3, 1, 1, 1)
+    return world
 
 
 def crop(axis: int, low: float, high: float) -> Callable[[DisturbedPair, Base], DisturbedPair]:

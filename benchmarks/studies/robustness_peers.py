@@ -27,7 +27,7 @@ def greedy(fixed: str, moving: str, out: Path, threads: str) -> np.ndarray:
     Greedy3D().execute(f"{both} -a -dof 6 -m NCC 4x4x4 -ia-identity -o {affine}")
     Greedy3D().execute(f"{both} -m NCC 2x2x2 -it {affine} -wp 0 -o {warp}")
     matrix = LPS @ np.loadtxt(affine) @ LPS
-    image = nib.load(warp)
+    image = nib.Nifti1Image.from_filename(warp)
     vectors = np.squeeze(image.get_fdata())
     world = grid(fixed)
     moved = world + vectors
@@ -53,10 +53,11 @@ def elastix(fixed: str, moving: str, _: Path, threads: str) -> np.ndarray:
 
 def grid(path: str) -> np.ndarray:
     """Return the position of every voxel in LPS millimetres, components last."""
-    image = nib.load(path)
+    image = nib.Nifti1Image.from_filename(path)
     affine = LPS @ image.affine
-    positions: np.ndarray = np.moveaxis(np.indices(image.shape), 0, -1)
-    return positions @ affine[:3, :3].T + affine[:3, 3]
+    positions = np.moveaxis(np.indices(image.shape), 0, -1)
+    world: np.ndarray = positions @ affine[:3, :3].T + affine[:3, 3]
+    return world
 
 
 def main() -> None:
@@ -65,7 +66,8 @@ def main() -> None:
     out = Path(folder)
     out.mkdir(parents=True, exist_ok=True)
     vectors = {"greedy": greedy, "elastix": elastix}[peer](fixed, moving, out, threads)
-    image = nib.Nifti1Image(vectors[:, :, :, None].astype(np.float32), nib.load(fixed).affine)
+    affine = nib.Nifti1Image.from_filename(fixed).affine
+    image = nib.Nifti1Image(vectors[:, :, :, None].astype(np.float32), affine)
     image.header.set_intent("vector")
     nib.save(image, out / "transform.nii.gz")
 

@@ -58,12 +58,12 @@ def run_all(out: Path) -> None:
     digests: dict[str, str] = {}
     for task in ("phantom", *(REAL if real else ())):
         digests |= convex(task, out)
-        scans = (
+        fixed, moving = (
             (out / PHANTOM.format("exp"), out / PHANTOM.format("insp"))
             if task == "phantom"
-            else tuple(Path(real or "") / name for name in REAL[task])
+            else (Path(real or "") / name for name in REAL[task])
         )
-        digests |= register(task, *scans, out)
+        digests |= register(task, fixed, moving, out)
         for model in ("unet", "pyramid"):
             digests |= train(task, model, out)
         (out / "digests.json").write_text(json.dumps(digests, indent=1))
@@ -85,7 +85,7 @@ def convex(task: str, out: Path) -> dict[str, str]:
 
 def register(task: str, fixed: Path, moving: Path, out: Path) -> dict[str, str]:
     """Register two files, the moving one on a grid of its own."""
-    image = nib.load(moving)
+    image = nib.Nifti1Image.from_filename(moving)
     factors = (0.8, 1.1, 0.9)
     array = zoom(np.asarray(image.dataobj, dtype=np.float32), factors, order=1)
     ratio = [(old - 1) / (new - 1) for old, new in zip(image.shape, array.shape, strict=True)]
@@ -100,7 +100,7 @@ def register(task: str, fixed: Path, moving: Path, out: Path) -> dict[str, str]:
     run([sys.executable, "-c", code], out)
     found = {}
     for name in ("transform", "warped"):
-        written = nib.load(folder / f"{name}.nii.gz")
+        written = nib.Nifti1Image.from_filename(folder / f"{name}.nii.gz")
         content = np.asarray(written.dataobj).tobytes() + written.affine.tobytes()
         found[f"{task} register {name}"] = digest(content)
     return found

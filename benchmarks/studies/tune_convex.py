@@ -91,7 +91,7 @@ def scores(trials: Sequence[Trial]) -> np.ndarray:
 def draw(rng: np.random.Generator) -> dict[str, Any]:
     """Return settings to change."""
     names = [name for name in CHOICES if rng.random() < CHANGED]
-    return {name: CHOICES[name][rng.integers(len(CHOICES[name]))] for name in names}
+    return {name: CHOICES[name][int(rng.integers(len(CHOICES[name])))] for name in names}
 
 
 def changed(config: Mapping[str, Any], settings: Mapping[str, Any]) -> dict[str, Any]:

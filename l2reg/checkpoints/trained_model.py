@@ -12,7 +12,7 @@ from l2reg.checkpoints import storage
 from l2reg.checkpoints.provenance import Provenance
 from l2reg.config.allowed import ForbiddenTargetError
 from l2reg.config.build import build
-from l2reg.config.task_nodes import single_task_config
+from l2reg.config.task_nodes import node_name, single_task_config
 from l2reg.data.pairs import Pair
 from l2reg.io.files import content_digest
 from l2reg.problems import InputError, Problem
@@ -84,12 +84,15 @@ def load_trained_model(
 
     Raises:
         InputError: If the checkpoint is missing or damaged, names a class that it may not, does not
-            fit its own config, or is of mixed tasks and ``task`` is none of them.
+            fit its own config, is of mixed tasks and ``task`` is none of them, or does not take the
+            ``model.smoothness`` of the overrides.
     """
     path = storage.find(checkpoint)
     state = storage.load(path)
     run = single_task_config(deepcopy(state["config"]), task)
     config = {key: run[key] for key in KEYS if key in run} | {"trust": list(trust)}
+    if "model.smoothness" in overrides:
+        _check_smoothness(overrides["model.smoothness"], config["model"])
     for key, value in overrides.items():
         _set(config, key.split("."), value)
     if "data.root" in overrides and "root" in config["task"]:  # of a task that makes its data there
@@ -112,6 +115,21 @@ def load_trained_model(
         ) from error
     trained_on, selected_on = state["trained_on"], state.get("chosen_on", ())
     return TrainedModel(path, model, config, trained_on, selected_on, Provenance.of_run(state))
+
+
+def _check_smoothness(smoothness: object, model: Mapping[str, Any]) -> None:
+    """Raise an ``InputError`` unless a network has been trained for this smoothness."""
+    largest = model.get("max_smoothness") if model.get("smoothness") is not None else None
+    if largest is None:
+        what, expected = "is no input of this network", "a run of model=clapirn"
+        found, remedy = node_name(model), "leave it out"
+    elif not (isinstance(smoothness, int | float) and 0 <= smoothness <= largest):
+        what, expected = "was not trained for", f"a number from 0 to {largest:g}"
+        found, remedy = repr(smoothness), "choose a value of this range"
+    else:
+        return
+    where = f"smoothness={smoothness}"
+    raise InputError(Problem(where=where, what=what, expected=expected, found=found, remedy=remedy))
 
 
 def _set(config: dict[str, Any], keys: Sequence[str], value: Any) -> None:

@@ -17,6 +17,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--ckpt", type=Path, help="run folder or checkpoint of a network; default: model=convex"
     )
     parser.add_argument(
+        "--trust",
+        action="append",
+        default=[],
+        metavar="PACKAGE",
+        help="your own package or module whose classes the checkpoint may name; may be repeated",
+    )
+    parser.add_argument(
         "--atlases",
         type=positive_int,
         default=3,
@@ -38,7 +45,7 @@ def run(options: argparse.Namespace) -> None:
     if options.ckpt is None:
         method = training_free_method(data.task.name, device)
     else:
-        trained = load_trained_model(options.ckpt, {}, data.task.name)
+        trained = load_trained_model(options.ckpt, {}, data.task.name, options.trust)
         data = replace(data, prealign=trained.config["data"]["prealign"])
         method = Method(trained.model.to(device), device=device)
     predictor = Predictor(method, data.reader)

@@ -3,14 +3,14 @@
 import difflib
 import re
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
 import yaml
 from tqdm import tqdm
 
-from l2reg.config.presets import config_dir
+from l2reg.config.presets import config_dir, preset_names
 from l2reg.problems import InputError, Problem, exit_on_input_error, raise_if_any, suggest
 
 _PATHS = frozenset({"init_from", "ckpt", "out"})
@@ -40,7 +40,7 @@ def check_keys(name: str, config: Mapping[str, Any]) -> None:
     own = sorted(key for key in known if key != "defaults" and not key.startswith("hydra"))
     for key in sorted(set(config) - known):
         expected = ", ".join(own)
-        remedy = suggest(key, [*own, *(k for k in _keys_of_like_name(key) if k != key)])
+        remedy = suggest(key, [*own, *_keys_of_like_name(key)])
         raise InputError(
             Problem(
                 where=f"{key}=...",
@@ -107,10 +107,12 @@ def name_nearest_key() -> Iterator[None]:
     """Name the nearest keys that exist after Hydra has refused a key and ended the program.
 
     Hydra's own message only proposes to add the unknown key. Values that Hydra cannot read are told
-    to be quoted. Other options that Hydra refuses, and Ctrl-C, end the program with one line.
+    to be quoted. A group that is set to null, other options that Hydra refuses, and Ctrl-C end the
+    program with one line.
     """
     try:
         with exit_on_input_error():
+            _refuse_null_groups(sys.argv[1:])
             yield
     except ValueError as error:  # of Hydra alone, which ends the program for errors of a script
         sys.exit(f"error: {error}")
@@ -124,10 +126,31 @@ def name_nearest_key() -> Iterator[None]:
         raise
 
 
+def _refuse_null_groups(arguments: Iterable[str]) -> None:
+    """End the program if a group, such as the model, is null: Hydra would show a traceback."""
+    for argument in arguments:
+        group, _, value = argument.partition("=")
+        names = preset_names(group) if re.fullmatch(r"\w+", group) else []
+        if names and value.lower() in ("null", ""):
+            sys.exit(f"error: {argument}: use one of {', '.join(names)}, or leave {group}= out")
+
+
+@contextmanager
+def exit_on_interpolation_error() -> Iterator[None]:
+    """Turn a value that OmegaConf cannot resolve, such as ``${nothing}``, into one line."""
+    try:
+        yield
+    except ValueError as error:
+        key, reason = getattr(error, "full_key", "config"), str(error).splitlines()[0]
+        sys.exit(f"error: {key}: {reason}; write the value itself")
+
+
 def nearest_keys(key: str) -> str:
     """Return a remedy for an unknown dotted key: keys of like spelling, else those of its group."""
-    known = _known_keys()
-    close = difflib.get_close_matches(key, known, n=3, cutoff=0.85) or _keys_of_like_name(key)
+    known = [other for other in _known_keys() if other != key]  # which another preset may have
+    same_name = [other for other in known if other.rpartition(".")[2] == key.rpartition(".")[2]]
+    close = same_name[:3] or difflib.get_close_matches(key, known, n=3, cutoff=0.85)
+    close = close or _keys_of_like_name(key)
     if close:
         return f"error: {key}: is not a key; did you mean {' or '.join(close)}?"
     group = key.rpartition(".")[0]
@@ -138,10 +161,11 @@ def nearest_keys(key: str) -> str:
 
 
 def _keys_of_like_name(key: str) -> list[str]:
-    """Return up to three dotted keys of any group whose last part is spelt like that of ``key``."""
+    """Return up to three other keys of any group whose last part is spelt like that of ``key``."""
     by_name: dict[str, list[str]] = {}
     for other in _known_keys():
-        by_name.setdefault(other.rpartition(".")[2], []).append(other)
+        if other != key:
+            by_name.setdefault(other.rpartition(".")[2], []).append(other)
     close = difflib.get_close_matches(key.rpartition(".")[2], by_name, n=1, cutoff=0.8)
     return [other for name in close for other in by_name[name]][:3]
 

@@ -1,10 +1,11 @@
 """Cache of preprocessed volumes on disk, keyed by file content and preprocessing settings."""
 
 import hashlib
+import io
 import json
+import zlib
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from tokenize import TokenError
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ import numpy as np
 from l2reg.io.files import atomic_write, content_digest
 
 VERSION = 2  # increase when the same settings give other voxels
+_N_CHECKSUM, _N_HEADER = 4, 1000  # bytes; those of the header at most
 
 
 class Cache:
@@ -29,8 +31,8 @@ class Cache:
     ) -> np.ndarray:
         """Return the cached result of ``compute``, or call it and cache the result.
 
-        A damaged entry is computed anew and replaced. Processes that ask for the same new entry at
-        once all compute it, and one of their files stays.
+        An entry whose checksum is wrong is computed anew and replaced. Processes that ask for the
+        same new entry at once all compute it, and one of their files stays.
 
         Args:
             source: File that ``compute`` reads; its content is part of the key.
@@ -45,16 +47,30 @@ class Cache:
         if cached is not None:
             return cached
         array = compute()
+        content = io.BytesIO()
+        np.save(content, array)
         with atomic_write(path) as temporary, temporary.open("wb") as file:
-            np.save(file, array)
+            file.write(content.getbuffer())
+            file.write(_checksum(content.getbuffer()))
         return array
 
 
 def _read(path: Path) -> np.ndarray | None:
     """Return the array of an entry; ``None`` if there is none, or if it is damaged."""
     try:
-        with path.open("rb") as file:
-            array: np.ndarray = np.lib.format.read_array(file, allow_pickle=False)
-    except (OSError, ValueError, TokenError, MemoryError):  # what a damaged header may lead to
+        content = np.fromfile(path, np.uint8)
+    except OSError:
         return None
-    return array
+    body, checksum = content[:-_N_CHECKSUM], content[-_N_CHECKSUM:]
+    if checksum.tobytes() != _checksum(body.data):
+        return None
+    file = io.BytesIO(body[:_N_HEADER].tobytes())
+    np.lib.format.read_magic(file)
+    shape, is_fortran, dtype = np.lib.format.read_array_header_1_0(file)
+    values = body[file.tell() :].view(dtype)
+    return values.reshape(shape, order="F" if is_fortran else "C")
+
+
+def _checksum(content: memoryview) -> bytes:
+    """Return the CRC-32 of the bytes of an array's file, which an entry ends with."""
+    return zlib.crc32(content).to_bytes(_N_CHECKSUM, "big")

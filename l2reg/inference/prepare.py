@@ -16,8 +16,8 @@ from l2reg.optimisation.refinement import Refinement
 from l2reg.problems import InputError, Problem
 from l2reg.runtime import autocast, configure_convolutions, select_device
 
-OWN_KEYS = ("ckpt", "split", "out", "precision", "save", "device", "overwrite", "rules",
-            "trust")  # fmt: skip
+OWN_KEYS = ("ckpt", "split", "out", "smoothness", "precision", "save", "device", "overwrite",
+            "rules", "trust")  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -58,6 +58,8 @@ def prepare_method(config: Mapping[str, Any], overrides: Sequence[str]) -> Prepa
             checkpoint, _apply_overrides(config, overrides), task, config["trust"]
         )
         _check_same_task(config, trained.config, checkpoint)
+    elif config["smoothness"] is not None:
+        raise InputError(_no_checkpoint(config["smoothness"]))
     base = dict(config) if trained is None else trained.config
     model = _training_free_model(config) if trained is None else trained.model
     refinement = _refinement(config, base)
@@ -103,12 +105,16 @@ def _refinement(config: Mapping[str, Any], base: Mapping[str, Any]) -> Refinemen
 
 
 def _apply_overrides(config: Mapping[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
-    """Return the values of the overridden keys ``data.*`` and ``task.*``, by dotted key.
+    """Return the values of the overridden keys of the run's config, by dotted key.
+
+    These are ``data.*``, ``task.*`` and, for ``smoothness``, ``model.smoothness``.
 
     Raises:
         InputError: If a key is overridden that the checkpoint determines.
     """
-    values = {}
+    values: dict[str, Any] = {}
+    if config["smoothness"] is not None:
+        values["model.smoothness"] = config["smoothness"]
     for key in overrides:
         if key.startswith(("data.", "task.")):
             node: Any = config
@@ -126,6 +132,16 @@ def _apply_overrides(config: Mapping[str, Any], overrides: Sequence[str]) -> dic
                 )
             )
     return values
+
+
+def _no_checkpoint(smoothness: object) -> Problem:
+    return Problem(
+        where=f"smoothness={smoothness}",
+        what="is an input of trained networks",
+        expected="ckpt=RUN, a run of model=clapirn",
+        found="no ckpt",
+        remedy="leave it out, or name a run",
+    )
 
 
 def _check_same_task(

@@ -19,12 +19,14 @@ _HELD: dict[Path, int] = {}  # file descriptors of the markers of this process
 class OutputKind(StrEnum):
     """Kind of an output folder, by the name of the empty file that marks it.
 
-    Nothing but ``claim_output_folder`` writes these files: a folder without the file of its kind
-    has another origin and is never deleted.
+    Nothing but l2reg writes these files: a folder without the file of its kind has another origin
+    and is never deleted.
     """
 
     RUN = ".l2reg_run"
     PREDICTION = ".l2reg_prediction"
+    EVALUATION = ".l2reg_evaluation"
+    PHANTOM = ".l2reg_phantom"
 
 
 def claim_output_folder(

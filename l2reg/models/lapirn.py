@@ -87,8 +87,9 @@ class LapIRN(nn.Module):
         """Choose the levels that are used and trained after this fraction of all steps."""
         newest = sum(end <= progress for end in self.stages)
         begun = self.stages[newest - 1] if newest else 0.0
-        for level in self.levels[:newest]:
-            level.requires_grad_(progress >= begun + self.freeze)
+        for n, level in enumerate(self.levels):
+            coarser_are_trained = n < newest and progress >= begun + self.freeze
+            level.requires_grad_(n == newest or coarser_are_trained)
         self.in_use = newest + 1
 
     def forward(self, batch: Batch) -> Prediction:

@@ -20,6 +20,7 @@ from l2reg.io.files import (
     strict_json,
     temporary_path,
 )
+from l2reg.io.output_folders import OutputKind
 from l2reg.phantom.writer import Writer
 from l2reg.problems import InputError, Problem, check_seed_value
 from l2reg.shapes import Shape3, Spacing
@@ -109,6 +110,7 @@ def make_phantom(flavour: str, out: Path, *, n_pairs: int, size: str, seed: int)
             job()
         manifest = strict_json(_manifest(flavour, size, seed, n_pairs), indent=1)
         (temporary / MANIFEST).write_text(manifest, encoding="utf-8")
+        (temporary / OutputKind.PHANTOM).touch()
         temporary.rename(out)
     except OSError as error:
         if error.errno in (errno.EEXIST, errno.ENOTEMPTY):  # another process was faster

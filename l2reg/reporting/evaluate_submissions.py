@@ -29,6 +29,7 @@ from l2reg.evaluation.tables import (
     submission_notes,
     summary_table,
 )
+from l2reg.io.output_folders import OutputKind, claim_output_folder
 from l2reg.problems import InputError, Problem, raise_if_any
 from l2reg.reporting.figures import determinant_figure, pair_figure
 from l2reg.reporting.registered_pair import registered_pair
@@ -49,7 +50,8 @@ class Evaluation:
         data: Data set with the ground truth; its images are only read for the report.
         split: Split to score: ``val`` or ``test``.
         rules: Rules of the scores.
-        out: Folder of the files that are written.
+        out: Folder of the files that are written: new, or of an evaluation.
+        overwrite: Whether to delete the evaluation in the folder first.
         show: Names of further tables to print: ``cases``, ``labels``, ``statistics``.
         report: Whether to write the HTML page; its figures show the last submission.
         allow_missing: Whether to score the other pairs if fields are missing.
@@ -60,6 +62,7 @@ class Evaluation:
     split: str
     rules: Rules
     out: Path
+    overwrite: bool
     show: Sequence[str]
     report: bool
     allow_missing: bool
@@ -77,7 +80,7 @@ def evaluate_submissions(paths: Mapping[str, Path], settings: Evaluation) -> lis
         Paths of the files that were written.
 
     Raises:
-        InputError: If an option, the ground truth or a submission has a fault.
+        InputError: If an option, the ground truth, a submission or the output folder has a fault.
     """
     _check_show(settings.show)
     task, pairs = settings.data.release.task, settings.data.split_pairs(settings.split)
@@ -89,6 +92,10 @@ def evaluate_submissions(paths: Mapping[str, Path], settings: Evaluation) -> lis
     submissions = {
         name: open_submission(path, task, pairs, settings.rules) for name, path in paths.items()
     }
+    inputs = [*settings.data.inputs, *paths.values()]
+    claim_output_folder(
+        settings.out, OutputKind.EVALUATION, overwrite=settings.overwrite, inputs=inputs
+    )
     results = score_submissions(
         submissions,
         pairs,

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from tqdm import tqdm
 
 from l2reg.problems import check_seed_value
 
@@ -24,9 +25,9 @@ def seed_everything(seed: int) -> None:
     torch.manual_seed(seed)
 
 
-def rng_state() -> dict[str, Any]:
-    """Return the states of all global generators, for a checkpoint."""
-    cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
+def rng_state(device: torch.device) -> dict[str, Any]:
+    """Return the states of all global generators of the CPU and of a device, for a checkpoint."""
+    cuda = [torch.cuda.get_rng_state(device)] if device.type == "cuda" else []
     name, words, *rest = np.random.get_state()  # noqa: NPY002 - as in seed_everything
     return {
         "torch": torch.get_rng_state(),
@@ -36,12 +37,23 @@ def rng_state() -> dict[str, Any]:
     }
 
 
-def set_rng_state(state: Mapping[str, Any]) -> None:
-    """Restore the generator states that ``rng_state`` returned."""
+def set_rng_state(state: Mapping[str, Any], device: torch.device) -> None:
+    """Restore the generator states that ``rng_state`` returned.
+
+    If the state of the device is not there, as when a run is moved from the CPU to a GPU or back, a
+    line says that the run will differ.
+    """
     torch.set_rng_state(state["torch"])
     if "numpy" in state:  # checkpoints of earlier builds have none
         random.setstate(state["python"])
         name, words, *rest = state["numpy"]
         np.random.set_state((name, words.numpy().astype(np.uint32), *rest))  # noqa: NPY002
-    if state["cuda"] and torch.cuda.is_available():
-        torch.cuda.set_rng_state_all(state["cuda"])
+    states = state["cuda"]
+    position = (device.index or 0) if len(states) > 1 else 0  # earlier builds: one for each GPU
+    if device.type == "cuda" and position < len(states):
+        torch.cuda.set_rng_state(states[position], device)
+    elif device.type == "cuda" or len(states) == 1:
+        tqdm.write(
+            "the run goes on with other random numbers than if it had not been stopped: the "
+            f"checkpoint has the states of {len(states)} GPUs, and this is {device}"
+        )

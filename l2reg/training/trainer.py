@@ -10,7 +10,6 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from l2reg.batch import Batch, both_directions
-from l2reg.models.prediction import StagedTraining
 from l2reg.problems import InputError, Problem
 from l2reg.runtime import autocast
 from l2reg.training.freezing import FreezeSchedule
@@ -119,12 +118,17 @@ class Trainer:
         self.schedule = schedule
         self.batches = batches
         self.settings = settings
-        self.freezing = FreezeSchedule(model, settings.freeze or {})
+        self.freezing = FreezeSchedule(model, settings.freeze or {}, settings.max_steps)
         self.hooks: Sequence[Hook] = ()
         self.base_lr = [float(group["lr"]) for group in optimizer.param_groups]
         self.step = 0
         self.best: float | None = None
         self.stop_requested = False
+
+    @property
+    def device(self) -> torch.device:
+        """Device of the model."""
+        return next(self.model.parameters()).device
 
     @property
     def finished(self) -> bool:
@@ -161,8 +165,6 @@ class Trainer:
     def train_step(self, batch: Batch) -> dict[str, float]:
         """Take one optimiser step; return the loss, its terms, gradient norm and learning rate."""
         self.model.train()
-        if isinstance(self.model, StagedTraining):
-            self.model.set_progress(self.step / self.settings.max_steps)
         lr = self._set_learning_rate()
         self.freezing.apply(self.step)
         if self.settings.symmetric:
@@ -188,7 +190,7 @@ class Trainer:
             "best": self.best,
             "model": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
-            "rng": rng_state(),
+            "rng": rng_state(self.device),
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -197,7 +199,7 @@ class Trainer:
         self.best = state["best"]
         self.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
-        set_rng_state(state["rng"])
+        set_rng_state(state["rng"], self.device)
 
     def _set_learning_rate(self) -> float:
         """Set the learning rate of this step, and return that of the first parameter group."""

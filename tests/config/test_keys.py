@@ -4,8 +4,16 @@ import sys
 import pytest
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import OverrideParseException
+from omegaconf import OmegaConf
 
-from l2reg.config.keys import check_keys, name_nearest_key, nearest_keys, require_key
+from l2reg.config.keys import (
+    check_keys,
+    exit_on_interpolation_error,
+    name_nearest_key,
+    nearest_keys,
+    require_key,
+)
+from l2reg.config.presets import preset_names
 from l2reg.problems import InputError
 
 
@@ -74,6 +82,7 @@ def test_a_remedy_names_no_key_that_cannot_be_given() -> None:
         ("task.spacing", "did you mean task.spacing_mm"),
         ("max_steps", "did you mean trainer.max_steps"),
         ("rotatoin_deg", r"did you mean data\.augment\.rotation_deg"),
+        ("model.smoothness", "did you mean loss.*smoothness or smoothness"),  # not this one
         ("refine.solver", "the keys there are .*refine.cg_iterations"),
         ("nothing.like.it", "--cfg job prints all keys"),
     ],
@@ -99,3 +108,32 @@ def test_a_value_that_hydra_cannot_read_is_told_to_be_quoted(
         except OverrideParseException:
             sys.exit(1)
     assert """'submission="~/a=b.zip"'""" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("option", ["model=null", "task=null", "data=Null", "loss="])
+def test_a_group_that_is_null_ends_the_program_with_its_choices(
+    monkeypatch: pytest.MonkeyPatch, option: str
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["train.py", "seed=null", option])
+    group = option.split("=", maxsplit=1)[0]
+    words = f"^error: {option}: use one of .*{preset_names(group)[0]}.*leave {group}= out$"
+    with pytest.raises(SystemExit, match=words), name_nearest_key():
+        pytest.fail("Hydra was started")
+
+
+def test_null_is_a_value_of_keys_that_are_no_groups(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "argv", ["predict.py", "out=null", "data.cache=null", "a/model=null"])
+    with name_nearest_key():
+        pass
+
+
+@pytest.mark.parametrize(
+    ("value", "words"), [("${nothing}", "'nothing' not found"), ("${oc.env:L2REG_NO}", "L2REG_NO")]
+)
+def test_a_value_that_cannot_be_resolved_ends_the_program_with_one_line(
+    value: str, words: str
+) -> None:
+    config = OmegaConf.create({"a": {"b": value}})
+    with pytest.raises(SystemExit, match=f"^error: a.b: .*{words}.*; write the value itself$"):
+        with exit_on_interpolation_error():
+            OmegaConf.to_container(config, resolve=True)

@@ -83,6 +83,30 @@ def test_a_damaged_entry_is_computed_anew_and_replaced(
     assert entry.read_bytes() == whole
 
 
+@pytest.mark.parametrize("fortran", [False, True])
+def test_an_entry_with_a_single_wrong_bit_is_computed_anew(
+    tmp_path: Path, source: Path, random: np.random.Generator, fortran: bool
+) -> None:
+    def compute() -> np.ndarray:
+        values = np.arange(60, dtype=np.int16).reshape(3, 4, 5)
+        return np.asfortranarray(values) if fortran else values
+
+    cache = Cache(tmp_path / "cache")
+    cache.get(source, {}, compute)
+    (entry,) = (tmp_path / "cache").iterdir()
+    whole = entry.read_bytes()
+    for bit in random.integers(0, 8 * len(whole), 40).tolist():
+        damaged = bytearray(whole)
+        damaged[bit // 8] ^= 1 << bit % 8
+        entry.write_bytes(damaged)
+        np.testing.assert_array_equal(cache.get(source, {}, compute), compute())
+        stored = np.load(entry)
+        assert stored.shape == (3, 4, 5)
+        np.testing.assert_array_equal(stored, compute())
+    good = cache.get(source, {}, lambda: pytest.fail("a good entry was not read"))
+    np.testing.assert_array_equal(good, compute())
+
+
 def test_processes_that_ask_for_the_same_new_entries_at_once_all_get_them(
     tmp_path: Path, source: Path
 ) -> None:

@@ -141,8 +141,9 @@ def test_the_commands_warn_as_the_check_does(
     assert pair.fixed.labels is not None
     store_backwards(pair.fixed.labels, 1)
     if command == "evaluate":
-        settings = Evaluation(data=open_data(task), split="val", rules=RULES["2021"], out=tmp_path,
-                              show=[], report=False, allow_missing=False, workers=1)  # fmt: skip
+        settings = Evaluation(data=open_data(task), split="val", rules=RULES["2021"],
+                              out=tmp_path / "out", overwrite=False, show=[], report=False,
+                              allow_missing=False, workers=1)  # fmt: skip
         evaluate_submissions({}, settings)
     elif command == "predict":
         config = composed("predict", "model=zero", "task=phantom", "device=cpu", flavour="abdomen")

@@ -7,6 +7,8 @@ import torch
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
+from l2reg.checkpoints import storage
+from l2reg.config.build import build
 from l2reg.config.presets import config_dir
 from l2reg.config.task_nodes import node_name
 from l2reg.data.dataset import Dataset
@@ -55,6 +57,58 @@ def test_the_predictor_reads_onto_the_grids_of_model_and_refinement(
     batches = predictor.read(data.split_pairs("val")[0])
     assert [tuple(batch["fixed"].shape[2:]) for batch in batches] == [(36, 32, 40), (72, 64, 80)]
     assert predictor.device == torch.device("cpu")
+
+
+@pytest.fixture
+def runs() -> None:
+    """Files clapirn.pt and lapirn.pt, whose networks move something."""
+    small = ["task=lung", "model.width=4", "model.blocks=1", "model.stages=[0.5,1.0]"]
+    for name in ("clapirn", "lapirn"):
+        with initialize_config_dir(str(config_dir()), version_base="1.3"):
+            composed = compose("train", overrides=[*small, f"model={name}", "run_dir=unused"])
+        config: Any = OmegaConf.to_container(composed, resolve=True)
+        model = build(config["model"])
+        for parameter in model.parameters():
+            torch.nn.init.normal_(parameter, std=0.1)
+        state = {"model": model.state_dict(), "config": config, "trained_on": {}, "step": 1}
+        storage.save(Path(f"{name}.pt"), state)
+
+
+@pytest.mark.usefixtures("runs")
+def test_the_smoothness_of_a_trained_network_is_chosen_when_it_predicts(
+    rng: torch.Generator,
+) -> None:
+    batch = {name: torch.rand(1, 1, 12, 10, 14, generator=rng) for name in ("fixed", "moving")}
+    fields = {}
+    for given, chosen in (("0.5", 0.5), ("10", 10.0), ("2", 2.0), ("null", 2.0)):
+        ready = prepared("ckpt=clapirn.pt", f"smoothness={given}")
+        assert ready.config["model"]["smoothness"] == chosen
+        prediction = ready.method.model.eval()(batch)
+        assert prediction.smoothness is not None
+        assert prediction.smoothness.tolist() == [chosen]
+        fields[given] = prediction.disp
+    assert torch.equal(fields["2"], fields["null"])  # as in its training
+    for other in ("0.5", "10"):
+        assert not torch.allclose(fields[other], fields["2"])
+
+
+@pytest.mark.usefixtures("runs")
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["ckpt=clapirn.pt", "smoothness=11"], "smoothness=11: was not .*from 0 to 10"),
+        (["ckpt=clapirn.pt", "smoothness=-1"], "smoothness=-1: was not trained for"),
+        (["ckpt=clapirn.pt", "smoothness=.nan"], "was not trained for"),
+        (["ckpt=clapirn.pt", "smoothness=smooth"], "smoothness=smooth: was not trained for"),
+        (["ckpt=lapirn.pt", "smoothness=1"], "is no input of this network.*found +lapirn"),
+        (["model=convex", "task=lung", "smoothness=1"], "is an input of trained networks"),
+    ],
+)
+def test_a_smoothness_that_no_network_was_trained_for_is_refused(
+    options: list[str], words: str
+) -> None:
+    with pytest.raises(InputError, match=f"(?s){words}"):
+        prepared(*options)
 
 
 def test_what_cannot_be_prepared_is_told() -> None:

@@ -128,16 +128,6 @@ def test_every_network_takes_two_steps_on_small_phantoms(
     assert trains(phantoms["lung"], "lung", f"model={name}", *grid)
 
 
-@pytest.mark.parametrize(
-    ("experiment", "flavour"), [("estienne_abdomen", "abdomen"), ("estienne_hippocampus", "oasis")]
-)
-def test_the_published_recipes_take_two_steps_with_a_narrow_network(
-    experiment: str, flavour: str, phantoms: dict[str, Path]
-) -> None:
-    narrow = ["task=phantom", "model.encoder=[4,4,4,4,4]", "trainer.batch_size=2"]
-    assert trains(phantoms[flavour], flavour, f"experiment={experiment}", *narrow)
-
-
 def test_a_segmenting_network_takes_two_steps_in_both_directions(
     phantoms: dict[str, Path],
 ) -> None:

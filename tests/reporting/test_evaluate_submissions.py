@@ -1,4 +1,5 @@
 import json
+import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -9,6 +10,7 @@ import pytest
 from l2reg.data.dataset import Dataset
 from l2reg.evaluation.score_files import read_scores
 from l2reg.evaluation.score_submissions import ZERO_FIELD
+from l2reg.io.output_folders import OutputKind, claim_output_folder
 from l2reg.phantom.make import phantom_task
 from l2reg.problems import InputError
 from l2reg.reporting.evaluate_submissions import (
@@ -29,6 +31,7 @@ def how(phantoms: dict[str, Path], open_data: Callable[..., Dataset], tmp_path: 
         split="val",
         rules=RULES["2021"],
         out=tmp_path / "out",
+        overwrite=False,
         show=[],
         report=False,
         allow_missing=False,
@@ -100,9 +103,39 @@ def test_missing_pairs_are_refused_or_said_under_every_table(
     write_field(lacking / "task_03", pair.name, np.zeros((3, *half), np.float16))
     with pytest.raises(InputError, match=f"1 missing: disp_{two:04}_{one:04}"):
         evaluate_submissions({"a": lacking}, both)
-    assert not how.out.exists()
+    assert [path.name for path in how.out.iterdir()] == [OutputKind.EVALUATION]
     evaluate_submissions({"a": lacking}, replace(both, allow_missing=True))
     assert capsys.readouterr().out.count("INCOMPLETE") == 2
+
+
+def test_an_evaluation_replaces_another_on_request_and_nothing_else_ever(
+    how: Evaluation, zero: Path, tmp_path: Path
+) -> None:
+    evaluate_submissions({"a": zero}, how)
+    before = (how.out / "scores.json").read_bytes()
+    with pytest.raises(InputError, match="overwrite=true to delete this one"):
+        evaluate_submissions({"b": zero}, how)
+    assert (how.out / "scores.json").read_bytes() == before
+    evaluate_submissions({"b": zero}, replace(how, overwrite=True))
+    assert (how.out / "official_b.json").exists()
+    assert not (how.out / "official_a.json").exists()  # of the evaluation before
+
+    prediction = tmp_path / "predict_val"
+    claim_output_folder(prediction, OutputKind.PREDICTION, overwrite=False)
+    (prediction / "scores.json").write_text("mine")
+    phantom = how.data.release.folder.parent
+    for folder in (prediction, phantom, zero):
+        with pytest.raises(InputError, match=r"has no \.l2reg_evaluation"):
+            evaluate_submissions({"a": zero}, replace(how, out=folder, overwrite=True))
+    assert (prediction / "scores.json").read_text() == "mine"
+
+
+def test_the_submission_that_is_scored_is_never_deleted(how: Evaluation, zero: Path) -> None:
+    evaluate_submissions({}, how)
+    inside = shutil.copytree(zero, how.out / "zero")
+    with pytest.raises(InputError, match="is not deleted: it is needed"):
+        evaluate_submissions({"a": inside}, replace(how, overwrite=True))
+    assert inside.exists()
 
 
 def test_without_a_submission_the_zero_field_alone_is_scored(how: Evaluation) -> None:

@@ -11,6 +11,7 @@ import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from l2reg.checkpoints import storage
+from l2reg.config.presets import preset_names
 from l2reg.io.volumes import read_volume, write_volume
 from l2reg.problems import InputError
 from l2reg.training.setup import prepare_training
@@ -265,12 +266,39 @@ def test_every_loss_and_head_trains_on_every_flavour(
     assert any(name.startswith("head") for name in moved)
 
 
-@pytest.mark.parametrize("experiment", ["demo"])
-def test_every_experiment_takes_two_steps(tiny_run: TinyRun, experiment: str) -> None:
-    overrides = [f"experiment={experiment}", "trainer.max_steps=2", "trainer.batch_size=1"]
-    trainer = prepare_training(tiny_run(*overrides))
+NARROW = {
+    "unet": ["model.encoder=[4,6]", "model.decoder=[6]", "model.final=[4]"],
+    "siamese_unet": ["model.encoder=[4,4,4,4,4]"],
+}
+
+
+@pytest.mark.parametrize(
+    "experiment",
+    [
+        name if name == "demo" else pytest.param(name, marks=pytest.mark.slow)
+        for name in preset_names("experiment")
+    ],
+)
+def test_every_experiment_takes_two_steps_with_a_narrow_network(
+    composed: TinyRun, half_labelled_brains: Path, experiment: str
+) -> None:
+    """On phantoms, and without the run that it would start from."""
+    network = "siamese_unet" if experiment.startswith("estienne") else "unet"
+    flavour = {"demo": "lung", "estienne_abdomen": "abdomen"}.get(experiment, "oasis")
+    options = [f"experiment={experiment}", "task=phantom", f"model={network}", *NARROW[network],
+               "init_from=null", "device=cpu", "trainer.max_steps=2", "trainer.batch_size=2",
+               "trainer.validate_every=0"]  # fmt: skip
+    if experiment == "noisy_labels":
+        options.append("data.pseudo_labels.root=given")
+    config = composed("train", *options, flavour=flavour)
+    if flavour == "oasis":
+        config["task"]["root"] = str(half_labelled_brains)
+    trainer = prepare_training(config)
+    before = {name: value.clone() for name, value in trainer.model.state_dict().items()}
     trainer.run()
     assert trainer.step == 2
+    after = trainer.model.state_dict()
+    assert any(not torch.equal(value, after[name]) for name, value in before.items())
 
 
 def test_pretraining_noisy_labels_and_fine_tuning_follow_each_other(

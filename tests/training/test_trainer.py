@@ -181,18 +181,20 @@ def test_a_staged_model_is_told_before_every_step_how_far_training_is() -> None:
             self.told.append(progress)
             self.layer[0].requires_grad_(progress >= 0.5)
 
-    trainer = build(4)
-    trainer.model = StagedToy()
-    trainer.optimizer = torch.optim.AdamW(trainer.model.parameters(), lr=1e-2)
-    first, last = (trainer.model.layer[n].weight.detach().clone() for n in (0, 2))
+    other, model = build(4), StagedToy()
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
+    trainer = Trainer(
+        model, other.objective, optimizer, other.schedule, other.batches, other.settings
+    )
+    first, last = (model.layer[n].weight.detach().clone() for n in (0, 2))
     trainer.hooks = [Recorder(stop_at=2)]
     trainer.run()
-    assert torch.equal(trainer.model.layer[0].weight, first)
-    assert not torch.equal(trainer.model.layer[2].weight, last)
+    assert torch.equal(model.layer[0].weight, first)
+    assert not torch.equal(model.layer[2].weight, last)
     trainer.stop_requested = False
     trainer.run()
-    assert trainer.model.told == [0.0, 0.25, 0.5, 0.75]
-    assert not torch.equal(trainer.model.layer[0].weight, first)
+    assert model.told == [0.0, 0.25, 0.5, 0.75]
+    assert not torch.equal(model.layer[0].weight, first)
 
 
 def test_raising_max_steps_stretches_the_schedule() -> None:

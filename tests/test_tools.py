@@ -1,0 +1,52 @@
+"""The commands of ``tools/``, and that what they wrote is not out of date."""
+
+import importlib
+import re
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture
+def tool(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> ModuleType:
+    monkeypatch.syspath_prepend(ROOT)
+    return importlib.import_module(f"tools.{request.param}")
+
+
+def constraints() -> dict[str, str]:
+    text = (ROOT / "constraints.txt").read_text()
+    return dict(re.findall(r"^([\w.-]+)==(\S+)$", text, re.MULTILINE))
+
+
+def test_the_hashed_constraints_are_the_constraints_without_pytorch() -> None:
+    text = (ROOT / "constraints-hashed.txt").read_text()
+    hashed = re.findall(r"^(\S+)==(\S+) \\\n((?:    --hash=sha256:[0-9a-f]{64}(?: \\)?\n)+)",
+                        text, re.MULTILINE)  # fmt: skip
+    expected = constraints()
+    del expected["torch"]
+    assert {name: version for name, version, _ in hashed} == expected
+
+
+def test_every_constraint_has_a_licence() -> None:
+    rows = (ROOT / "docs/licences.md").read_text().splitlines()
+    stated = [row.strip("| ").split(" | ") for row in rows if row.count(" | ") == 2][1:]
+    assert {name: version for name, version, _ in stated} == constraints()
+    assert "not stated" not in str(stated)
+
+
+@pytest.mark.parametrize("tool", ["licences"], indirect=True)
+def test_a_licence_is_the_expression_or_the_classifier_or_the_first_line(tool: ModuleType) -> None:
+    from email.message import Message  # noqa: PLC0415
+
+    package = Message()
+    assert tool.licence(package) == "not stated"
+    package["License"] = "ISC\nPermission to use"
+    assert tool.licence(package) == "ISC"
+    package["Classifier"] = "Topic :: Scientific/Engineering"
+    package["Classifier"] = "License :: OSI Approved :: MIT License"
+    assert tool.licence(package) == "MIT License"
+    package["License-Expression"] = "MIT"
+    assert tool.licence(package) == "MIT"
