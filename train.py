@@ -26,6 +26,7 @@ def main(cfg: DictConfig) -> None:
         config: Any = OmegaConf.to_container(cfg, resolve=True)
     with exit_on_input_error():
         from l2reg.runtime import configure_malloc
+        from l2reg.training.distributed import is_first, stop_processes
         from l2reg.training.setup import prepare_training
 
         configure_malloc()
@@ -48,14 +49,19 @@ def main(cfg: DictConfig) -> None:
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, stop)
         trainer.run()
+        writes = is_first()
+        stop_processes()
     run_dir = config["run_dir"]
     if not trainer.finished:
         step = trainer.step
-        print(
-            f"stopped at step {step}; the same command with resume=true continues the run",
-            file=sys.stderr,
-        )
-        sys.exit(SIGNALLED + stopped_by[0])
+        if writes:
+            print(
+                f"stopped at step {step}; the same command with resume=true continues the run",
+                file=sys.stderr,
+            )
+        sys.exit(SIGNALLED + next(iter(stopped_by), signal.SIGTERM))  # perhaps by another rank
+    if not writes:
+        return
     task = " task=..." if config["mixed"] else ""
     task += f" 'trust=[{','.join(config['trust'])}]'" if config["trust"] else ""
     print(f"trained {trainer.step} steps; next: python predict.py ckpt={run_dir}{task} split=val")

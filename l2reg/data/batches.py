@@ -17,7 +17,7 @@ class Batches:
         draw: Function that returns the pair of ``(step, item)``, such as ``RandomPairs.draw``.
         read: Function that reads a pair as a batch of one, such as ``PairReader.read``.
         augment: Random transform of a sample, or ``None``.
-        batch_size: Number of pairs in a batch.
+        items: Numbers of the pairs of a step that a batch holds; other ranks have others.
         n_points: Largest number of keypoints of a pair; a random subset is kept of more.
         seed: Seed of the run.
         device: Device on which samples are augmented and batches are returned.
@@ -29,7 +29,7 @@ class Batches:
         read: Callable[[Pair], Batch],
         augment: Augment | None,
         *,
-        batch_size: int,
+        items: range,
         n_points: int,
         seed: int,
         device: torch.device,
@@ -37,14 +37,14 @@ class Batches:
         self.draw = draw
         self.read = read
         self.augment = augment
-        self.batch_size = batch_size
+        self.items = items
         self.n_points = n_points
         self.seed = seed
         self.device = device
 
     def __getitem__(self, step: int) -> Batch:
         """Return the batch of ``step``."""
-        return collate([self._sample(step, item) for item in range(self.batch_size)])
+        return collate([self._sample(step, item) for item in self.items])
 
     def _sample(self, step: int, item: int) -> Batch:
         rng = np.random.default_rng((self.seed, step, item, 1))  # draw uses (seed, step, item)

@@ -231,13 +231,13 @@ class Dataset:
         return PairReader(self.release.task, grid, prealign, self.volume_cache)
 
     def batches(
-        self, grid: WorkingGrid, *, batch_size: int, seed: int, device: torch.device
+        self, grid: WorkingGrid, *, items: range, seed: int, device: torch.device
     ) -> Batches:
         """Return training batches on a working grid.
 
         Args:
             grid: Working grid.
-            batch_size: Number of pairs in a batch.
+            items: Numbers of the pairs of a step that a batch holds.
             seed: Seed of the run.
             device: Device on which pairs are augmented and batches are returned.
 
@@ -257,7 +257,7 @@ class Dataset:
             pairs.draw,
             self.reader(grid).read,
             self.augment,
-            batch_size=batch_size,
+            items=items,
             n_points=self.sampling.n_points,
             seed=seed,
             device=device,

@@ -12,6 +12,7 @@ from tqdm import tqdm
 
 from l2reg.checkpoints import storage
 from l2reg.io.files import strict_json
+from l2reg.training.distributed import is_first
 from l2reg.training.run_folder import METRICS
 from l2reg.training.trainer import Scalars, Trainer
 
@@ -78,7 +79,7 @@ class Log:
 
 
 class Validate:
-    """Scores the validation pairs at intervals, and saves the best model.
+    """Scores the validation pairs at intervals, and saves the best model in the first rank.
 
     Args:
         score: Function that returns the means ``val/<metric>`` and the quality, which is larger for
@@ -106,12 +107,15 @@ class Validate:
         if trainer.step % self.every and not trainer.finished:
             return
         scores, quality = self.score()
-        self.log.add(trainer.step, scores)
         better = not math.isnan(quality) and (trainer.best is None or quality > trainer.best)
+        if better:
+            trainer.best = quality
+        if not is_first():
+            return
+        self.log.add(trainer.step, scores)
         values = "  ".join(f"{name} {value:.4f}" for name, value in scores.items())
         tqdm.write(f"step {trainer.step}  {values}{'  (best so far)' if better else ''}")
         if better:
-            trainer.best = quality
             self.save_best(trainer, scores)
 
     def close(self) -> None:
@@ -162,8 +166,10 @@ class SaveLast:
             self.save(trainer)
 
     def save(self, trainer: Trainer) -> None:
-        """Save the state of the trainer."""
-        storage.save(self.path, {**trainer.state_dict(), **self.extra})
+        """Save the state of the trainer, to which all ranks contribute."""
+        state = {**trainer.state_dict(), **self.extra}
+        if is_first():
+            storage.save(self.path, state)
 
     def close(self) -> None:
         """Do nothing: the state after an error is not saved."""

@@ -9,6 +9,7 @@ import torch
 from tqdm import tqdm
 
 from l2reg.problems import check_seed_value
+from l2reg.training.distributed import rank
 
 
 def seed_everything(seed: int) -> None:
@@ -23,6 +24,11 @@ def seed_everything(seed: int) -> None:
     random.seed(seed)
     np.random.seed(seed)  # noqa: NPY002, TID251 - MONAI's layers may read the legacy generator
     torch.manual_seed(seed)
+
+
+def seed_rank(seed: int) -> None:
+    """Seed the global generators of this process otherwise than those of the other ranks."""
+    seed_everything(int(np.random.SeedSequence((seed, rank())).generate_state(1)[0]))
 
 
 def rng_state(device: torch.device) -> dict[str, Any]:

@@ -1,6 +1,6 @@
 """Training setup: build the trainer of a run from its config."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -16,12 +16,13 @@ from l2reg.inference.predictor import Predictor
 from l2reg.io.files import content_digest
 from l2reg.models.prediction import grid_of
 from l2reg.problems import InputError, Problem, raise_if_any
-from l2reg.runtime import autocast, configure_convolutions, select_device
+from l2reg.runtime import autocast, configure_convolutions
+from l2reg.training.distributed import is_first, rank, start_processes, wait_for_all
 from l2reg.training.hooks import Log, Picture, Progress, SaveLast, Validate
 from l2reg.training.mixed_tasks import MixedBatches, MixedObjective, MixedValidation
 from l2reg.training.prefetch import Batches
 from l2reg.training.run_folder import describe_run, open_run
-from l2reg.training.seeding import seed_everything
+from l2reg.training.seeding import seed_everything, seed_rank
 from l2reg.training.trainer import Hook, Trainer, TrainerSettings
 from l2reg.training.training_task import TrainingTask, open_training_tasks
 from l2reg.training.validation import Validation
@@ -39,7 +40,7 @@ def prepare_training(config: Mapping[str, Any]) -> Trainer:
         InputError: If options, data or the run folder are incorrect, before anything is written.
     """
     settings: TrainerSettings = build(config["trainer"], "trainer")
-    device = select_device(config["device"])
+    device = start_processes(config["device"])
     autocast(device, settings.precision)  # raises if the precision is unknown
     configure_convolutions(settings.precision, repeated=True)
     run_dir = Path(config["run_dir"])
@@ -57,11 +58,10 @@ def prepare_training(config: Mapping[str, Any]) -> Trainer:
     )
     inputs = [path for task in tasks.values() for path in task.data.inputs]
     inputs += [Path(config["init_from"])] if config["init_from"] else []
-    state = open_run(
-        run_dir, config, resume=config["resume"], overwrite=config["overwrite"], inputs=inputs
-    )
-    for task in tasks.values():
-        task.describe()
+    state = _open_run(run_dir, config, inputs)
+    if is_first():
+        for task in tasks.values():
+            task.describe()
     if state is not None:
         origin = Provenance.of_run(state)
     stored = {key: value for key, value in config.items() if key != "trust"}
@@ -71,12 +71,27 @@ def prepare_training(config: Mapping[str, Any]) -> Trainer:
     if state is not None:
         _check_same_images(run_dir, state, extra)
         _resume(trainer, state)
-    describe_run(run_dir, config)
     last = SaveLast(run_dir, extra)
     if state is None:
+        if rank() > 0:
+            seed_rank(config["seed"])
         last.save(trainer)
+    if is_first():
+        describe_run(run_dir, config)
     trainer.hooks = _hooks(trainer, run_dir, tasks, device, last)
     return trainer
+
+
+def _open_run(
+    run_dir: Path, config: Mapping[str, Any], inputs: Sequence[Path]
+) -> Mapping[str, Any] | None:
+    """Return the state to resume from; the first rank prepares the folder, the others wait."""
+    options = {"resume": config["resume"], "overwrite": config["overwrite"], "inputs": inputs}
+    state = open_run(run_dir, config, **options) if is_first() else None
+    wait_for_all()
+    if not is_first() and config["resume"]:
+        state = storage.load(run_dir / storage.LAST)
+    return state
 
 
 def _model(config: Mapping[str, Any]) -> torch.nn.Module:
@@ -107,7 +122,10 @@ def _batches(
 ) -> Batches:
     batches = {
         name: task.data.batches(
-            grid_of(model), batch_size=settings.batch_size, seed=seed, device=device
+            grid_of(model),
+            items=range(rank() * settings.batch_size, (rank() + 1) * settings.batch_size),
+            seed=seed,
+            device=device,
         )
         for name, task in tasks.items()
     }
@@ -117,6 +135,8 @@ def _batches(
 def _resume(trainer: Trainer, state: Mapping[str, Any]) -> None:
     trainer.load_state_dict(state)
     before, now = state["max_steps"], trainer.settings.max_steps
+    if not is_first():
+        return
     tqdm.write(f"continuing at step {trainer.step} of {now}")
     if before != now:
         tqdm.write(
@@ -156,7 +176,7 @@ def _hooks(
 ) -> list[Hook]:
     settings = trainer.settings
     log = Log(run_dir, trainer)
-    hooks: list[Hook] = [log]
+    hooks: list[Hook] = [log] if is_first() else []
     if settings.validate_every:
         validation = _validation(trainer, tasks, device)
 
@@ -166,9 +186,10 @@ def _hooks(
             storage.save(run_dir / storage.BEST, state)
 
         hooks.append(Validate(validation.score, save_best, log, settings.validate_every))
-        if settings.picture_every:
+        if settings.picture_every and is_first():
             hooks.append(Picture(validation.draw, log, settings.picture_every))
-    return [*hooks, last, Progress(trainer)]
+    hooks.append(last)
+    return [*hooks, Progress(trainer)] if is_first() else hooks
 
 
 def _validation(

@@ -12,10 +12,11 @@ from torch.optim import Optimizer
 from l2reg.batch import Batch, both_directions
 from l2reg.problems import InputError, Problem
 from l2reg.runtime import autocast
+from l2reg.training.distributed import any_rank, average, gather, rank
 from l2reg.training.freezing import FreezeSchedule
 from l2reg.training.prefetch import Batches, prefetch
 from l2reg.training.schedule import WarmupCosine
-from l2reg.training.seeding import rng_state, set_rng_state
+from l2reg.training.seeding import rng_state, seed_rank, set_rng_state
 
 Scalars = Mapping[str, float]
 
@@ -150,7 +151,7 @@ class Trainer:
                 self.step += 1
                 for hook in self.hooks:
                     hook(self, scalars)
-                if self.stop_requested:  # perhaps after the hooks were called
+                if any_rank(self.stop_requested):  # perhaps after the hooks were called
                     self._save()
                     break
         finally:
@@ -175,8 +176,9 @@ class Trainer:
         loss = torch.stack(list(terms.values())).sum()
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
+        average(p.grad for p in self.model.parameters() if p.grad is not None)
         norm = nn.utils.clip_grad_norm_(self.model.parameters(), self.settings.max_grad_norm)
-        scalars = to_host({"loss": loss, **terms, "grad_norm": norm})
+        scalars = self._to_host({"loss": loss, **terms, "grad_norm": norm})
         if not math.isfinite(scalars["loss"] + scalars["grad_norm"]):
             raise InputError(self._not_finite(scalars))
         self.optimizer.step()
@@ -190,7 +192,7 @@ class Trainer:
             "best": self.best,
             "model": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
-            "rng": rng_state(self.device),
+            "rng": gather([rng_state(self.device)]),
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -199,7 +201,11 @@ class Trainer:
         self.best = state["best"]
         self.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
-        set_rng_state(state["rng"], self.device)
+        states = [state["rng"]] if isinstance(state["rng"], Mapping) else state["rng"]
+        if rank() < len(states):  # one dictionary in checkpoints of earlier builds
+            set_rng_state(states[rank()], self.device)
+        else:
+            seed_rank(self.step)
 
     def _set_learning_rate(self) -> float:
         """Set the learning rate of this step, and return that of the first parameter group."""
@@ -207,6 +213,13 @@ class Trainer:
         for group, base in zip(self.optimizer.param_groups, self.base_lr, strict=True):
             group["lr"] = base * factor
         return self.base_lr[0] * factor
+
+    @staticmethod
+    def _to_host(scalars: Mapping[str, Tensor]) -> dict[str, float]:
+        """Return the means over all ranks as numbers; the device is waited for once."""
+        values = torch.stack([scalar.detach() for scalar in scalars.values()])
+        average([values])
+        return dict(zip(scalars, values.tolist(), strict=True))
 
     def _not_finite(self, values: Mapping[str, float]) -> Problem:
         return Problem(
@@ -217,9 +230,3 @@ class Trainer:
             remedy="the checkpoints hold the state before this step; lower optimizer.lr, or look "
             "at the term above that is nan or inf (its weight is loss.weights.<term>)",
         )
-
-
-def to_host(scalars: Mapping[str, Tensor]) -> dict[str, float]:
-    """Return scalars as numbers; the device is waited for once."""
-    values = torch.stack([scalar.detach() for scalar in scalars.values()]).tolist()
-    return dict(zip(scalars, values, strict=True))

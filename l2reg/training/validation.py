@@ -17,6 +17,7 @@ from l2reg.reporting.registered_pair import registered_pair
 from l2reg.submission.fields import to_submission
 from l2reg.submission.half_resolution import upsample
 from l2reg.submission.rules import RULES
+from l2reg.training.distributed import gather, share
 
 _RULES = RULES["2021"]
 
@@ -41,13 +42,15 @@ class Validation:
     def score(self) -> tuple[dict[str, float], float]:
         """Return the means over the pairs, and the quality, which is larger for a better model.
 
+        Ranks share the work, and all return the same.
+
         The quality is the Dice where there are labels, else minus the TRE, else minus the loss; nan
         if no pair has a label that is in both scans.
         """
         if not self.with_ground_truth:
-            loss = float(np.mean([self._loss(pair) for pair in self.pairs]))
+            loss = float(np.mean(gather([self._loss(pair) for pair in share(self.pairs)])))
             return {"val/loss": loss}, -loss
-        means = aggregate([self._pair_scores(pair) for pair in self.pairs], _RULES)
+        means = aggregate(gather([self._pair_scores(p) for p in share(self.pairs)]), _RULES)
         scores = {f"val/{name}": values["mean"] for name, values in means.items()}
         if "dsc" in means:
             return scores, means["dsc"]["mean"]

@@ -16,10 +16,10 @@ CPU = torch.device("cpu")
 def batches(
     lung_2021: Path, tiny_task: Callable[..., Task], open_data: Callable[..., Dataset]
 ) -> Callable[..., Batches]:
-    def made(batch_size: int = 2, seed: int = 0, n_points: int = 1024) -> Batches:
+    def made(items: range = range(2), seed: int = 0, n_points: int = 1024) -> Batches:
         sampling = {"val_images": True, "n_points": n_points, "both_directions": True}
         data = open_data(tiny_task("lung"), lung_2021, sampling=sampling)
-        return data.batches("half", batch_size=batch_size, seed=seed, device=CPU)
+        return data.batches("half", items=items, seed=seed, device=CPU)
 
     return made
 
@@ -44,7 +44,7 @@ def test_one_pair_is_augmented_otherwise_in_every_item_step_and_run(
 ) -> None:
     images = []
     for seed in (0, 1):
-        made = batches(3, seed=seed)
+        made = batches(range(3), seed=seed)
         pair = made.draw(0, 0)
         made.draw = lambda step, item, pair=pair: pair
         images += [image for step in (0, 1) for image in made[step]["fixed"]]
@@ -54,14 +54,16 @@ def test_one_pair_is_augmented_otherwise_in_every_item_step_and_run(
         assert not any(torch.equal(image, other) for other in images[:n])
 
 
-def test_items_do_not_depend_on_the_batch_size(batches: Callable[..., Batches]) -> None:
-    one, three = batches(1)[5], batches(3)[5]
-    torch.testing.assert_close(three["fixed"][:1], one["fixed"])
+def test_items_do_not_depend_on_those_beside_them(batches: Callable[..., Batches]) -> None:
+    """So ranks with a part of the items each have together what one process has."""
+    first, last, every = (batches(items)[5] for items in (range(1), range(1, 3), range(3)))
+    assert torch.equal(every["fixed"], torch.cat([first["fixed"], last["fixed"]]))
+    assert not torch.equal(every["fixed"][0], every["fixed"][1])
 
 
 def test_pairs_with_and_without_points_share_a_batch(batches: Callable[..., Batches]) -> None:
     for step in range(8):
-        batch = batches(4)[step]
+        batch = batches(range(4))[step]
         counts = batch["point_weights"].sum(dim=1).tolist()
         assert batch["fixed_points"].shape == (4, 20, 3)
         assert set(counts) <= {0.0, 20.0}
@@ -73,7 +75,7 @@ def test_pairs_with_and_without_points_share_a_batch(batches: Callable[..., Batc
 def test_at_most_so_many_points_are_drawn_and_they_correspond(
     batches: Callable[..., Batches],
 ) -> None:
-    made = batches(1, n_points=5)
+    made = batches(range(1), n_points=5)
     made.augment = None
     for step in range(20):
         pair = made.draw(step, 0)
@@ -89,7 +91,7 @@ def test_at_most_so_many_points_are_drawn_and_they_correspond(
 def test_both_directions_are_the_pairs_and_then_the_same_pairs_swapped(
     batches: Callable[..., Batches],
 ) -> None:
-    batch = batches(3)[1]
+    batch = batches(range(3))[1]
     both = both_directions(batch)
     assert both["opposite"].tolist() == [3, 4, 5, 0, 1, 2]
     for kind in ("", "_mask", "_labels", "_points"):

@@ -200,7 +200,7 @@ def test_nothing_to_train_on_is_said_with_what_there_is(
     (lung_2021 / "task_02/pairs_val.csv").write_text("fixed, moving\n1, 1\n2, 2\n3, 3\n")
     data = open_data(tiny_task("lung"), lung_2021)
     with pytest.raises(InputError, match=r"(?s)nothing to train on.*0 pairs.*val_images=true"):
-        data.batches("half", batch_size=1, seed=0, device=torch.device("cpu"))
+        data.batches("half", items=range(1), seed=0, device=torch.device("cpu"))
 
 
 def test_the_root_is_that_of_the_environment_unless_one_is_given(
