@@ -5,7 +5,7 @@ BIN := .venv/bin
 INSTALLED := .venv/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-all lint hashes licences audit clean
+.PHONY: help setup demo test test-all test-matrix lint hashes licences audit clean
 
 help: ## show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -32,6 +32,9 @@ test: lint ## lint and every test that takes seconds (also on the real scans whe
 
 test-all: lint ## the slow tests as well
 	$(BIN)/python -m pytest -m "not gpu and not container and not browser"
+
+test-matrix: setup ## the tests on each Python 3.11 to 3.13 that is installed (or PYTHONS="..."), and on the lowest versions
+	$(BIN)/python -m tools.matrix .cache/matrix $(if $(PYTHONS),--python $(PYTHONS))
 
 hashes: setup ## constraints-hashed.txt anew, after a change of constraints.txt
 	$(BIN)/python -m tools.hashes
