@@ -5,7 +5,7 @@ BIN := .venv/bin
 INSTALLED := .venv/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-all test-gpu lint hashes licences audit clean
+.PHONY: help setup demo test test-all test-gpu test-matrix lint hashes licences audit clean
 
 help: ## show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -35,6 +35,9 @@ test-all: lint ## the slow tests as well
 
 test-gpu: setup ## what needs a CUDA device: networks, losses, training, registration, the submission image
 	$(BIN)/python -m pytest -m gpu
+
+test-matrix: setup ## the tests on each Python 3.11 to 3.13 that is installed (or PYTHONS="..."), and on the lowest versions
+	$(BIN)/python -m tools.matrix .cache/matrix $(if $(PYTHONS),--python $(PYTHONS))
 
 hashes: setup ## constraints-hashed.txt anew, after a change of constraints.txt
 	$(BIN)/python -m tools.hashes

@@ -2,6 +2,8 @@
 
 import importlib
 import re
+import sys
+import tomllib
 from pathlib import Path
 from types import ModuleType
 
@@ -50,3 +52,34 @@ def test_a_licence_is_the_expression_or_the_classifier_or_the_first_line(tool: M
     assert tool.licence(package) == "MIT License"
     package["License-Expression"] = "MIT"
     assert tool.licence(package) == "MIT"
+
+
+@pytest.mark.parametrize("tool", ["matrix"], indirect=True)
+def test_every_dependency_has_a_lowest_version(tool: ModuleType, tmp_path: Path) -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    lowest = tool.lowest_versions(ROOT / "pyproject.toml")
+    tests = project["optional-dependencies"]["test"]
+    assert len(lowest) == len(project["dependencies"]) + len(tests)
+    for requirement in [*project["dependencies"], *tests]:
+        assert any(
+            requirement.startswith((f"{name}>={version}", f"{name}=={version}"))
+            for name, version in lowest.items()
+        )
+    (tmp_path / "pyproject.toml").write_text(
+        '[project]\ndependencies = ["numpy"]\noptional-dependencies = {test = []}\n'
+    )
+    with pytest.raises(SystemExit, match="numpy has no lowest version"):
+        tool.lowest_versions(tmp_path / "pyproject.toml")
+
+
+@pytest.mark.parametrize("tool", ["matrix"], indirect=True)
+def test_only_interpreters_that_start_are_cells_and_the_oldest_takes_the_lowest_versions(
+    tool: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    broken = tmp_path / "python3.99"
+    broken.write_text("#!/bin/sh\nexit 127\n")
+    broken.chmod(0o755)
+    cells = tool.installed_cells([str(tmp_path / "missing"), str(broken), sys.executable])
+    version = f"{sys.version_info[0]}.{sys.version_info[1]}"
+    assert [cell.name for cell in cells] == [f"{version}-pinned", f"{version}-lowest"]
+    assert capsys.readouterr().out.count("not installed") == 2
