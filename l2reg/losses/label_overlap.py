@@ -191,7 +191,8 @@ def _same_class(corners: Integer[Tensor, "8 n"], weights: Corners) -> Corners:
 
 
 def _sums(classes: Tensor, values: Tensor, n_labels: int) -> Float[Tensor, " classes"]:
-    return torch.bincount(classes.flatten(), values.flatten().double(), minlength=n_labels + 1)
+    weights = values.flatten().double()
+    return torch.bincount(classes.flatten(), weights, minlength=n_labels + 1).double()
 
 
 def _derivatives(

@@ -46,6 +46,16 @@ def test_gradients_are_those_of_finite_differences(
     assert torch.autograd.gradcheck(lambda d: label_overlap(fixed, moving, d, LABELS), (disp,))
 
 
+def test_a_field_that_leads_out_of_the_moving_scan_sees_no_label(rng: torch.Generator) -> None:
+    fixed, moving, disp = case(rng)
+    overlap, squares = label_overlap(fixed, moving, disp + 100, LABELS)
+    (overlap + squares).sum().backward()
+    assert not overlap.any()
+    assert not squares.any()
+    assert disp.grad is not None
+    assert not disp.grad.any()
+
+
 def test_a_scan_with_hundreds_of_labels_has_the_same_sums(rng: torch.Generator) -> None:
     fixed, moving, disp = case(rng)
     many = [*LABELS, *range(1000, 1400)]
