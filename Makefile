@@ -5,7 +5,7 @@ BIN := .venv/bin
 INSTALLED := .venv/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-all lint clean
+.PHONY: help setup demo test test-all lint bench clean
 
 help: ## show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -32,6 +32,10 @@ test: lint ## lint and every test that takes seconds (also on the real scans whe
 
 test-all: lint ## the slow tests as well
 	$(BIN)/python -m pytest -m "not gpu and not container and not browser"
+
+bench: setup ## time and memory of the operators, beside plain forms and MONAI
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[bench]'
+	$(BIN)/python -m benchmarks.operators.bench_operators
 
 clean: ## remove what the commands made, but not .venv
 	rm -rf demo .cache runs out

@@ -58,7 +58,7 @@ def warp(
 class _Warp(torch.autograd.Function):
     """``grid_sample`` that keeps no grid, and computes a single pair with all threads of a CPU.
 
-    Torch distributes batch entries over its threads: the field of a single pair is split along i.
+    Torch distributes batch entries over its threads: the voxels of a single pair are made several.
     """
 
     @staticmethod
@@ -68,7 +68,7 @@ class _Warp(torch.autograd.Function):
         n = _n_parts(moving, disp)
         moving, grid = _parts(moving, n), _split(_sampling_grid(disp, moving.shape[2:]), n)
         warped = torch.ops.aten.grid_sampler_3d(moving, grid.movedim(1, -1), *modes, True)
-        return cast(Tensor, warped) if n == 1 else _join(warped)
+        return cast(Tensor, warped) if n == 1 else _join(warped, disp.shape[2:])
 
     @staticmethod
     @once_differentiable
@@ -121,7 +121,7 @@ def _n_parts(moving: Tensor, disp: Field) -> int:
     """Return the number of batch entries that a single pair is split into."""
     n_threads = torch.get_num_threads()
     single = len(moving) == len(disp) == 1 and moving.device.type == "cpu"
-    return n_threads if single and disp.shape[2] % n_threads == 0 else 1
+    return n_threads if single and disp[0, 0].numel() % n_threads == 0 else 1
 
 
 def _parts(moving: Tensor, n: int) -> Tensor:
@@ -129,15 +129,14 @@ def _parts(moving: Tensor, n: int) -> Tensor:
 
 
 def _split(volume: Float[Tensor, "b c i j k"], n: int) -> Tensor:
-    """Return the ``n`` parts of a volume along i as batch entries."""
+    """Return ``n`` parts of the voxels as batch entries, each a row of voxels."""
     if n == 1:
         return volume
-    _, c, i, j, k = volume.shape
-    return volume[0].reshape(c, n, i // n, j, k).movedim(1, 0)
+    return volume.reshape(volume.shape[1], n, 1, 1, -1).movedim(1, 0)
 
 
-def _join(parts: Float[Tensor, "n c i j k"]) -> Float[Tensor, "1 c all_i j k"]:
-    return parts.movedim(0, 1).flatten(1, 2)[None]
+def _join(parts: Float[Tensor, "n c 1 1 voxels"], shape: Sequence[int]) -> Tensor:
+    return parts.movedim(0, 1).reshape(1, parts.shape[1], *shape)
 
 
 def _sampling_grid(disp: Field, shape: Sequence[int]) -> Field:
