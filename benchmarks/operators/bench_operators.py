@@ -4,10 +4,11 @@
 
 Every row is the forward and backward pass of one form of an operator in float32, in a fresh
 process: median seconds of ``--repeats`` runs after a small one (the forms of an operator take
-turns), their ratio to ours, the rise of the peak memory above the inputs, and the largest difference of the
-gradient to that of the plain form in float64, relative to its largest value, on an eighth of the
-grid. The table is appended to ``benchmarks/results/operators.md`` with date and kind of machine.
-MONAI's LNCC has windows filled up with zeros at the border: it is another function there.
+turns), their ratio to ours, the rise of the peak memory above the inputs, and the largest
+difference of the gradient to that of the plain form in float64, relative to its largest value, on
+an eighth of the grid. The table is appended to ``benchmarks/results/operators.md`` with the date
+and the kind of machine. MONAI's LNCC fills windows up with zeros at the border: it is another
+function there.
 """
 
 import argparse
