@@ -5,7 +5,7 @@ BIN := .venv/bin
 INSTALLED := .venv/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-all test-gpu test-matrix lint hashes licences audit clean
+.PHONY: help setup demo test test-all test-gpu test-matrix bench lint hashes licences audit clean
 
 help: ## show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -48,6 +48,10 @@ licences: setup ## docs/licences.md anew
 audit: ## known vulnerabilities of what is installed; fails if a package cannot be looked up
 	@test -x .cache/audit/bin/pip-audit || ($(PYTHON) -m venv .cache/audit && .cache/audit/bin/pip install --quiet pip-audit)
 	.cache/audit/bin/pip-audit --strict --no-deps --disable-pip -r constraints.txt
+
+bench: setup ## time and memory of the operators, beside plain forms and MONAI
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[bench]'
+	$(BIN)/python -m benchmarks.operators.bench_operators
 
 clean: ## remove what the commands made, but not .venv
 	rm -rf demo .cache runs out

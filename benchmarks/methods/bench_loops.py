@@ -182,6 +182,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n\n")[0])
     parser.add_argument("--size", default="small", help="small or full")
     parser.add_argument("--pairs", type=int, default=4)
+    parser.add_argument("--root", type=Path, help="folder of the phantoms; else they are deleted")
     parser.add_argument("--steps", type=int, default=20)
     parser.add_argument("--precisions", nargs="+", default=["float32"])
     parser.add_argument("--device", default="auto")
@@ -190,8 +191,9 @@ def main() -> None:
     device = select_device(options.device)
     rows = []
     with tempfile.TemporaryDirectory() as folder:
-        root = Path(folder) / "phantoms"
-        make_phantom("oasis", root, n_pairs=options.pairs, size=options.size, seed=0)
+        root = options.root or Path(folder) / "phantoms"
+        if not root.is_dir():
+            make_phantom("oasis", root, n_pairs=options.pairs, size=options.size, seed=0)
         for precision in options.precisions:
             given = ["task=phantom", "task.flavour=oasis", f"task.pairs={options.pairs}",
                      f"task.size={options.size}", f"+task.root={root}", f"data.cache={folder}/c",

@@ -23,7 +23,7 @@ from l2reg.config.build import build
 from l2reg.data.dataset import Dataset
 from l2reg.inference.method import Method
 from l2reg.inference.predictor import Predictor
-from l2reg.runtime import configure_malloc
+from l2reg.runtime import configure_malloc, select_device
 from l2reg.training.validation import Validation
 
 SCORES = {"tre_mm": "TRE mm", "dsc": "Dice", "sdlogj": "SDlogJ"}
@@ -62,7 +62,8 @@ def measured(model: str, seed: int, overrides: list[str]) -> dict[str, float]:
         done = trained(config)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     data: Dataset = build(config["data"], task=build(config["task"]))
-    predictor = Predictor(Method(done.model), data.reader)
+    device = select_device(config["device"])
+    predictor = Predictor(Method(done.model, None, device), data.reader)
     pairs = data.split_pairs("val")
     scores, _ = Validation(predictor, pairs, done.objective).score()
     return {

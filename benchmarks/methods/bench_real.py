@@ -26,7 +26,7 @@ from l2reg.data.dataset import Dataset
 from l2reg.evaluation.score_field import load_ground_truth, score_field
 from l2reg.inference.method import Method
 from l2reg.inference.predictor import Predictor
-from l2reg.runtime import configure_malloc
+from l2reg.runtime import configure_malloc, select_device
 from l2reg.submission.fields import to_submission
 from l2reg.submission.half_resolution import upsample
 from l2reg.submission.rules import RULES
@@ -56,7 +56,8 @@ def main() -> None:
         rows.append(row(model, score, in_own_process(measured, model, options.keep, overrides)))
         print(rows[-1], flush=True)
     seen = "; networks saw the images of the scored pair" if SEEN[options.task] else ""
-    print(f"\n{options.task}: {torch.get_num_threads()} threads{seen}")
+    gpu = f"{torch.cuda.get_device_name()}, " if torch.cuda.is_available() else ""
+    print(f"\n{options.task}: {gpu}{torch.get_num_threads()} threads{seen}")
     titles = [TITLES[name] for name in (score, "sdlogj", "folds")]
     refined = [f"refined: {title}" for title in titles]
     print(table(["model", "steps", "s/step", *titles, *refined], rows))
@@ -70,9 +71,10 @@ def measured(model: str, keep: Path | None, overrides: list[str]) -> Scores:
         done = trained(config)
     data: Dataset = build(config["data"], task=build(config["task"]))
     refinement = build(config["refine"])
+    device = select_device(config["device"])
     taken = {"steps": config["trainer"]["max_steps"], "step_s": done.step_s} if done.step_s else {}
     for prefix, better in {"": None, "refined_": refinement}.items():
-        predictor = Predictor(Method(done.model, better), data.reader)
+        predictor = Predictor(Method(done.model, better, device), data.reader)
         taken |= {prefix + name: value for name, value in scored(predictor, data).items()}
     return taken
 

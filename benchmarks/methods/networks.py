@@ -14,6 +14,7 @@ from torch import nn
 
 from l2reg.config.build import build
 from l2reg.config.presets import config_dir
+from l2reg.runtime import select_device
 from l2reg.training.setup import prepare_training
 
 NETWORKS = ["unet", "monai_segresnet", "siamese_unet", "lapirn", "pyramid"]
@@ -36,8 +37,8 @@ def in_own_process(measured: Callable[..., dict[str, float]], *given: Any) -> di
 
 
 def composed(model: str, run_dir: Path, overrides: Sequence[str]) -> dict[str, Any]:
-    """Return what train.py would be given, on the CPU and without validation in between."""
-    options = [f"model={model}", f"run_dir={run_dir}", "device=cpu", "trainer.validate_every=0"]
+    """Return what train.py would be given, without validation in between."""
+    options = [f"model={model}", f"run_dir={run_dir}", "trainer.validate_every=0"]
     with initialize_config_dir(str(config_dir()), version_base="1.3"):
         config = compose("train", overrides=[*options, *overrides])
     plain: Any = OmegaConf.to_container(config, resolve=True)
@@ -48,7 +49,7 @@ def trained(config: dict[str, Any]) -> Trained:
     """Train the network of a config; a model that has nothing to train is built alone."""
     model: nn.Module = build(config["model"])
     if not any(True for _ in model.parameters()):
-        return Trained(model, build(config["loss"]), 0.0)
+        return Trained(model.to(select_device(config["device"])), build(config["loss"]), 0.0)
     trainer = prepare_training(config)
     begin = time.perf_counter()
     trainer.run()

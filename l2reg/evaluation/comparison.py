@@ -9,8 +9,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
+import scipy  # its parts are loaded when they are used
 from jaxtyping import Float
-from scipy.stats import bootstrap, rankdata, wilcoxon
 
 Values = Float[np.ndarray, " pairs"]
 
@@ -70,7 +70,7 @@ def summarise(values: Values, *, resamples: int = 9999) -> Summary:
     enough = len(values) > 1 and bool(np.isfinite(values).all())
     low = high = math.nan
     if enough and np.ptp(values) > 0:
-        interval = bootstrap(
+        interval = scipy.stats.bootstrap(
             (values,), np.mean, n_resamples=resamples, method="percentile", rng=0
         ).confidence_interval
         low, high = float(interval.low), float(interval.high)
@@ -113,7 +113,7 @@ def _difference(metric: str, first: tuple[str, Values], second: tuple[str, Value
     if nonzero.size == 0:
         p, effect = (1.0 if n else math.nan), 0.0
     else:
-        ranks = rankdata(np.abs(nonzero))
-        p = float(wilcoxon(nonzero).pvalue)
+        ranks = scipy.stats.rankdata(np.abs(nonzero))
+        p = float(scipy.stats.wilcoxon(nonzero).pvalue)
         effect = float((ranks * np.sign(nonzero)).sum() / ranks.sum())
     return Difference(first[0], second[0], metric, n, mean, p, effect)

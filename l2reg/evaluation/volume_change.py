@@ -53,6 +53,8 @@ def volume_change(
         mask: Voxels of the full grid that count for the two standard deviations; all if ``None``.
         tetrahedra: Whether ``folded_volume`` is computed, which takes longer than everything else.
     """
+    if not disp.any():
+        return _no_change(mask, tetrahedra)
     i, j, k = disp.shape[1:]
     inner = (i - 2, j - 2, k - 2)  # voxels that have central differences
     statistics = map_slabs(lambda slab: _slab_statistics(disp, mask, slab), inner)
@@ -64,6 +66,19 @@ def volume_change(
         det_min=min(lowest),
         det_max=max(highest),
         folded_volume=folded_volume(disp) if tetrahedra else float("nan"),
+    )
+
+
+def _no_change(mask: MaskArray | None, tetrahedra: bool) -> VolumeChange:
+    """Return the statistics of the zero field, whose determinants are all 1."""
+    sd = 0.0 if mask is None or mask[2:-2, 2:-2, 2:-2].any() else float("nan")
+    return VolumeChange(
+        sdlogj=sd,
+        sd_log_det=sd,
+        folds=0.0,
+        det_min=1.0,
+        det_max=1.0,
+        folded_volume=0.0 if tetrahedra else float("nan"),
     )
 
 

@@ -3,15 +3,18 @@
 Heinrich et al. 2013.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import combinations
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
-from l2reg.geometry.filters import box_mean
+from l2reg.geometry.filters import box_mean_
 from l2reg.shapes import Image, Maps
 
 # The six neighbours of a voxel, and the twelve pairs of them that are not opposite.
@@ -26,6 +29,7 @@ EDGES = [
 
 
 NOISE = 1e-6  # added to v, as a fraction of the squared range: 0.001 of the range is no structure
+_SLAB_VALUES = 2**19  # of the twelve channels on the CPU: a slab stays in its cache
 
 
 def mind_ssc(
@@ -46,16 +50,73 @@ def mind_ssc(
     Returns:
         Twelve channels in (0, 1]; 1 everywhere for a constant image.
     """
-    image = _scale_to_unit_range(image.float())
-    padded = F.pad(image, [dilation] * 6, mode="replicate")
-    neighbours = [_shift(padded, offset, dilation, image) for offset in NEIGHBOURS]
-    squares = [(neighbours[a] - neighbours[b]).square() for a, b in EDGES]
-    distance = box_mean(torch.cat(squares, dim=1), 2 * radius + 1)
-    distance = distance - distance.amin(dim=1, keepdim=True)
-    variance = distance.mean(dim=1, keepdim=True)
-    typical = variance.detach().mean(dim=(1, 2, 3, 4), keepdim=True)
-    variance = torch.clamp(variance, typical * 1e-3, typical * 1e3) + NOISE
-    return torch.exp(-distance / variance)
+    image = image.to(torch.promote_types(image.dtype, torch.float32))
+    padded = F.pad(_scale_to_unit_range(image), [dilation] * 6, mode="replicate")
+    return cast(Tensor, _Descriptors.apply(padded, radius, dilation))  # type: ignore[no-untyped-call]
+
+
+class _Descriptors(torch.autograd.Function):
+    """The descriptors of a padded image, with their gradient in closed form.
+
+    Twelve distances are kept for it, and nothing else of twelve channels is made twice.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, padded: Tensor, radius: int, dilation: int) -> Tensor:
+        neighbours = [_shift(padded, offset, dilation) for offset in NEIGHBOURS]
+        shape = (len(padded), len(EDGES), *neighbours[0].shape[2:])
+        distance = padded.new_empty(shape)
+        for n, (a, b) in enumerate(EDGES):
+            torch.sub(neighbours[a], neighbours[b], out=distance[:, n : n + 1]).square_()
+        box_mean_(distance, 2 * radius + 1)
+        variance = torch.empty_like(distance[:, :1])
+        for part in _planes(distance):
+            distance[part].sub_(distance[part].amin(dim=1, keepdim=True))
+            torch.mean(distance[part], dim=1, keepdim=True, out=variance[part])
+        typical = variance.mean(dim=(1, 2, 3, 4), keepdim=True)
+        clamped = variance.clamp(typical * 1e-3, typical * 1e3)
+        free = clamped == variance
+        variance = clamped.add_(NOISE)
+        descriptors = distance if not ctx.needs_input_grad[0] else torch.empty_like(distance)
+        for part in _planes(distance):
+            torch.div(distance[part], variance[part], out=descriptors[part]).neg_().exp_()
+        ctx.settings = (radius, dilation)
+        ctx.save_for_backward(padded, distance, variance, free)
+        return descriptors
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
+        padded, distance, variance, free = ctx.saved_tensors
+        radius, dilation = ctx.settings
+        of_distance = torch.empty_like(distance)
+        for part in _planes(distance):
+            ratio = distance[part] / variance[part]
+            slope = torch.exp(-ratio).mul_(gradient[part]).div_(variance[part])
+            of_variance = (slope * ratio).sum(dim=1, keepdim=True).mul_(free[part])
+            slope.neg_().add_(of_variance, alpha=1 / len(EDGES))
+            lowest = (distance[part] == 0).to(slope.dtype)
+            lowest /= lowest.sum(dim=1, keepdim=True)
+            slope.addcmul_(lowest, slope.sum(dim=1, keepdim=True), value=-1)
+            of_distance[part] = slope
+        box_mean_(of_distance, 2 * radius + 1, transposed=True)
+        of_padded = torch.zeros_like(padded)
+        for n, (a, b) in enumerate(EDGES):
+            first, second = (_shift(padded, NEIGHBOURS[side], dilation) for side in (a, b))
+            slope = (first - second).mul_(of_distance[:, n : n + 1]).mul_(2)
+            _shift(of_padded, NEIGHBOURS[a], dilation).add_(slope)
+            _shift(of_padded, NEIGHBOURS[b], dilation).sub_(slope)
+        return of_padded, None, None
+
+
+def _planes(maps: Maps) -> Iterator[tuple[slice, ...]]:
+    """Return parts of maps along i that stay in the cache of a CPU."""
+    n_planes = maps.shape[2]
+    size = n_planes
+    if maps.device.type == "cpu":
+        size = max(1, _SLAB_VALUES * n_planes // maps[:1].numel())
+    for start in range(0, n_planes, size):
+        yield (slice(None), slice(None), slice(start, start + size))
 
 
 def _scale_to_unit_range(image: Image) -> Image:
@@ -70,11 +131,11 @@ def _scale_to_unit_range(image: Image) -> Image:
     return (image - low) / torch.where(length > 0, length, 1)
 
 
-def _shift(padded: Tensor, offset: tuple[int, ...], dilation: int, like: Tensor) -> Tensor:
-    """Return every voxel's neighbour at ``dilation * offset``, on the grid of ``like``."""
+def _shift(padded: Tensor, offset: tuple[int, ...], dilation: int) -> Tensor:
+    """Return the view of every voxel's neighbour at ``dilation * offset``, without the margin."""
     i, j, k = (
-        slice(dilation * (1 + step), dilation * (1 + step) + size)
-        for step, size in zip(offset, like.shape[2:], strict=True)
+        slice(dilation * (1 + step), dilation * (step - 1) + size)
+        for step, size in zip(offset, padded.shape[2:], strict=True)
     )
     return padded[:, :, i, j, k]
 

@@ -13,17 +13,19 @@ the only module that calls ``grid_sample``, which has the axes in reversed order
 """
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import Any, Literal, cast
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 from l2reg.shapes import Field, Mask, Points
 
 Interpolation = Literal["bilinear", "nearest"]
 Padding = Literal["border", "zeros"]
+_INTERPOLATIONS, _PADDINGS = ("bilinear", "nearest"), ("zeros", "border")  # in torch's order
 
 
 def warp(
@@ -49,13 +51,48 @@ def warp(
         float32, or float64 if ``moving`` is.
     """
     moving, disp = _full_precision(moving, disp)
-    grid = _to_torch_grid(disp + voxel_coords(disp), moving.shape[2:])
-    parts = _n_parts(moving, grid)
-    if parts > 1:
-        moving = moving.expand(parts, -1, -1, -1, -1)
-        grid = grid.reshape(parts, -1, *grid.shape[2:])
-    warped = F.grid_sample(moving, grid, interpolation, padding, align_corners=True)
-    return warped if parts == 1 else warped.transpose(0, 1).reshape(1, -1, *disp.shape[2:])
+    modes = (_INTERPOLATIONS.index(interpolation), _PADDINGS.index(padding))
+    return cast(Tensor, _Warp.apply(moving, disp, *modes))  # type: ignore[no-untyped-call]
+
+
+class _Warp(torch.autograd.Function):
+    """``grid_sample`` that keeps no grid, and computes a single pair with all threads of a CPU.
+
+    Torch distributes batch entries over its threads: the voxels of a single pair are made several.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, moving: Tensor, disp: Tensor, *modes: int) -> Tensor:
+        ctx.save_for_backward(moving, disp)
+        ctx.modes = modes
+        n = _n_parts(moving, disp)
+        moving, grid = _parts(moving, n), _split(_sampling_grid(disp, moving.shape[2:]), n)
+        warped = torch.ops.aten.grid_sampler_3d(moving, grid.movedim(1, -1), *modes, True)
+        return cast(Tensor, warped) if n == 1 else _join(warped, disp.shape[2:])
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor | None, None, None]:
+        moving, disp = ctx.saved_tensors
+        n = _n_parts(moving, disp)
+        parts, grid = _parts(moving, n), _split(_sampling_grid(disp, moving.shape[2:]), n)
+        of_moving, of_grid = torch.ops.aten.grid_sampler_3d_backward(
+            _split(gradient, n),
+            parts,
+            grid.movedim(1, -1),
+            *ctx.modes,
+            True,
+            [ctx.needs_input_grad[0], True],
+        )
+        of_disp = None
+        if ctx.needs_input_grad[1]:
+            of_disp = torch.empty_like(disp, memory_format=torch.contiguous_format)
+            whole = of_grid.reshape(*disp[:, 0].shape, 3)
+            for axis, half_length in enumerate(_half_lengths(moving.shape[2:])):
+                torch.div(whole[..., 2 - axis], half_length, out=of_disp[:, axis])
+        if of_moving is not None and n > 1:
+            of_moving = torch.sum(of_moving, dim=0, keepdim=True)
+        return of_moving, of_disp, None, None
 
 
 def warp_with_fill(
@@ -80,17 +117,37 @@ def warp_with_fill(
     return torch.where(inside, warp(moving, disp), fill)
 
 
-def _n_parts(moving: Tensor, grid: Tensor) -> int:
-    """Return the number of batch entries that a single pair is split into.
-
-    Torch distributes batch entries over its CPU threads. An image that needs a gradient is not
-    split: every part would have a gradient of its own, and these would have to be summed.
-    """
+def _n_parts(moving: Tensor, disp: Field) -> int:
+    """Return the number of batch entries that a single pair is split into."""
     n_threads = torch.get_num_threads()
-    single = len(moving) == len(grid) == 1 and moving.device.type == "cpu"
-    if single and not moving.requires_grad and grid.shape[1] % n_threads == 0:
-        return n_threads
-    return 1
+    single = len(moving) == len(disp) == 1 and moving.device.type == "cpu"
+    return n_threads if single and disp[0, 0].numel() % n_threads == 0 else 1
+
+
+def _parts(moving: Tensor, n: int) -> Tensor:
+    return moving if n == 1 else moving.expand(n, -1, -1, -1, -1)
+
+
+def _split(volume: Float[Tensor, "b c i j k"], n: int) -> Tensor:
+    """Return ``n`` parts of the voxels as batch entries, each a row of voxels."""
+    if n == 1:
+        return volume
+    return volume.reshape(volume.shape[1], n, 1, 1, -1).movedim(1, 0)
+
+
+def _join(parts: Float[Tensor, "n c 1 1 voxels"], shape: Sequence[int]) -> Tensor:
+    return parts.movedim(0, 1).reshape(1, parts.shape[1], *shape)
+
+
+def _sampling_grid(disp: Field, shape: Sequence[int]) -> Field:
+    """Return where a field points in a volume of ``shape``, as ``_to_torch_grid`` does."""
+    grid = torch.empty_like(disp, memory_format=torch.contiguous_format)
+    for axis, half_length in enumerate(_half_lengths(shape)):
+        line = [-1 if a == axis else 1 for a in range(3)]
+        steps = torch.arange(disp.shape[2 + axis], dtype=disp.dtype, device=disp.device).view(line)
+        positions = grid[:, 2 - axis]
+        torch.add(disp[:, axis], steps, out=positions).div_(half_length).sub_(1)
+    return grid
 
 
 def sample_at_points(
@@ -137,9 +194,12 @@ def _to_torch_grid(coords: Field, shape: Sequence[int]) -> Float[Tensor, "b i j 
     Torch counts x along the last array axis, hence the flip. With ``align_corners=True`` the
     centres of the first and the last voxel of an axis are at -1 and +1.
     """
-    half_length = [max(size - 1, 1) / 2 for size in shape]
-    scaled = coords / coords.new_tensor(half_length).view(3, 1, 1, 1) - 1
+    scaled = coords / coords.new_tensor(_half_lengths(shape)).view(3, 1, 1, 1) - 1
     return scaled.flip(1).movedim(1, -1)
+
+
+def _half_lengths(shape: Sequence[int]) -> list[float]:
+    return [max(size - 1, 1) / 2 for size in shape]
 
 
 def _full_precision(volume: Tensor, coords: Tensor) -> tuple[Tensor, Tensor]:

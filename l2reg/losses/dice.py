@@ -1,11 +1,14 @@
 """Soft Dice loss: overlap of the warped moving and the fixed segmentation."""
 
 import torch
-from torch import nn
+from jaxtyping import Float
+from torch import Tensor, nn
 
-from l2reg.geometry.warp import warp
+from l2reg.losses.label_overlap import label_overlap
 from l2reg.losses.objective import Aligned
 from l2reg.shapes import Field, LabelMap, OneHot, PerPair
+
+PerLabel = Float[Tensor, "*b l"]
 
 
 def soft_dice_loss(warped: OneHot, fixed: OneHot, *, volume_exponent: float) -> PerPair:
@@ -21,11 +24,9 @@ def soft_dice_loss(warped: OneHot, fixed: OneHot, *, volume_exponent: float) -> 
             counts twice as much.
     """
     axes = (2, 3, 4)
-    overlap = 2 * (warped * fixed).sum(dim=axes)
-    total = (warped.square() + fixed.square()).sum(dim=axes)
-    weights = fixed.sum(dim=axes).clamp(min=1) ** -volume_exponent
-    losses = 1 - overlap / total.clamp(min=1e-5)
-    return (losses * weights).sum(dim=1) / weights.sum(dim=1)
+    volumes = fixed.sum(dim=axes)
+    overlap, squares = (warped * fixed).sum(dim=axes), warped.square().sum(dim=axes)
+    return _dice_loss(overlap, squares + fixed.square().sum(dim=axes), volumes, volume_exponent)
 
 
 def warped_dice_loss(
@@ -33,27 +34,47 @@ def warped_dice_loss(
 ) -> PerPair:
     """Return ``soft_dice_loss`` over the labels that both scans of a pair have.
 
-    Labels are warped as one-hot volumes with linear interpolation: nearest-neighbour interpolation
-    has no gradient, and label values must not be averaged. Outside the moving volume there is no
-    label, as in the official evaluation. The loss is 0 for a pair without a common label.
+    Labels are warped as one-hot volumes with linear interpolation (``label_overlap``):
+    nearest-neighbour interpolation has no gradient, and label values must not be averaged. Outside
+    the moving volume there is no label, as in the official evaluation. The loss is 0 for a pair
+    without a common label.
+
+    Returns:
+        float32, or float64 if ``disp`` is.
     """
     losses = []
     for pair in range(len(fixed)):
         fixed_labels, moving_labels = fixed[pair : pair + 1], moving[pair : pair + 1]
-        common = sorted((_values(fixed_labels) & _values(moving_labels)) - {0})
+        volumes = _volumes(fixed_labels)
+        common = sorted(volumes.keys() & _volumes(moving_labels).keys() - {0})
         if common:
-            values = torch.tensor(common, device=fixed.device).view(1, -1, 1, 1, 1)
-            one_hot = (moving_labels == values).float()
-            warped = warp(one_hot, disp[pair : pair + 1], padding="zeros")
-            target = (fixed_labels == values).float()
-            losses.append(soft_dice_loss(warped, target, volume_exponent=volume_exponent)[0])
+            part = disp[pair : pair + 1]
+            overlap, squares = label_overlap(fixed_labels, moving_labels, part, common)
+            fixed_volumes = overlap.new_tensor([volumes[label] for label in common])
+            total = squares + fixed_volumes
+            losses.append(_dice_loss(overlap, total, fixed_volumes, volume_exponent))
         else:
             losses.append(disp[pair].sum() * 0)
-    return torch.stack(losses)
+    return torch.stack([loss.to(torch.promote_types(disp.dtype, torch.float32)) for loss in losses])
 
 
-def _values(labels: LabelMap) -> set[int]:
-    return set(torch.unique(labels).tolist())
+def _dice_loss(
+    overlap: PerLabel, total: PerLabel, volumes: PerLabel, volume_exponent: float
+) -> Float[Tensor, "*b"]:
+    """Return ``1 - Dice`` averaged over the labels, from the sums over voxels."""
+    weights = volumes.clamp(min=1) ** -volume_exponent
+    losses = 1 - 2 * overlap / total.clamp(min=1e-5)
+    return (losses * weights).sum(dim=-1) / weights.sum(dim=-1)
+
+
+def _volumes(labels: LabelMap) -> dict[int, int]:
+    """Return the number of voxels of every label."""
+    low = int(labels.min())
+    counts = torch.bincount((labels - low).flatten())
+    present = counts.nonzero()[:, 0]
+    return {
+        low + n: count for n, count in zip(present.tolist(), counts[present].tolist(), strict=True)
+    }
 
 
 class Dice(nn.Module):

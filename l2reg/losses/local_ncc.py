@@ -1,9 +1,12 @@
 """Local normalised cross-correlation (Avants et al. 2008, squared as in ANTs and VoxelMorph)."""
 
-import torch
-from torch import nn
+from typing import Any
 
-from l2reg.geometry.filters import box_mean
+import torch
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+
+from l2reg.geometry.filters import box_mean_
 from l2reg.losses.objective import Aligned, mean_dissimilarity
 from l2reg.shapes import Image, Mask, PerPair
 
@@ -25,20 +28,70 @@ def local_ncc(fixed: Image, warped: Image, *, window: int) -> tuple[Image, Mask]
         unrelated or the cube of either image is flat. The mask: 0 where the cubes of both images
         are flat, so that there is nothing to compare, else 1; it has no gradient.
     """
-    fixed, warped = (_centre(image.float()) for image in (fixed, warped))
-    stacked = [fixed, warped, fixed * fixed, warped * warped, fixed * warped]
-    means = box_mean(torch.cat(stacked, dim=1), window)
-    fixed_mean, warped_mean, fixed_square, warped_square, product = means.chunk(5, dim=1)
-    covariance = product - fixed_mean * warped_mean
-    variances = (fixed_square - fixed_mean**2, warped_square - warped_mean**2)
-    fixed_variance, warped_variance = (variance.clamp(min=FLAT_VARIANCE) for variance in variances)
-    similarity = (covariance**2 / (fixed_variance * warped_variance)).clamp(max=1)
-    structured = torch.maximum(fixed_variance, warped_variance) > FLAT_VARIANCE
-    return similarity, structured.to(similarity.dtype)
+    centred = (_centre(image) for image in (fixed, warped))
+    similarity, structured = _LocalNCC.apply(*centred, window)  # type: ignore[no-untyped-call]
+    return similarity, structured
+
+
+class _LocalNCC(torch.autograd.Function):
+    """The correlation, with its gradient in closed form.
+
+    With the transposed box filter T, and the derivatives ``a`` and ``b`` of the correlation with
+    respect to the covariance and the variance of the warped image, the gradient is
+    ``fixed * T(a) + 2 * warped * T(b) - T(a * fixed_mean + 2 * b * warped_mean)``; in the same way
+    for the fixed image.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, fixed: Tensor, warped: Tensor, window: int) -> tuple[Tensor, Tensor]:
+        images = [image.contiguous() for image in (fixed, warped)]
+        means = [box_mean_(image.clone(), window) for image in images]
+        covariance = box_mean_(images[0] * images[1], window).addcmul_(*means, value=-1)
+        variances = [
+            box_mean_(image.square(), window).addcmul_(mean, mean, value=-1)
+            for image, mean in zip(images, means, strict=True)
+        ]
+        structured = torch.maximum(*variances) > FLAT_VARIANCE
+        flat = [variance < FLAT_VARIANCE for variance in variances]
+        first, second = (variance.clamp_(min=FLAT_VARIANCE) for variance in variances)
+        by_covariance = covariance / first / second
+        similarity = covariance.mul_(by_covariance)
+        by_covariance.masked_fill_(similarity > 1, 0)
+        ctx.window, ctx.kept = window, []
+        for n in (0, 1):
+            if ctx.needs_input_grad[n]:
+                by_variance = (similarity / variances[n]).neg_().masked_fill_(flat[n], 0)
+                by_variance.masked_fill_(similarity > 1, 0)
+                constant = (by_covariance * means[1 - n]).addcmul_(by_variance, means[n])
+                ctx.kept.append((n, by_variance, constant))
+        ctx.save_for_backward(*images, by_covariance)
+        mask = structured.to(similarity.dtype)
+        ctx.mark_non_differentiable(mask)
+        return similarity.clamp_(max=1), mask
+
+    @staticmethod
+    @once_differentiable
+    def backward(
+        ctx: Any, gradient: Tensor, _: Tensor
+    ) -> tuple[Tensor | None, Tensor | None, None]:
+        *images, by_covariance = ctx.saved_tensors
+        gradient = 2 * gradient.contiguous()
+        over_covariance = _transposed(gradient * by_covariance, ctx.window)
+        gradients: list[Tensor | None] = [None, None]
+        for n, by_variance, constant in ctx.kept:
+            total = images[1 - n] * over_covariance
+            total.addcmul_(images[n], _transposed(gradient * by_variance, ctx.window))
+            gradients[n] = total.sub_(_transposed(gradient * constant, ctx.window))
+        return gradients[0], gradients[1], None
+
+
+def _transposed(volume: Image, window: int) -> Image:
+    return box_mean_(volume, window, transposed=True)
 
 
 def _centre(image: Image) -> Image:
     """Return ``image`` minus its mean, pair by pair: squares of large offsets lose all digits."""
+    image = image.to(torch.promote_types(image.dtype, torch.float32))
     return image - image.detach().mean(dim=(1, 2, 3, 4), keepdim=True)
 
 

@@ -1,5 +1,6 @@
 """Cost volume: local correlation of two feature maps, in less memory than autograd needs."""
 
+from collections.abc import Iterator, Sequence
 from itertools import product
 from typing import Any, cast
 
@@ -11,8 +12,7 @@ from torch.autograd.function import once_differentiable
 
 from l2reg.shapes import Image
 
-Rows = Float[Tensor, "b i j k c"]
-Bands = Float[Tensor, "b i j k window"]
+_SLAB_VALUES = 2**18  # of a feature map on the CPU: a slab stays in the cache
 
 
 def cost_volume(fixed: Image, moving: Image, radius: int) -> Float[Tensor, "b o i j k"]:
@@ -37,56 +37,58 @@ def cost_volume(fixed: Image, moving: Image, radius: int) -> Float[Tensor, "b o 
 
 
 class _CostVolume(torch.autograd.Function):
-    """Local correlation as one matrix product per row of voxels and pair of offsets along i and j.
+    """Local correlation, one product of a slab with a window of the moving map per offset.
 
-    Each product multiplies every voxel of a fixed row with every voxel of a moving row; the band
-    around its diagonal holds the wanted entries. No tensor of ``channels x offsets`` values is
-    ever made, and the backward pass needs the two inputs alone.
+    A slab of all channels stays in the cache over all offsets. No tensor of ``channels x offsets``
+    values is ever made, and the backward pass needs the two inputs alone.
     """
 
     @staticmethod
     def forward(ctx: Any, fixed: Tensor, moving: Tensor, radius: int) -> Tensor:
         ctx.save_for_backward(fixed, moving)
         ctx.radius = radius
-        pairs, channels, i, j, k = fixed.shape
-        width = 2 * radius + 1
-        fixed_rows, moving_rows = _rows(fixed) / channels, _rows(F.pad(moving, [radius] * 6))
-        costs = fixed.new_empty(pairs, width, width, width, i, j, k)
-        with torch.autocast(fixed.device.type, enabled=False):
-            for di, dj in product(range(width), repeat=2):
-                shifted = moving_rows[:, di : di + i, dj : dj + j]
-                costs[:, di, dj] = _diagonals(fixed_rows @ shifted.mT, width).movedim(-1, 1)
-        return costs.view(pairs, width**3, i, j, k)
+        pairs, channels, *shape = fixed.shape
+        padded = F.pad(moving, [radius] * 6)
+        costs = fixed.new_empty(pairs, (2 * radius + 1) ** 3, *shape)
+        for planes in _slabs(fixed):
+            slab = fixed[:, :, planes] / channels
+            products = torch.empty_like(slab)
+            for n, window in enumerate(_windows(shape, planes, radius)):
+                torch.mul(slab, padded[window], out=products)
+                torch.sum(products, dim=1, out=costs[:, n, planes])
+        return costs
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, None]:
         fixed, moving = ctx.saved_tensors
         radius = ctx.radius
-        pairs, channels, i, j, k = fixed.shape
-        width = 2 * radius + 1
-        gradient = gradient.reshape(pairs, width, width, width, i, j, k)
-        fixed_rows, moving_rows = _rows(fixed), _rows(F.pad(moving, [radius] * 6))
-        fixed_gradient, moving_gradient = map(torch.zeros_like, (fixed_rows, moving_rows))
-        bands = fixed.new_zeros(pairs, i, j, k, k + 2 * radius)
-        with torch.autocast(fixed.device.type, enabled=False):
-            for di, dj in product(range(width), repeat=2):
-                window = (slice(None), slice(di, di + i), slice(dj, dj + j))
-                _diagonals(bands, width).copy_(gradient[:, di, dj].movedim(1, -1))
-                fixed_gradient += bands @ moving_rows[window]
-                moving_gradient[window] += bands.mT @ fixed_rows
+        padded = F.pad(moving, [radius] * 6)
+        of_fixed, of_padded = map(torch.zeros_like, (fixed, padded))
+        for planes in _slabs(fixed):
+            slab, of_slab = fixed[:, :, planes], of_fixed[:, :, planes]
+            for n, window in enumerate(_windows(fixed.shape[2:], planes, radius)):
+                upstream = gradient[:, n : n + 1, planes]
+                of_slab.addcmul_(upstream, padded[window])
+                of_padded[window].addcmul_(upstream, slab)
         inner = slice(radius, -radius)
-        moving_gradient = moving_gradient[:, inner, inner, inner]
-        return *(rows.movedim(-1, 1) / channels for rows in (fixed_gradient, moving_gradient)), None
+        of_moving = of_padded[:, :, inner, inner, inner]
+        return of_fixed.div_(fixed.shape[1]), of_moving / fixed.shape[1], None
 
 
-def _rows(features: Image) -> Rows:
-    """Return ``features`` with the channels last, so that a row of voxels along k is a matrix."""
-    return features.movedim(1, -1).contiguous()
+def _slabs(features: Image) -> Iterator[slice]:
+    """Return slices along i that are small enough for the cache of a CPU."""
+    n_planes = features.shape[2]
+    size = n_planes
+    if features.device.type == "cpu":
+        size = max(1, _SLAB_VALUES * n_planes // features.numel())
+    for start in range(0, n_planes, size):
+        yield slice(start, min(start + size, n_planes))
 
 
-def _diagonals(bands: Bands, width: int) -> Float[Tensor, "b i j k width"]:
-    """Return a view of the ``width`` diagonals: entry ``(k, d)`` is ``bands[..., k, k + d]``."""
-    *outer, k, window = bands.shape
-    strides = bands.stride()[:-2]
-    return bands.as_strided([*outer, k, width], [*strides, window + 1, 1])
+def _windows(shape: Sequence[int], planes: slice, radius: int) -> Iterator[tuple[slice, ...]]:
+    """Return the window of the padded moving map that each offset takes a slab to."""
+    _, j, k = shape
+    for di, dj, dk in product(range(2 * radius + 1), repeat=3):
+        along_i = slice(planes.start + di, planes.stop + di)
+        yield (slice(None), slice(None), along_i, slice(dj, dj + j), slice(dk, dk + k))

@@ -177,7 +177,7 @@ def coupled_convex(costs: Costs, radius: int, couplings: Sequence[float]) -> Fie
     field = costs.new_zeros(len(costs), 3, *costs.shape[2:])
     for coupling in couplings:
         coupled = _coupled_costs(costs, field, candidates, coupling)
-        best = coupled.argmin(dim=1, keepdim=True)
+        best = _best_offset(coupled)
         field = _select_offsets(candidates, best) + _subvoxel_offset(coupled, best, radius)
         field = smooth(field, passes=1)
     return field
@@ -188,10 +188,24 @@ def _coupled_costs(costs: Costs, field: Field, candidates: Offsets, coupling: fl
 
     Terms that are equal for all offsets of a voxel are left out.
     """
-    coupled = torch.einsum("nc,bcijk->bnijk", -2 * coupling * candidates, field)
-    coupled += coupling * candidates.square().sum(dim=1).view(1, -1, 1, 1, 1)
-    coupled += costs
-    return coupled
+    squares = candidates.square().sum(dim=1, keepdim=True)
+    rows = coupling * torch.cat([-2 * candidates, squares], dim=1)
+    columns = torch.cat([field, torch.ones_like(field[:, :1])], dim=1).flatten(2)
+    coupled = torch.baddbmm(costs.flatten(2), rows.expand(len(costs), -1, -1), columns)
+    return coupled.view_as(costs)
+
+
+def _best_offset(costs: Costs) -> Indices:
+    """Return the first offset of the lowest cost for every voxel.
+
+    It is ``argmin``, which takes three times as long along an axis that is not the last one.
+    """
+    _, n_offsets, n_voxels = costs.flatten(2).shape
+    lowest = costs.amin(dim=1, keepdim=True)
+    pair, offset, voxel = (costs == lowest).flatten(2).nonzero().unbind(dim=1)
+    best = torch.full_like(lowest, n_offsets - 1, dtype=torch.long)
+    best.view(-1).scatter_reduce_(0, pair * n_voxels + voxel, offset, "amin")
+    return best
 
 
 def _select_offsets(candidates: Offsets, best: Indices) -> Field:

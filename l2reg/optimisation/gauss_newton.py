@@ -16,7 +16,7 @@ Compared with gradient descent, a step costs no backward pass and takes the curv
 three to six steps a level replace some dozens.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -35,6 +35,7 @@ LARGEST_STEP = 0.4  # control voxels; below 0.48 a cubic B-spline has an inverse
 
 _SLAB_VALUES = 2**21  # values of one feature map on the CPU: temporaries stay in its cache
 
+Moving = Float[Tensor, "b c mi mj mk"]
 Blocks = Float[Tensor, "b 6 ci cj ck"]  # 3x3 symmetric: ii, ij, ik, jj, jk, kk
 _ROWS = ((0, 1, 2), (1, 3, 4), (2, 4, 5))  # where the entries of a row lie in Blocks
 
@@ -106,10 +107,16 @@ def gauss_newton(
     weights = _diffusion_weights(spacing_mm, ratio)
     passes = regularisation.smoothing_passes
     current = resize_field(disp, control) * ratio  # in voxels of the scans, as everything below
+    box = _bounding_box(masks[0])
+    fixed, fixed_mask = features[0][box].contiguous(), masks[0][box]
+    origin = ratio.new_tensor([side.start for side in box[2:]]).view(3, 1, 1, 1)
+    sides = list(zip(box[2:], shape, strict=True))[::-1]
+    margins = [margin for side, n in sides for margin in (side.start, n - side.stop)]
+    along = _interpolations(shape, control, box, disp)
     for _ in range(settings.max_steps):
-        dense = resample(current, shape)
-        weight = masks[0] * warp(masks[1], dense, padding="zeros")
-        blocks, gradient = _normal_equations(*features, weight, dense, control)
+        dense = resample(current, shape)[box] + origin  # from the box to the moving scan
+        weight = fixed_mask * warp(masks[1], dense, padding="zeros")
+        blocks, gradient = _normal_equations(fixed, features[1], weight, dense, along)
         if matches is not None:
             point_blocks, point_gradient = matches.normal_equations(current, shape)
             blocks, gradient = blocks + point_blocks, gradient + point_gradient
@@ -119,7 +126,7 @@ def gauss_newton(
         step = smooth(step, passes)
         step = step.clamp(-LARGEST_STEP * ratio, LARGEST_STEP * ratio)
         current = compose(current / ratio, step / ratio) * ratio
-        reached = (F.adaptive_max_pool3d(weight, control) > 0).to(step.dtype)
+        reached = (F.adaptive_max_pool3d(F.pad(weight, margins), control) > 0).to(step.dtype)
         if _mean_over(step.abs(), reached) < settings.step_tolerance:
             break
     return current / ratio
@@ -127,8 +134,7 @@ def gauss_newton(
 
 def _mean_over(values: Field, mask: Mask) -> float:
     """Return the mean of all components where ``mask`` holds; 0 where it holds nowhere."""
-    total = (values * mask).sum() / (mask.sum() * values.shape[1]).clamp(min=1)
-    return float(total)
+    return float((values * mask).sum() / (mask.sum() * values.shape[1]).clamp(min=1))
 
 
 def control_shape(shape: Shape3, spacing: int) -> Shape3:
@@ -137,39 +143,72 @@ def control_shape(shape: Shape3, spacing: int) -> Shape3:
     return (i, j, k)
 
 
+def _bounding_box(mask: Mask) -> tuple[slice, ...]:
+    """Return the box of the voxels that count, and a voxel around it that derivatives need."""
+    box = [slice(None), slice(None)]
+    for axis in range(2, 5):
+        others = [other for other in range(5) if other != axis]
+        inside = mask.amax(dim=others).nonzero().flatten().tolist() or [0]
+        box.append(slice(max(inside[0] - 1, 0), min(inside[-1] + 2, mask.shape[axis])))
+    return tuple(box)
+
+
+def _interpolations(
+    shape: Shape3, control: Shape3, box: tuple[slice, ...], like: Tensor
+) -> list[Tensor]:
+    """Return the matrix of every axis that interpolates control points to the voxels of a box.
+
+    They are divided by the number of voxels per control point: sums over voxels become means.
+    """
+    return [
+        _interpolation(size, n, like)[side] * (n / size)
+        for size, n, side in zip(shape, control, box[2:], strict=True)
+    ]
+
+
 def _normal_equations(
-    fixed: Image, moving: Image, weight: Mask, disp: Field, control: Shape3
+    fixed: Image, moving: Moving, weight: Mask, disp: Field, along: Sequence[Tensor]
 ) -> tuple[Blocks, ControlField]:
     """Return matrix and gradient of the data term at the control points.
 
     Derivatives are the mean of those of the fixed and the warped map (efficient second-order
     minimisation, Benhimane and Malis 2004). Sums over voxels are spread to the control points by
-    the transpose of linear interpolation; off-diagonal blocks are added to the diagonal.
+    the transpose of linear interpolation, ``along``; off-diagonal blocks are added to the diagonal.
     """
     sums: list[Tensor] = []
-    along = [_interpolation(size, n, disp) for size, n in zip(disp.shape[2:], control, strict=True)]
     for start, stop in _slabs(fixed):
         low, high = max(start - 1, 0), min(stop + 1, disp.shape[2])  # neighbours along i
         inner = slice(start - low, stop - low)
         fixed_slab = fixed[:, :, low:high]
         warped_slab = _warped_slab(moving, disp, low, high)
-        mean = (fixed_slab + warped_slab).mul_(0.5)
-        derivatives = [torch.gradient(mean, dim=2 + axis)[0][:, :, inner] for axis in range(3)]
-        weighted = [derivative * weight[:, :, start:stop] for derivative in derivatives]
         residual = (warped_slab - fixed_slab)[:, :, inner]
-        pairs = [(a, derivatives[b]) for n, a in enumerate(weighted) for b in range(n, 3)]
-        products = [(a * b).sum(dim=1) for a, b in pairs]
-        products += [(a * residual).sum(dim=1) for a in weighted]
-        spread = torch.stack(products, dim=1) @ along[2]
-        sums.append(along[1].T @ spread)
+        total = warped_slab.add_(fixed_slab)
+        derivatives = [_differences(total, axis)[:, :, inner] for axis in range(3)]
+        pairs = [(a, b) for n, a in enumerate(derivatives) for b in derivatives[n:]]
+        pairs += [(a, residual) for a in derivatives]
+        products = torch.stack([(a * b).sum(dim=1) for a, b in pairs], dim=1)
+        products *= weight[:, :, start:stop]
+        sums.append(along[1].T @ (products @ along[2]))
     reduced = torch.cat(sums, dim=2)
     spread = torch.einsum("bcijk,in->bcnjk", reduced, along[0])
-    spread /= disp[0, 0].numel() / float(torch.tensor(control).prod())  # mean over voxels
-    return spread[:, :6], spread[:, 6:]
+    return spread[:, :6] / 16, spread[:, 6:] / 4  # the derivatives are a quarter of the differences
+
+
+def _differences(total: Image, axis: int) -> Image:
+    """Return the difference of the two neighbours along an axis, twice the only one at an edge."""
+    dim, n = 2 + axis, total.shape[2 + axis]
+    differences = torch.zeros_like(total)
+    if n > 1:
+        ahead, behind = total.narrow(dim, 2, n - 2), total.narrow(dim, 0, n - 2)
+        torch.sub(ahead, behind, out=differences.narrow(dim, 1, n - 2))
+        for at, first in ((0, 0), (n - 1, n - 2)):
+            edge = total.select(dim, first + 1) - total.select(dim, first)
+            differences.select(dim, at).copy_(2 * edge)
+    return differences
 
 
 def _warped_slab(
-    moving: Image, disp: Field, low: int, high: int
+    moving: Moving, disp: Field, low: int, high: int
 ) -> Float[Tensor, "b c planes j k"]:
     """Return planes ``low`` to ``high`` of the warped image."""
     part = disp[:, :, low:high].clone()
@@ -180,7 +219,7 @@ def _warped_slab(
 def _slabs(image: Image) -> Iterator[tuple[int, int]]:
     n_planes = image.shape[2]
     if image.device.type == "cpu":
-        n_planes = max(8, _SLAB_VALUES // (image[:, :, 0].numel()))
+        n_planes = max(8, _SLAB_VALUES // image[:, :, 0].numel())
     for start in range(0, image.shape[2], n_planes):
         yield start, min(start + n_planes, image.shape[2])
 
@@ -253,9 +292,9 @@ def _conjugate_gradients(
             break
         applied = matrix(direction)
         length = residual_norm / dot(direction, applied).clamp(min=1e-30)
-        solution = solution + length * direction
-        residual = residual - length * applied
+        solution.addcmul_(length, direction)
+        residual.addcmul_(length, applied, value=-1)
         scaled = residual / diagonal
         previous_norm, residual_norm = residual_norm, dot(residual, scaled)
-        direction = scaled + residual_norm / previous_norm.clamp(min=1e-30) * direction
+        direction.mul_(residual_norm / previous_norm.clamp(min=1e-30)).add_(scaled)
     return solution

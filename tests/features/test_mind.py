@@ -3,6 +3,7 @@ import pytest
 import torch
 from scipy.ndimage import uniform_filter
 
+from l2reg.features import mind
 from l2reg.features.mind import EDGES, NEIGHBOURS, Mind, mind_ssc
 
 SHAPE = (13, 14, 15)
@@ -33,6 +34,38 @@ def test_a_naive_loop_agrees(radius: int, dilation: int, rng: torch.Generator) -
     expected = np.exp(-distance / (distance.mean(axis=0) + 1e-6))
     inner = (slice(None), *[slice(radius + 1, -radius - 1)] * 3)
     np.testing.assert_allclose(fast[inner], expected[inner], atol=1e-4)
+
+
+def test_gradients_are_those_of_finite_differences(
+    rng: torch.Generator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(mind, "_SLAB_VALUES", 100)
+    image = torch.rand(1, 1, 3, 4, 2, generator=rng, dtype=torch.float64)
+    image[..., 0, 0, 0], image[..., 2, 3, 1] = 0, 1  # the range is no variable
+    inner = image[..., 1:3, :].clone().requires_grad_()
+
+    def descriptors(part: torch.Tensor) -> torch.Tensor:
+        whole = torch.cat([image[..., :1, :], part, image[..., 3:, :]], dim=3)
+        return mind_ssc(whole, radius=1, dilation=1)
+
+    assert torch.autograd.gradcheck(descriptors, (inner,))
+
+
+@pytest.mark.parametrize("radius", [1, 2])
+def test_float32_and_autocast_keep_value_and_gradient_of_float64(
+    radius: int, rng: torch.Generator
+) -> None:
+    image = torch.rand(2, 1, *SHAPE, generator=rng)
+    image[..., :5] = 0  # background
+    results = []
+    for dtype in (torch.float64, torch.float32):
+        copy = image.to(dtype).requires_grad_()
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            descriptors = mind_ssc(copy, radius=radius, dilation=2)
+        (gradient,) = torch.autograd.grad(descriptors.square().sum(), copy)
+        assert torch.equal(descriptors, mind_ssc(image.to(dtype), radius=radius, dilation=2))
+        results.append((descriptors.double(), gradient.double()))
+    torch.testing.assert_close(results[1], results[0], rtol=1e-3, atol=1e-4)
 
 
 def test_descriptors_lie_between_0_and_1_and_one_of_them_is_1(rng: torch.Generator) -> None:

@@ -3,7 +3,8 @@ import pytest
 import torch
 from scipy.ndimage import binary_erosion, uniform_filter
 
-from l2reg.geometry.filters import box_mean, erode, smooth
+from l2reg.geometry import filters
+from l2reg.geometry.filters import box_mean, box_mean_, erode, smooth
 
 SHAPE = (9, 10, 11)
 
@@ -32,6 +33,37 @@ def test_boxes_are_cut_off_at_the_border(rng: torch.Generator) -> None:
     expected = uniform_filter(volume[0, 1].numpy(), 5)
     np.testing.assert_allclose(mean[0, 1].numpy()[inner], expected[inner], atol=1e-12)
     torch.testing.assert_close(mean[0, 0, 0, 0, 0], volume[0, 0, :3, :3, :3].mean())
+
+
+@pytest.mark.parametrize("window", [3, 5, 7, 11])
+def test_a_large_offset_costs_no_more_than_the_last_digits(
+    window: int, rng: torch.Generator
+) -> None:
+    volume = 1e4 + torch.rand(1, 1, 40, 9, 10, generator=rng)
+    error = (box_mean(volume, window) - box_mean(volume.double(), window)).abs().max()
+    assert error < 4 * 1e4 * torch.finfo(torch.float32).eps
+
+
+@pytest.mark.parametrize("values", [40, 2000])
+def test_slabs_change_nothing(
+    values: int, rng: torch.Generator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    volume = torch.rand(2, 3, *SHAPE, generator=rng).mT
+    whole = box_mean(volume, 5), smooth(volume, 2)
+    monkeypatch.setattr(filters, "_SLAB_VALUES", values)
+    assert torch.equal(box_mean(volume, 5), whole[0])
+    assert torch.equal(smooth(volume, 2), whole[1])
+
+
+def test_gradients_are_those_of_finite_differences(rng: torch.Generator) -> None:
+    volume = torch.rand(1, 1, 3, 5, 4, generator=rng, dtype=torch.float64).requires_grad_()
+    assert torch.autograd.gradcheck(lambda v: smooth(box_mean(v, 3), 2), (volume,))
+
+
+def test_the_transposed_filter_is_the_adjoint(rng: torch.Generator) -> None:
+    a, b = (torch.rand(1, 1, *SHAPE, generator=rng, dtype=torch.float64) for _ in range(2))
+    filtered = box_mean_(b.clone(), 5, transposed=True)
+    torch.testing.assert_close((box_mean(a, 5) * b).sum(), (a * filtered).sum())
 
 
 @pytest.mark.parametrize("passes", [0, 1, 3])

@@ -5,7 +5,7 @@ import pytest
 import torch
 from monai.losses import LocalNormalizedCrossCorrelationLoss
 
-from l2reg.losses.local_ncc import LocalNCC, local_ncc
+from l2reg.losses.local_ncc import LocalNCC, _LocalNCC, local_ncc
 from l2reg.losses.objective import Aligned
 
 SHAPE = (9, 10, 11)
@@ -30,6 +30,34 @@ def test_a_naive_loop_agrees(rng: torch.Generator) -> None:
         cube = (slice(i - 1, i + 2), slice(j - 1, j + 2), slice(k - 1, k + 2))
         expected = np.corrcoef(a[cube].ravel(), b[cube].ravel())[0, 1] ** 2
         assert abs(fast[i, j, k] - expected) < 1e-3
+
+
+def test_gradients_of_both_images_are_those_of_finite_differences(rng: torch.Generator) -> None:
+    shape = (1, 1, 2, 4, 7)
+    fixed, warped = (torch.rand(shape, generator=rng, dtype=torch.float64) for _ in range(2))
+    warped = 0.5 * fixed + 0.5 * warped
+    fixed[..., 2, :2], warped[..., :2, 2:4] = 0.3, 0.4  # flat cubes
+    weights = torch.rand(shape, generator=rng, dtype=torch.float64)
+    centred = [image - image.mean(dim=(1, 2, 3, 4), keepdim=True) for image in (fixed, warped)]
+
+    def weighted(*images: torch.Tensor) -> torch.Tensor:
+        return (_LocalNCC.apply(*images, 3)[0] * weights).sum()
+
+    assert torch.autograd.gradcheck(weighted, [image.requires_grad_() for image in centred])
+
+
+@pytest.mark.parametrize("offset", [0.0, 10.0])
+def test_float32_and_autocast_keep_value_and_gradient_of_float64(
+    offset: float, rng: torch.Generator
+) -> None:
+    fixed, warped = (offset + torch.rand(1, 1, 15, 16, 17, generator=rng) for _ in range(2))
+    results = []
+    for dtype in (torch.float64, torch.float32):
+        image = warped.to(dtype).requires_grad_()
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            loss = local_ncc(fixed.to(dtype), image, window=5)[0].sum()
+        results.append((loss.double(), *(g.double() for g in torch.autograd.grad(loss, image))))
+    torch.testing.assert_close(results[1], results[0], rtol=1e-4, atol=1e-5)
 
 
 def test_monai_agrees_inside(rng: torch.Generator) -> None:

@@ -1,5 +1,6 @@
 import itertools
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -17,9 +18,11 @@ from l2reg.optimisation import gauss_newton as module
 from l2reg.optimisation.gauss_newton import (
     Regularisation,
     StepSettings,
+    _bounding_box,
     _conjugate_gradients,
     _diffusion_gradient,
     _diffusion_weights,
+    _interpolations,
     _normal_equations,
     _slabs,
     _solve_step,
@@ -28,6 +31,7 @@ from l2reg.optimisation.gauss_newton import (
 )
 
 SHAPE = (20, 22, 25)
+WHOLE = tuple(slice(0, n) for n in SHAPE)
 ONE = torch.tensor([[1.0, 1.0, 1.0]])
 LOOSE = Regularisation(elastic=0.0, viscous=0.01, smoothing_passes=1)
 STEPS = StepSettings(
@@ -102,13 +106,33 @@ def test_every_so_many_voxels_there_is_a_control_point_and_two_at_least(
 # ----------------------------------------------------------------------------- data term
 
 
+def along(shape: tuple[int, int, int], control: tuple[int, int, int]) -> list[torch.Tensor]:
+    return _interpolations(shape, control, (slice(None),) * 5, torch.empty(0, dtype=torch.float64))
+
+
+def test_only_the_box_around_the_fixed_mask_is_computed_and_changes_nothing(
+    rng: torch.Generator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fixed, moving = (smooth(torch.rand(1, 2, *SHAPE, generator=rng), 2) for _ in "ab")
+    masks = torch.zeros(2, 1, 1, *SHAPE)
+    masks[0][..., 4:11, 5:, 9:20], masks[1][..., 3:, :, :] = 1, 1
+    box = _bounding_box(masks[0])
+    assert box[2:] == (slice(3, 12), slice(4, 22), slice(8, 21))
+    assert _bounding_box(0 * masks[0])[2:] == (slice(0, 2),) * 3
+    arguments = ((fixed, moving), (masks[0], masks[1]), torch.zeros(1, 3, *SHAPE), ONE)
+    steps = replace(STEPS, max_steps=2)
+    inside_box = gauss_newton(*arguments, LOOSE, steps)
+    monkeypatch.setattr(module, "_bounding_box", lambda mask: (slice(None),) * 2 + WHOLE)
+    torch.testing.assert_close(inside_box, gauss_newton(*arguments, LOOSE, steps))
+
+
 def test_dense_matrices_agree_with_the_normal_equations(rng: torch.Generator) -> None:
     shape, control = (5, 6, 7), (3, 2, 4)
     fixed, moving = (torch.rand(1, 2, *shape, generator=rng, dtype=torch.float64) for _ in "ab")
     weight = torch.rand(1, 1, *shape, generator=rng, dtype=torch.float64)
     disp = torch.randn(1, 3, *shape, generator=rng, dtype=torch.float64)
 
-    blocks, gradient = _normal_equations(fixed, moving, weight, disp, control)
+    blocks, gradient = _normal_equations(fixed, moving, weight, disp, along(shape, control))
 
     there = np.stack([
         map_coordinates(moving[0, c].numpy(), np.indices(shape) + disp[0].numpy(), order=1,
@@ -148,7 +172,7 @@ def test_the_gradient_is_that_of_the_data_term_for_a_composed_step(
     weight = torch.zeros(1, 1, *shape, dtype=torch.float64)
     inside(weight, 1).uniform_(generator=rng)  # a lookup on the border has no derivative
 
-    _, gradient = _normal_equations(fixed, moving, weight, disp, control)
+    _, gradient = _normal_equations(fixed, moving, weight, disp, along(shape, control))
 
     step = torch.zeros(1, 3, *control, dtype=torch.float64, requires_grad=True)
     warped = warp(moving, compose(disp, resample(step, shape)))
@@ -166,7 +190,7 @@ def test_slabs_leave_no_seam(
     weight = torch.rand(2, 1, *shape, generator=rng, dtype=torch.float64)
     disp = 2 * torch.randn(2, 3, *shape, generator=rng, dtype=torch.float64)
     assert list(_slabs(fixed)) == [(0, n_planes)]
-    whole = _normal_equations(fixed, moving, weight, disp, control)
+    whole = _normal_equations(fixed, moving, weight, disp, along(shape, control))
 
     monkeypatch.setattr(module, "_SLAB_VALUES", 1)
 
@@ -174,7 +198,7 @@ def test_slabs_leave_no_seam(
     assert len(cuts) == -(-n_planes // 8)
     assert [at for cut in cuts for at in range(*cut)] == list(range(n_planes))
     for cut, uncut in zip(
-        _normal_equations(fixed, moving, weight, disp, control), whole, strict=True
+        _normal_equations(fixed, moving, weight, disp, along(shape, control)), whole, strict=True
     ):
         torch.testing.assert_close(cut, uncut)
 
