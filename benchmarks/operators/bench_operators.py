@@ -227,20 +227,19 @@ def main() -> None:
         print(json.dumps(measure(operator, form, tuple(options.shape))))
         return
     size = "x".join(map(str, options.shape))
-    lines = [
+    header = (
         f"\n## {datetime.now(UTC):%Y-%m-%d}, {os.cpu_count()} cores, {options.threads} threads, "
-        f"{size}, torch {torch.__version__.partition('+')[0]}\n",
-        "| operator | form | s | ratio | MB | error |",
-        "|---|---|---|---|---|---|",
-    ]
-    print("\n".join(lines))
-    for operator in options.only:
-        forms = ["ours", "plain", *(["MONAI"] if operator in monai_forms() else [])]
-        for row in table_rows(operator, forms, options):
-            print(row, flush=True)
-            lines.append(row)
+        f"{size}, torch {torch.__version__.partition('+')[0]}\n\n"
+        "| operator | form | s | ratio | MB | error |\n|---|---|---|---|---|---|"
+    )
     with RESULTS.open("a", encoding="utf-8") as file:
-        file.write("\n".join(lines) + "\n")
+        print(header)
+        print(header, file=file)
+        for operator in options.only:
+            forms = ["ours", "plain", *(["MONAI"] if operator in monai_forms() else [])]
+            for row in table_rows(operator, forms, options):
+                print(row, flush=True)
+                print(row, file=file, flush=True)
 
 
 def table_rows(operator: str, forms: list[str], options: argparse.Namespace) -> list[str]:

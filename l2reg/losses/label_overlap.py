@@ -196,13 +196,13 @@ def _sums(classes: Tensor, values: Tensor, n_labels: int) -> Float[Tensor, " cla
 
 
 def _derivatives(
-    slopes: Float[Tensor, "2 2 2 n"], upper: Float[Tensor, "3 n"]
+    values: Float[Tensor, "2 2 2 n"], upper: Float[Tensor, "3 n"]
 ) -> Float[Tensor, "3 n"]:
-    """Return the derivatives along each axis of the linear interpolation of ``slopes``."""
+    """Return the derivatives along each axis of the linear interpolation of ``values``."""
     i, j, k = upper.unbind()
-    over_k = torch.lerp(slopes[:, :, 0], slopes[:, :, 1], k)
+    over_k = torch.lerp(values[:, :, 0], values[:, :, 1], k)
     along_i, along_j = over_k[1] - over_k[0], over_k[:, 1] - over_k[:, 0]
-    along_k = slopes[:, :, 1] - slopes[:, :, 0]
+    along_k = values[:, :, 1] - values[:, :, 0]
     along_k = torch.lerp(along_k[:, 0], along_k[:, 1], j)
     pairs = ((along_i, j), (along_j, i), (along_k, i))
     return torch.stack([torch.lerp(pair[0], pair[1], at) for pair, at in pairs])

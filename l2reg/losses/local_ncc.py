@@ -76,16 +76,16 @@ class _LocalNCC(torch.autograd.Function):
     ) -> tuple[Tensor | None, Tensor | None, None]:
         *images, by_covariance = ctx.saved_tensors
         gradient = 2 * gradient.contiguous()
-        over_covariance = _transposed(gradient * by_covariance, ctx.window)
+        over_covariance = _transpose_mean(gradient * by_covariance, ctx.window)
         gradients: list[Tensor | None] = [None, None]
         for n, by_variance, constant in ctx.kept:
             total = images[1 - n] * over_covariance
-            total.addcmul_(images[n], _transposed(gradient * by_variance, ctx.window))
-            gradients[n] = total.sub_(_transposed(gradient * constant, ctx.window))
+            total.addcmul_(images[n], _transpose_mean(gradient * by_variance, ctx.window))
+            gradients[n] = total.sub_(_transpose_mean(gradient * constant, ctx.window))
         return gradients[0], gradients[1], None
 
 
-def _transposed(volume: Image, window: int) -> Image:
+def _transpose_mean(volume: Image, window: int) -> Image:
     return box_mean_(volume, window, transposed=True)
 
 
