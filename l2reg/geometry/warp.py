@@ -49,7 +49,7 @@ def warp(
         float32, or float64 if ``moving`` is.
     """
     moving, disp = _full_precision(moving, disp)
-    grid = _to_torch_grid(disp + voxel_coords(disp), moving.shape[2:])
+    grid = to_torch_grid(disp + voxel_coords(disp), moving.shape[2:])
     parts = _n_parts(moving, grid)
     if parts > 1:
         moving = moving.expand(parts, -1, -1, -1, -1)
@@ -107,7 +107,7 @@ def sample_at_points(
     """
     volume, points = _full_precision(volume, points)
     coords = points.mT[..., None, None]  # b 3 n 1 1: a volume of one row
-    grid = _to_torch_grid(coords, volume.shape[2:])
+    grid = to_torch_grid(coords, volume.shape[2:])
     return F.grid_sample(volume, grid, "bilinear", padding, align_corners=True)[..., 0, 0].mT
 
 
@@ -131,7 +131,7 @@ def inside_volume(disp: Field, shape: Sequence[int]) -> Mask:
     return inside.all(dim=1, keepdim=True).to(coords.dtype)
 
 
-def _to_torch_grid(coords: Field, shape: Sequence[int]) -> Float[Tensor, "b i j k 3"]:
+def to_torch_grid(coords: Field, shape: Sequence[int]) -> Float[Tensor, "b i j k 3"]:
     """Convert voxel positions (i, j, k) in a volume of ``shape`` to torch's (x, y, z).
 
     Torch counts x along the last array axis, hence the flip. With ``align_corners=True`` the
@@ -140,6 +140,12 @@ def _to_torch_grid(coords: Field, shape: Sequence[int]) -> Float[Tensor, "b i j 
     half_length = [max(size - 1, 1) / 2 for size in shape]
     scaled = coords / coords.new_tensor(half_length).view(3, 1, 1, 1) - 1
     return scaled.flip(1).movedim(1, -1)
+
+
+def from_torch_grid(grid: Float[Tensor, "b i j k 3"], shape: Sequence[int]) -> Field:
+    """Return the voxel positions of a grid of torch, see ``to_torch_grid``."""
+    half_length = [max(size - 1, 1) / 2 for size in shape]
+    return (grid.movedim(-1, 1).flip(1) + 1) * grid.new_tensor(half_length).view(3, 1, 1, 1)
 
 
 def _full_precision(volume: Tensor, coords: Tensor) -> tuple[Tensor, Tensor]:

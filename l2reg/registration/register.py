@@ -28,6 +28,7 @@ from l2reg.runtime import select_device
 from l2reg.shapes import Affine, Shape3
 from l2reg.transforms.itk import write_warp
 from l2reg.transforms.warped_scan import write_warped_scan
+from l2reg.transforms.world_transform import displacement_map
 
 _ANY_CONTRAST = "abdomen"  # preset for any two contrasts
 
@@ -111,7 +112,7 @@ def register(
 
     place, moving_scan = scans.fixed.place, scans.moving
     write_warped_scan(warped, moving_scan.array, moving_scan.voxel_type, outcome.total, place)
-    write_warp(transform, outcome.total[0].numpy(), place, moving_scan.affine)
+    write_warp(transform, displacement_map(outcome.total[0].numpy(), place, moving_scan.affine))
     draw_picture(picture, batch, outcome.disp, warp_with_fill(images[1], outcome.total, 0.0))
     write_report(report, {
         "l2reg": version("l2reg"),

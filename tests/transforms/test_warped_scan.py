@@ -10,6 +10,7 @@ from l2reg.io.volumes import read_volume
 from l2reg.io.voxel_types import VoxelType
 from l2reg.transforms.itk import write_warp
 from l2reg.transforms.warped_scan import fill_value, write_warped_scan
+from l2reg.transforms.world_transform import displacement_map
 
 FIXED, MOVING = (14, 17, 11), (12, 16, 19)
 
@@ -45,7 +46,7 @@ def warp_files(folder: Path, random: np.random.Generator, *, flip: bool = False)
     fixed, moving = (read_volume(folder / f"{name}.nii.gz") for name in ("fixed", "moving"))
     positions = np.array(MOVING).reshape(3, 1, 1, 1) * random.uniform(-0.3, 1.3, (3, *FIXED))
     disp = (positions - np.indices(FIXED)).astype(np.float32)
-    write_warp(folder / "warp.nii.gz", disp, fixed.place, moving.affine)
+    write_warp(folder / "warp.nii.gz", displacement_map(disp, fixed.place, moving.affine))
     field = torch.from_numpy(disp)[None]
     write_warped_scan(folder / "warped.nii.gz", moving.array, moving.voxel_type, field, fixed.place)
     return fill_value(moving.array, moving.voxel_type)

@@ -1,0 +1,52 @@
+"""The two scans that a transform connects, as far as they are known."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from l2reg.problems import InputError, Problem
+from l2reg.transforms.image_grid import ImageGrid, read_grid
+
+
+@dataclass(frozen=True)
+class TransformScans:
+    """Grids of the two scans that a transform connects, as far as they are known.
+
+    Attributes:
+        fixed: Grid of the fixed scan, on which a field lies.
+        moving: Grid of the moving scan.
+    """
+
+    fixed: ImageGrid | None = None
+    moving: ImageGrid | None = None
+
+    @property
+    def swapped(self) -> "TransformScans":
+        """The scans of the inverse."""
+        return TransformScans(self.moving, self.fixed)
+
+    def both(self, where: str) -> tuple[ImageGrid, ImageGrid]:
+        """Return both grids.
+
+        Raises:
+            InputError: If one is not known; it names the option.
+        """
+        fixed, moving = self.fixed, self.moving
+        if fixed is None or moving is None:
+            missing = "--reference FIXED" if fixed is None else "--moving MOVING"
+            raise InputError(
+                Problem(
+                    where=where,
+                    what="has a form that is in voxels of the two scans",
+                    expected="both scans",
+                    found=f"no {missing.split(maxsplit=1)[0]}",
+                    remedy=f"add {missing}",
+                )
+            )
+        return fixed, moving
+
+
+def read_scans_of(fixed: Path | None, moving: Path | None) -> TransformScans:
+    """Return the grids of two scans, of which only the headers are read."""
+    return TransformScans(
+        None if fixed is None else read_grid(fixed), None if moving is None else read_grid(moving)
+    )

@@ -1,0 +1,41 @@
+"""Image grids: the shape and the place of a scan whose voxels are not needed."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Float64
+
+from l2reg.io.headers import Placement, placement
+from l2reg.io.nifti import open_image, volume_shape
+from l2reg.shapes import Shape3
+from l2reg.transforms.world import voxels_to_world
+
+
+@dataclass(frozen=True)
+class ImageGrid:
+    """Grid of a scan in the world.
+
+    Attributes:
+        shape: Number of voxels along i, j, k.
+        place: Its place.
+    """
+
+    shape: Shape3
+    place: Placement
+
+    def points(self) -> Float64[np.ndarray, "3 n"]:
+        """Return the positions of all voxels in RAS mm, one a column, the last axis fastest."""
+        voxels = np.indices(self.shape, dtype=np.float64).reshape(3, -1)
+        return voxels_to_world(self.place.affine, voxels)
+
+
+def read_grid(path: Path) -> ImageGrid:
+    """Return the grid of a volume; its voxels are not read.
+
+    Raises:
+        InputError: If the file is missing, unreadable or not three-dimensional, or has an affine
+            that is sheared or cannot be inverted.
+    """
+    image = open_image(path)
+    return ImageGrid(volume_shape(image, path), placement(image, path))
