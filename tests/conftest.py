@@ -256,21 +256,21 @@ def tiny_run(composed: Composed) -> Composed:
 def oblique_scans(request: pytest.FixtureRequest) -> TransformScans:
     """Two oblique, anisotropic grids, each right- or left-handed."""
     fixed_flip, moving_flip = request.param
-    fixed = oblique((1.5, 1.0, 2.0), fixed_flip, (5.0, -7.0, 3.0))
-    moving = oblique((1.2, 1.4, 1.1), moving_flip, (4.0, -9.0, 1.0))
     return TransformScans(
-        ImageGrid((14, 18, 16), Placement(fixed)), ImageGrid((20, 12, 22), Placement(moving))
+        oblique_grid((14, 18, 16), (1.5, 1.0, 2.0), fixed_flip),
+        oblique_grid((20, 12, 22), (1.2, 1.4, 1.1), moving_flip),
     )
 
 
-def oblique(
-    spacing: tuple[float, float, float], flip: bool, origin: tuple[float, float, float]
-) -> np.ndarray:
+def oblique_grid(
+    shape: tuple[int, int, int], spacing: tuple[float, float, float], flip: bool
+) -> ImageGrid:
+    """A grid whose middle lies at (5, -7, 3) mm."""
     affine = np.eye(4)
     turn = Rotation.from_euler("zxy", [20, -12, 8], degrees=True).as_matrix()
     affine[:3, :3] = turn @ np.diag(spacing) @ np.diag([-1.0 if flip else 1.0, 1, 1])
-    affine[:3, 3] = origin
-    return affine
+    affine[:3, 3] = [5, -7, 3] - affine[:3, :3] @ ((np.array(shape) - 1) / 2)
+    return ImageGrid(shape, Placement(affine))
 
 
 @pytest.fixture

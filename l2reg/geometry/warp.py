@@ -17,7 +17,7 @@ from typing import Literal
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from l2reg.shapes import Field, Mask, Points
@@ -64,20 +64,30 @@ def warp_with_fill(
     """Return ``moving`` as ITK resamples it: interpolated linearly, and ``fill`` outside.
 
     ``moving`` ends half a voxel beyond the centres of its border voxels; there it has the value of
-    the nearest one. Of two faces exactly at that distance the lower one counts as inside.
+    the nearest one (see ``inside_scan``).
 
     Args:
         moving: Volume that is sampled, of any size.
         disp: Field from fixed to moving grid, in voxels.
         fill: Value outside ``moving``.
     """
+    return torch.where(inside_scan(disp, moving.shape[2:]), warp(moving, disp), fill)
+
+
+def inside_scan(disp: Field, shape: Sequence[int]) -> Bool[Tensor, "b 1 i j k"]:
+    """Return where ``disp`` points into a volume that ends half a voxel beyond its centres.
+
+    Args:
+        disp: Field from the fixed grid to the grid of the volume, in voxels.
+        shape: Shape of the volume. Of two faces exactly at that distance the lower one is inside.
+    """
     inside = torch.ones_like(disp[:, :1], dtype=torch.bool)
-    for axis, size in enumerate(moving.shape[2:]):
+    for axis, size in enumerate(shape):
         offsets = disp[:, axis : axis + 1].double()  # float32 loses voxels beside the faces
         line = [-1 if a == axis else 1 for a in range(3)]
         positions = offsets + torch.arange(disp.shape[2 + axis], device=disp.device).view(line)
         inside &= (positions >= -0.5) & (positions < size - 0.5)
-    return torch.where(inside, warp(moving, disp), fill)
+    return inside
 
 
 def _n_parts(moving: Tensor, grid: Tensor) -> int:

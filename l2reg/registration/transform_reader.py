@@ -67,6 +67,11 @@ def read_transform(name: str | Path, scans: TransformScans) -> WorldTransform:
     raise _unknown(path, f"the suffix {path.suffix!r} for the form {form!r}")
 
 
+def transform_path(name: str | Path) -> Path:
+    """Return the file of a transform whose name may begin with its form."""
+    return _split(name)[1]
+
+
 def _split(name: str | Path) -> tuple[str, Path]:
     """Return the form before a colon, or nothing, and the path."""
     form, colon, file = str(name).partition(":")

@@ -14,10 +14,12 @@ class TransformScans:
     Attributes:
         fixed: Grid of the fixed scan, on which a field lies.
         moving: Grid of the moving scan.
+        several: Whether they are not known because there are several transforms.
     """
 
     fixed: ImageGrid | None = None
     moving: ImageGrid | None = None
+    several: bool = False
 
     @property
     def swapped(self) -> "TransformScans":
@@ -33,13 +35,18 @@ class TransformScans:
         fixed, moving = self.fixed, self.moving
         if fixed is None or moving is None:
             missing = "--reference FIXED" if fixed is None else "--moving MOVING"
+            remedy = f"add {missing}"
+            if self.several:
+                remedy = "convert it first: l2reg convert FILE --to itk --out FILE.nii.gz"
             raise InputError(
                 Problem(
                     where=where,
-                    what="has a form that is in voxels of the two scans",
+                    what="is in voxels of two scans",
                     expected="both scans",
-                    found=f"no {missing.split(maxsplit=1)[0]}",
-                    remedy=f"add {missing}",
+                    found="several transforms"
+                    if self.several
+                    else f"no {missing.split(maxsplit=1)[0]}",
+                    remedy=remedy,
                 )
             )
         return fixed, moving

@@ -13,6 +13,8 @@ from l2reg.transforms.world import voxel_map, voxels_to_world
 
 Points = Float64[np.ndarray, "3 n"]  # RAS mm, one a column
 
+Inside = Bool[np.ndarray, " n"]
+
 _CHUNK = 2**20  # points that are moved at once
 _TOLERANCE_MM = 1e-4  # of an inverse
 _MAX_ITERATIONS = 100
@@ -31,6 +33,10 @@ class AffineMap:
     def __call__(self, points: Points) -> Points:
         """Return the moving positions of fixed positions, in RAS mm."""
         return voxels_to_world(self.matrix, points)
+
+    def contains(self, points: Points) -> Inside:
+        """Return that it is defined everywhere."""
+        return np.ones(points.shape[1], dtype=bool)
 
     @property
     def inverse(self) -> "AffineMap":
@@ -68,7 +74,7 @@ class DisplacementMap:
         i, j, k = self.disp_mm.shape[1:]
         return ImageGrid((i, j, k), self.place)
 
-    def contains(self, points: Points) -> Bool[np.ndarray, " n"]:
+    def contains(self, points: Points) -> Inside:
         """Return which positions lie inside the grid."""
         voxels = voxels_to_world(np.linalg.inv(self.place.affine), points)
         last = np.array(self.disp_mm.shape[1:])[:, None] - 0.5
@@ -117,6 +123,10 @@ class InverseDisplacementMap:
             step[left[~better]] /= 2
         return found
 
+    def contains(self, points: Points) -> Inside:
+        """Return which positions have their fixed position inside the field's grid."""
+        return self.inverse.contains(self(points))
+
     def _error(self, found: Points, points: Points) -> Points:
         error: Points = found + self.inverse.displacement(found) - points
         return error
@@ -143,6 +153,14 @@ class WorldTransform:
             for step in self.steps:
                 moved[:, chunk] = step(moved[:, chunk])
         return moved
+
+    def contains(self, points: Float[np.ndarray, "3 n"]) -> Inside:
+        """Return which positions all fields on their way are defined for."""
+        inside, moved = np.ones(points.shape[1], dtype=bool), points.astype(np.float64)
+        for step in self.steps:
+            inside &= step.contains(moved)
+            moved = step(moved)
+        return inside
 
     @property
     def inverse(self) -> "WorldTransform":
@@ -190,7 +208,7 @@ def displacement_map(
     fixed: Placement,
     moving_affine: Float[np.ndarray, "4 4"],
 ) -> DisplacementMap:
-    """Return a field in voxels as a field in millimetres.
+    """Return a field in voxels as a field in millimetres, rounded to float32 as in files.
 
     Args:
         disp: Field in voxels: the voxel ``p`` of the fixed grid corresponds to the voxel
@@ -201,4 +219,5 @@ def displacement_map(
     voxels = np.indices(disp.shape[1:], dtype=np.float64).reshape(3, -1)
     fixed_points = voxels_to_world(fixed.affine, voxels)
     moving_points = voxels_to_world(moving_affine, voxels + disp.reshape(3, -1))
-    return DisplacementMap((moving_points - fixed_points).reshape(disp.shape), fixed)
+    disp_mm = (moving_points - fixed_points).reshape(disp.shape).astype(np.float32)
+    return DisplacementMap(disp_mm.astype(np.float64), fixed)

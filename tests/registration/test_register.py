@@ -49,6 +49,11 @@ def test_two_files_are_brought_together_without_any_data_set(
     before = inner(target - intensities(moving))
     assert inner(target - intensities(out / "warped.nii.gz")) < 0.6 * before
     assert (out / "picture.png").stat().st_size > 50_000
+    main(["warp", str(out / "transform.nii.gz"), "--image", str(moving), "--reference", str(fixed),
+          "--out", str(tmp_path / "again.nii.gz")])  # fmt: skip
+    np.testing.assert_array_equal(
+        intensities(tmp_path / "again.nii.gz"), intensities(out / "warped.nii.gz")
+    )
 
 
 def test_a_scan_whose_header_places_it_elsewhere_is_found_and_itk_agrees(
