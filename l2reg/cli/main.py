@@ -14,6 +14,8 @@ COMMANDS = {  # name and help line; a command is the module of the same name
     "phantom": "write synthetic, anatomy-like data with a known true field",
     "register": "register one scan to another; any two files",
     "warp": "take a scan, labels or points along a transform",
+    "invert": "write the inverse of a transform",
+    "convert": "write a transform in the form of another tool",
     "propagate-labels": "label training scans by registering labelled scans to them",
     "keypoints": "find keypoints for intra-patient training pairs that have none",
     "rank": "rank teams by the challenge's rules",

@@ -7,6 +7,7 @@ import numpy as np
 
 from l2reg.io.volumes import VECTOR
 from l2reg.problems import InputError, Problem
+from l2reg.registration.transform_forms import FORMS
 from l2reg.registration.transform_scans import TransformScans
 from l2reg.submission.fields import read_field
 from l2reg.submission.half_resolution import upsample
@@ -21,16 +22,6 @@ from l2reg.transforms.torch_grid import read_grid_sample
 from l2reg.transforms.vector_volumes import VectorVolume, read_vectors
 from l2reg.transforms.world_transform import AffineMap, WorldTransform, displacement_map
 
-FORMS = {  # by name, with what each is
-    "itk": "ITK, ANTs: .tfm, .txt, .mat (affine), .h5 (composite), .nii.gz (field)",
-    "greedy": "greedy, Convert3D: .mat (RAS mm), .nii.gz (field, as ITK's)",
-    "fsl": "FSL: .mat (FLIRT), .nii.gz (FNIRT, relative)",
-    "freesurfer": "FreeSurfer: .lta, read only",
-    "spm": "SPM: y_*.nii",
-    "torch": "PyTorch: .npy for grid_sample, align_corners=True",
-    "challenge": "Learn2Reg today: .nii.gz, in voxels",
-    "challenge-2021": "Learn2Reg 2021: disp_*.npz, half the samples in float16, hence inexact",
-}
 _SUFFIXES = {".npy": "torch", ".npz": "challenge-2021", ".lta": "freesurfer"}
 
 

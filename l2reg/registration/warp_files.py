@@ -120,7 +120,7 @@ def warp_point_file(
     return float(transform.contains(positions).mean())
 
 
-def check_output(out: Path, inputs: Sequence[Path], suffixes: Sequence[str]) -> None:
+def check_output(out: Path, inputs: Sequence[Path], suffixes: Sequence[str] = ("",)) -> None:
     """Raise ``InputError`` if an output has another suffix, or would replace an input."""
     problems = overwrite_problems(inputs, [out])
     if not out.name.endswith(tuple(suffixes)):

@@ -29,6 +29,11 @@ class ImageGrid:
         voxels = np.indices(self.shape, dtype=np.float64).reshape(3, -1)
         return voxels_to_world(self.place.affine, voxels)
 
+    def coincides(self, other: "ImageGrid") -> bool:
+        """Return whether another grid has the same voxels at the same places."""
+        same_place = np.array_equal(self.place.affine, other.place.affine)
+        return self.shape == other.shape and same_place
+
 
 def read_grid(path: Path) -> ImageGrid:
     """Return the grid of a volume; its voxels are not read.

@@ -180,6 +180,9 @@ class WorldTransform:
 
     def on_grid(self, grid: ImageGrid) -> DisplacementMap:
         """Return the transform as one displacement field on a grid."""
+        match self.steps:
+            case (DisplacementMap() as field,) if field.grid.coincides(grid):
+                return field
         points = grid.points()
         disp_mm = (self(points) - points).reshape(3, *grid.shape)
         return DisplacementMap(disp_mm, grid.place)
@@ -195,7 +198,8 @@ class WorldTransform:
         """
         matrix = self.matrix
         if matrix is None:
-            positions = voxels_to_world(np.linalg.inv(moving_affine), self(fixed.points()))
+            moved = fixed.points() + self.on_grid(fixed).disp_mm.reshape(3, -1)
+            positions = voxels_to_world(np.linalg.inv(moving_affine), moved)
         else:
             direct = voxel_map(matrix @ fixed.place.affine, moving_affine)
             positions = voxels_to_world(direct, np.indices(fixed.shape).reshape(3, -1))
