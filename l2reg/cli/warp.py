@@ -62,21 +62,23 @@ def add_transforms_argument(parser: argparse.ArgumentParser, number: str | None)
 
 def run(options: argparse.Namespace) -> None:
     """Write the result, and print how much of it the transform and the scan cover."""
+    from l2reg.io.volumes import write_image
     from l2reg.registration.transform_reader import transform_path
     from l2reg.registration.transform_scans import read_scans_of
     from l2reg.registration.warp_files import (
-        check_options,
+        check_coordinates,
         check_output,
         read_transforms,
-        warp_label_file,
+        resample_labels,
+        resample_scan,
         warp_point_file,
-        warp_scan_file,
     )
     from l2reg.runtime import configure_malloc
 
     configure_malloc()
     source = options.image or options.labels or options.points
-    check_options(options.points is not None, options.reference, options.coordinates)
+    if options.points:
+        check_coordinates(options.coordinates)
     inputs = [path for path in (source, options.reference, options.moving) if path]
     suffixes = (".csv",) if options.points else (".nii.gz", ".nii")
     check_output(options.out, [*inputs, *map(transform_path, options.transforms)], suffixes)
@@ -88,7 +90,8 @@ def run(options: argparse.Namespace) -> None:
         print(f"{options.out}: {100 * inside:.0f} % of the points lie where the transform is known")
         return
     if options.labels:
-        inside = warp_label_file(source, options.out, transform, scans)
+        image, inside = resample_labels(source, transform, scans)
     else:
-        inside = warp_scan_file(source, options.out, transform, scans, options.interpolation)
+        image, inside = resample_scan(source, transform, scans, options.interpolation)
+    write_image(options.out, image)
     print(f"{options.out}: {100 * inside:.0f} % of the grid lies inside {source}")

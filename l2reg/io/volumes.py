@@ -237,11 +237,27 @@ def write_volume(
     Raises:
         InputError: If the disk is full or the folder is not writable.
     """
+    write_image(path, nifti_image(array, place, scaling=scaling, intent=intent))
+
+
+def write_image(path: Path, image: nib.Nifti1Image) -> None:
+    """Write an image atomically; ``InputError`` if the disk is full or not writable."""
+    with atomic_write(path) as temporary:
+        nib.save(image, temporary)
+
+
+def nifti_image(
+    array: Shaped[np.ndarray, "..."],
+    place: Placement,
+    *,
+    scaling: VoxelType | None = None,
+    intent: Intent | None = None,
+) -> nib.Nifti1Image:
+    """Return what ``write_volume`` writes."""
     image = nib.Nifti1Image(array, None, dtype=array.dtype)
     set_place(image.header, place)
     if scaling is not None and (scaling.slope, scaling.intercept) != (1.0, 0.0):
         image.header.set_slope_inter(scaling.slope, scaling.intercept)
     if intent is not None:
         image.header.set_intent(intent.code, name=intent.name)
-    with atomic_write(path) as temporary:
-        nib.save(image, temporary)
+    return image

@@ -41,8 +41,8 @@ class TransformScans:
             raise InputError(
                 Problem(
                     where=where,
-                    what="is in voxels of two scans",
-                    expected="both scans",
+                    what="needs the grids of the scans that the transform connects",
+                    expected="both scans, whose headers are read",
                     found="several transforms"
                     if self.several
                     else f"no {missing.split(maxsplit=1)[0]}",

@@ -5,13 +5,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Literal, get_args
 
+import nibabel as nib
 import numpy as np
 import torch
 from jaxtyping import Float, Float64
 
 from l2reg.geometry.warp import inside_scan
 from l2reg.io.point_tables import read_point_table, write_point_table
-from l2reg.io.volumes import read_labels, read_volume, read_voxel_type, write_volume
+from l2reg.io.volumes import nifti_image, read_labels, read_volume, read_voxel_type
 from l2reg.problems import InputError, Problem, raise_if_any
 from l2reg.registration.input_checks import overwrite_problems
 from l2reg.registration.transform_reader import read_transform
@@ -19,7 +20,12 @@ from l2reg.registration.transform_scans import TransformScans
 from l2reg.shapes import Field
 from l2reg.transforms.image_grid import ImageGrid
 from l2reg.transforms.itk import RAS_TO_LPS
-from l2reg.transforms.warped_scan import ScanInterpolation, warp_label_map, write_warped_scan
+from l2reg.transforms.warped_scan import (
+    ScanInterpolation,
+    fill_value,
+    warp_label_map,
+    warp_scan,
+)
 from l2reg.transforms.world import voxels_to_world
 from l2reg.transforms.world_transform import WorldTransform
 
@@ -51,18 +57,16 @@ def read_transforms(
     return transform.inverse if inverse else transform
 
 
-def warp_scan_file(
+def resample_scan(
     source: Path,
-    out: Path,
     transform: WorldTransform,
     scans: TransformScans,
     interpolation: ScanInterpolation,
-) -> float:
-    """Resample a scan once on the reference grid, and return the fraction that lies inside of it.
+) -> tuple[nib.Nifti1Image, float]:
+    """Return a scan on the reference grid, and the fraction of it that lies inside the scan.
 
     Args:
-        source: The scan that the transform leads to.
-        out: File to write, ``.nii.gz``, in the scan's data type.
+        source: The scan that the transform leads to; the result has its data type.
         transform: From reference to scan positions.
         scans: The reference, as the fixed one, and the scan.
         interpolation: See ``warp_scan``.
@@ -74,23 +78,21 @@ def warp_scan_file(
     scan = read_volume(source)
     disp = _field(transform, reference, scan.affine)
     inside = _check_inside(source, disp, scan.array.shape)
-    write_warped_scan(
-        out, scan.array, scan.voxel_type, disp, reference.place, interpolation=interpolation
-    )
-    return inside
+    fill = fill_value(scan.array, scan.voxel_type)
+    warped = scan.voxel_type.encode(warp_scan(scan.array, disp, fill, interpolation))
+    return nifti_image(warped, reference.place, scaling=scan.voxel_type), inside
 
 
-def warp_label_file(
-    source: Path, out: Path, transform: WorldTransform, scans: TransformScans
-) -> float:
-    """Resample a label map by the nearest voxel; otherwise as ``warp_scan_file``."""
+def resample_labels(
+    source: Path, transform: WorldTransform, scans: TransformScans
+) -> tuple[nib.Nifti1Image, float]:
+    """Return a label map by the nearest voxel; otherwise as ``resample_scan``."""
     reference, moving = scans.both(str(source))
     labels, voxel_type = read_labels(source), read_voxel_type(source)
     disp = _field(transform, reference, moving.place.affine)
     inside = _check_inside(source, disp, labels.shape)
-    warped = warp_label_map(labels, disp).astype(np.float32)
-    write_volume(out, voxel_type.encode(warped), reference.place, scaling=voxel_type)
-    return inside
+    warped = voxel_type.encode(warp_label_map(labels, disp).astype(np.float32))
+    return nifti_image(warped, reference.place, scaling=voxel_type), inside
 
 
 def warp_point_file(
@@ -113,8 +115,9 @@ def warp_point_file(
         InputError: If the table is unreadable, or a scan is needed that is not known.
     """
     table = read_point_table(source)
-    to_ras, from_ras = _frames(coordinates, scans, str(source))
-    positions = voxels_to_world(to_ras, table.points.T)
+    first, second = scans.both(str(source)) if coordinates == "voxels" else (None, None)
+    positions = voxels_to_world(to_ras(coordinates, first), table.points.T)
+    from_ras = np.linalg.inv(to_ras(coordinates, second))
     moved = voxels_to_world(from_ras, transform(positions))
     write_point_table(out, replace(table, points=moved.T.copy()))
     return float(transform.contains(positions).mean())
@@ -136,21 +139,18 @@ def check_output(out: Path, inputs: Sequence[Path], suffixes: Sequence[str] = ("
     raise_if_any(problems)
 
 
-def check_options(points: bool, reference: Path | None, coordinates: str | None) -> None:
-    """Raise ``InputError`` if an option is missing that points, or scans and labels, need."""
-    if points and coordinates is None:
-        where, expected = "--coordinates", ", ".join(COORDINATES)
-        remedy = "--coordinates ras, if the file is in mm as 3D Slicer shows them"
-    elif not points and reference is None:
-        where, expected, remedy = (
-            "--reference",
-            "the scan on whose grid it arrives",
-            "--reference FIXED",
-        )
-    else:
-        return
+def check_coordinates(coordinates: Coordinates | None) -> Coordinates:
+    """Return the coordinates of points; ``InputError`` if none are named."""
+    if coordinates is not None:
+        return coordinates
     raise InputError(
-        Problem(where=where, what="is missing", expected=expected, found="nothing", remedy=remedy)
+        Problem(
+            where="--coordinates",
+            what="is missing",
+            expected=", ".join(COORDINATES),
+            found="points of unknown coordinates",
+            remedy="--coordinates ras, if the file is in mm as 3D Slicer shows them",
+        )
     )
 
 
@@ -175,13 +175,14 @@ def _check_inside(source: Path, disp: Field, shape: Sequence[int]) -> float:
     return inside
 
 
-def _frames(
-    coordinates: Coordinates, scans: TransformScans, where: str
-) -> tuple[Float64[np.ndarray, "4 4"], Float64[np.ndarray, "4 4"]]:
-    """Return the maps from given coordinates to RAS mm, and from RAS mm to those written."""
-    if coordinates == "ras":
-        return np.eye(4), np.eye(4)
-    if coordinates == "lps":
-        return RAS_TO_LPS, RAS_TO_LPS
-    first, second = scans.both(where)
-    return first.place.affine, np.linalg.inv(second.place.affine)
+def to_ras(coordinates: Coordinates, grid: ImageGrid | None) -> Float64[np.ndarray, "4 4"]:
+    """Return the map from coordinates to RAS mm.
+
+    Args:
+        coordinates: The coordinates.
+        grid: Grid of the scan whose voxels are meant; it must be known for these.
+    """
+    if coordinates == "voxels":
+        assert grid is not None
+        return grid.place.affine
+    return RAS_TO_LPS if coordinates == "lps" else np.eye(4)

@@ -9,7 +9,7 @@ from jaxtyping import Float64
 from l2reg.io.headers import Placement, placement
 from l2reg.io.nifti import open_image, volume_shape
 from l2reg.shapes import Shape3
-from l2reg.transforms.world import voxels_to_world
+from l2reg.transforms.world import voxel_map, voxels_to_world
 
 
 @dataclass(frozen=True)
@@ -33,6 +33,13 @@ class ImageGrid:
         """Return whether another grid has the same voxels at the same places."""
         same_place = np.array_equal(self.place.affine, other.place.affine)
         return self.shape == other.shape and same_place
+
+    def corner_distance(self, other: "ImageGrid") -> float:
+        """Return the largest distance of corners of the same index in another grid, in voxels."""
+        corners = np.indices((2, 2, 2)).reshape(3, 8) * (np.array(self.shape)[:, None] - 1)
+        matrix = voxel_map(other.place.affine, self.place.affine)
+        moved = voxels_to_world(matrix, corners) - corners
+        return float(np.linalg.norm(moved, axis=0).max())
 
 
 def read_grid(path: Path) -> ImageGrid:

@@ -41,10 +41,8 @@ def write_warped_scan(
     voxel_type: VoxelType,
     disp: Field,
     place: Placement,
-    *,
-    interpolation: ScanInterpolation = "linear",
 ) -> None:
-    """Write the moving scan on the fixed grid; outside is ``fill_value``.
+    """Write the moving scan on the fixed grid, interpolated linearly; outside is ``fill_value``.
 
     The file equals ITK's resampling with ``fill_value`` as default pixel value, rounded to the
     nearest number of the moving scan's voxel type, in which it is stored.
@@ -55,9 +53,8 @@ def write_warped_scan(
         voxel_type: Type in which they are stored.
         disp: Field from fixed to moving voxels, of one pair.
         place: Place of the fixed scan.
-        interpolation: See ``warp_scan``.
     """
-    warped = warp_scan(moving, disp, fill_value(moving, voxel_type), interpolation)
+    warped = warp_scan(moving, disp, fill_value(moving, voxel_type), "linear")
     write_volume(path, voxel_type.encode(warped), place, scaling=voxel_type)
 
 

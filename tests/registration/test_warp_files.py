@@ -136,7 +136,7 @@ def test_a_form_in_voxels_takes_its_scans_from_the_command(pair: TransformScans)
     [
         ("nothing.h5 --image moving.nii.gz --reference fixed.nii.gz", "nothing.h5: is no file"),
         ("field.nii.gz --image nothing.nii.gz --reference fixed.nii.gz", "is missing"),
-        ("field.nii.gz --image moving.nii.gz", "--reference: is missing"),
+        ("field.nii.gz --image moving.nii.gz", "add --reference FIXED"),
         ("field.nii.gz --points fixed.csv", "--coordinates: is missing"),
         ("far.tfm --image moving.nii.gz --reference fixed.nii.gz", "nothing to show"),
         ("far.tfm --labels moving_labels.nii.gz --reference fixed.nii.gz", "nothing to show"),
