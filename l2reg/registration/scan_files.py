@@ -10,7 +10,7 @@ from l2reg.transforms.image_grid import ImageGrid
 _MAX_APART = 0.5  # voxels between two places of a corner
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, init=False)
 class ScanFiles:
     """Files of one scan.
 
@@ -23,10 +23,24 @@ class ScanFiles:
     """
 
     image: Path
-    mask: Path | None = None
-    labels: Path | None = None
-    points: Path | None = None
-    coordinates: Coordinates = "ras"
+    mask: Path | None
+    labels: Path | None
+    points: Path | None
+    coordinates: Coordinates
+
+    def __init__(
+        self,
+        image: str | Path,
+        *,
+        mask: str | Path | None = None,
+        labels: str | Path | None = None,
+        points: str | Path | None = None,
+        coordinates: Coordinates = "ras",
+    ) -> None:
+        paths = {"image": image, "mask": mask, "labels": labels, "points": points}
+        for name, path in paths.items():
+            object.__setattr__(self, name, None if path is None else Path(path))
+        object.__setattr__(self, "coordinates", coordinates)
 
     @property
     def paths(self) -> list[Path]:
@@ -37,7 +51,7 @@ class ScanFiles:
 
 def as_scan_files(scan: str | Path | ScanFiles) -> ScanFiles:
     """Return the files of a scan of which only the image is named."""
-    return scan if isinstance(scan, ScanFiles) else ScanFiles(image=Path(scan))
+    return scan if isinstance(scan, ScanFiles) else ScanFiles(scan)
 
 
 def grid_problems(path: Path, grid: ImageGrid, image: Path, own: ImageGrid) -> list[Problem]:

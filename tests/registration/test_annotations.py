@@ -1,4 +1,5 @@
 from pathlib import Path
+from typing import Any
 
 import nibabel as nib
 import numpy as np
@@ -12,8 +13,8 @@ from l2reg.registration.warp_files import Coordinates
 from l2reg.transforms.world_transform import AffineMap, WorldTransform
 
 
-def side(name: str, **others: Path | str) -> ScanFiles:
-    return ScanFiles(image=Path(f"{name}.nii.gz"), **others)  # type: ignore[arg-type]
+def side(name: str, **others: Any) -> ScanFiles:
+    return ScanFiles(f"{name}.nii.gz", **others)
 
 
 @pytest.fixture

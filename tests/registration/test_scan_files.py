@@ -11,7 +11,7 @@ from l2reg.transforms.image_grid import ImageGrid
 def test_a_name_alone_is_the_image() -> None:
     files = as_scan_files("scan.nii.gz")
     assert files.paths == [Path("scan.nii.gz")]
-    both = ScanFiles(image=Path("a"), labels=Path("b"))
+    both = ScanFiles("a", labels=Path("b"))
     assert as_scan_files(both) is both
     assert both.paths == [Path("a"), Path("b")]
 
