@@ -1,4 +1,5 @@
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from unittest.mock import patch
@@ -400,3 +401,33 @@ def test_masks_labels_landmarks_and_a_given_start_are_taken(
         assert str(tmp_path / "out" / f"{name}.nii.gz") in said.splitlines()
     assert nib.load(tmp_path / "out" / "inverse.nii.gz").shape[:3] == image.shape
     assert abs(intensities(tmp_path / "out" / "jacobian.nii.gz").mean() - 1) < 0.3
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ("--fixed-labels {fixed}", "--moving-labels: is missing"),
+        ("--fixed-points a.csv --moving-points a.csv", "--coordinates: is missing"),
+        ("--fixed-points a.csv --moving-points a.csv --coordinates ras", "a.csv: is not a table"),
+        ("--fixed-mask small.nii.gz", "small.nii.gz: does not lie on the grid of"),
+        ("--initial nothing.tfm", "nothing.tfm: is no file"),
+        ("--initial bare.mat", "greedy:bare.mat or fsl:bare.mat"),
+        ("--initial greedy:bare.mat --prealign rigid", "--initial or --prealign"),
+        ("--fixed-mask out/inverse.nii.gz --save inverse", "is an input, and the output would"),
+    ],
+)
+def test_other_inputs_are_refused_before_the_work(
+    scans: tuple[Path, Path], own_folder: None, words: str, message: str
+) -> None:
+    fixed, moving = scans
+    np.savetxt("bare.mat", np.eye(4))
+    nib.save(nib.Nifti1Image(np.ones((4, 5, 6), np.uint8), np.eye(4)), "small.nii.gz")
+    if "out/" in words:
+        Path("out").mkdir()
+        shutil.copy(fixed, "out/inverse.nii.gz")
+    before = {path: path.stat().st_mtime_ns for path in Path().rglob("*")}
+    with pytest.raises(SystemExit) as stop:
+        main(["register", str(fixed), str(moving), "--out", "out", "--device", "cpu",
+              *words.format(fixed=fixed).split()])  # fmt: skip
+    assert message in str(stop.value.code)
+    assert {path: path.stat().st_mtime_ns for path in Path().rglob("*")} == before
