@@ -1,5 +1,6 @@
 """Image grids: the shape and the place of a scan whose voxels are not needed."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,6 +29,13 @@ class ImageGrid:
         """Return the positions of all voxels in RAS mm, one a column, the last axis fastest."""
         voxels = np.indices(self.shape, dtype=np.float64).reshape(3, -1)
         return voxels_to_world(self.place.affine, voxels)
+
+    def planes(self) -> Iterator[tuple[int, Float64[np.ndarray, "3 n"]]]:
+        """Yield the voxels plane by plane along i, as all positions of a large scan fill memory."""
+        _, j, k = self.shape
+        plane = np.indices((1, j, k), dtype=np.float64).reshape(3, -1)
+        for index in range(self.shape[0]):
+            yield index, plane + np.array([[index], [0], [0]])
 
     def coincides(self, other: "ImageGrid") -> bool:
         """Return whether another grid has the same voxels at the same places."""

@@ -9,7 +9,7 @@ from jaxtyping import Bool, Float, Float32, Float64
 from l2reg.geometry.warp import sample_at_points
 from l2reg.io.headers import Placement
 from l2reg.transforms.image_grid import ImageGrid
-from l2reg.transforms.world import voxel_map, voxels_to_world
+from l2reg.transforms.world import voxels_to_world
 
 Points = Float64[np.ndarray, "3 n"]  # RAS mm, one a column
 
@@ -84,9 +84,13 @@ class DisplacementMap:
     def displacement(self, points: Points) -> Points:
         """Return the displacement in mm at positions; outside the grid that of its nearest edge."""
         voxels = voxels_to_world(np.linalg.inv(self.place.affine), points)
-        volume = torch.from_numpy(self.disp_mm)[None]
-        sampled = sample_at_points(volume, torch.from_numpy(voxels.T.copy())[None])
-        displacement: np.ndarray = sampled[0].numpy().T
+        # Torch distributes batch entries over its threads
+        parts = torch.get_num_threads()
+        rows = np.zeros((parts * -(-voxels.shape[1] // parts), 3))
+        rows[: voxels.shape[1]] = voxels.T
+        volume = torch.from_numpy(self.disp_mm).expand(parts, -1, -1, -1, -1)
+        sampled = sample_at_points(volume, torch.from_numpy(rows).view(parts, -1, 3))
+        displacement: np.ndarray = sampled.reshape(-1, 3).numpy()[: voxels.shape[1]].T
         return displacement
 
 
@@ -196,15 +200,18 @@ class WorldTransform:
             fixed: Grid of the fixed scan.
             moving_affine: Map from voxels of the moving scan to RAS mm.
         """
-        matrix = self.matrix
+        matrix, disp_mm = self.matrix, None
         if matrix is None:
-            moved = fixed.points() + self.on_grid(fixed).disp_mm.reshape(3, -1)
-            positions = voxels_to_world(np.linalg.inv(moving_affine), moved)
-        else:
-            direct = voxel_map(matrix @ fixed.place.affine, moving_affine)
-            positions = voxels_to_world(direct, np.indices(fixed.shape).reshape(3, -1))
-        field: np.ndarray = positions.reshape(3, *fixed.shape) - np.indices(fixed.shape)
-        return field.astype(np.float32)
+            matrix, disp_mm = np.eye(4), self.on_grid(fixed).disp_mm
+        to_world, to_moving = matrix @ fixed.place.affine, np.linalg.inv(moving_affine)
+        field = np.empty((3, *fixed.shape), dtype=np.float32)
+        for i, voxels in fixed.planes():
+            world = voxels_to_world(to_world, voxels)
+            if disp_mm is not None:
+                world += disp_mm[:, i].reshape(3, -1)
+            positions = voxels_to_world(to_moving, world)
+            field[:, i] = (positions - voxels).reshape(field[:, i].shape)
+        return field
 
 
 def displacement_map(
@@ -220,8 +227,11 @@ def displacement_map(
         fixed: Place of the fixed scan.
         moving_affine: Map from voxels of the moving scan to RAS mm.
     """
-    voxels = np.indices(disp.shape[1:], dtype=np.float64).reshape(3, -1)
-    fixed_points = voxels_to_world(fixed.affine, voxels)
-    moving_points = voxels_to_world(moving_affine, voxels + disp.reshape(3, -1))
-    disp_mm = (moving_points - fixed_points).reshape(disp.shape).astype(np.float32)
-    return DisplacementMap(disp_mm.astype(np.float64), fixed)
+    n_i, n_j, n_k = disp.shape[1:]
+    disp_mm = np.empty(disp.shape)
+    for i, voxels in ImageGrid((n_i, n_j, n_k), fixed).planes():
+        fixed_points = voxels_to_world(fixed.affine, voxels)
+        moving_points = voxels_to_world(moving_affine, voxels + disp[:, i].reshape(3, -1))
+        rounded = (moving_points - fixed_points).astype(np.float32)
+        disp_mm[:, i] = rounded.reshape(disp_mm[:, i].shape)
+    return DisplacementMap(disp_mm, fixed)

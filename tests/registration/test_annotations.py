@@ -12,6 +12,8 @@ from l2reg.registration.transform_scans import TransformScans
 from l2reg.registration.warp_files import Coordinates
 from l2reg.transforms.world_transform import AffineMap, WorldTransform
 
+pytestmark = pytest.mark.parametrize("oblique_scans", [(True, False)], indirect=True, ids=str)
+
 
 def side(name: str, **others: Any) -> ScanFiles:
     return ScanFiles(f"{name}.nii.gz", **others)

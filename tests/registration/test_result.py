@@ -11,6 +11,7 @@ from l2reg.registration.transform_scans import TransformScans
 from l2reg.registration.verdict import Verdict
 from l2reg.transforms.world_transform import DisplacementMap, WorldTransform
 
+pytestmark = pytest.mark.parametrize("oblique_scans", [(True, False)], indirect=True, ids=str)
 VERDICT = Verdict(1.0, 0.5, 0.9, 0.5, 0.9, 1.0, 2.0, 0.0, 0.0)
 
 

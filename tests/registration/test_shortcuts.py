@@ -10,6 +10,8 @@ from l2reg.registration.transform_scans import TransformScans
 from l2reg.registration.transform_writer import write_transform
 from l2reg.transforms.world_transform import AffineMap, WorldTransform
 
+pytestmark = pytest.mark.parametrize("oblique_scans", [(True, False)], indirect=True, ids=str)
+
 
 @pytest.fixture
 def landmarks(oblique_scans: TransformScans, affine_map: AffineMap, own_folder: None) -> np.ndarray:

@@ -12,6 +12,7 @@ from l2reg.registration.transform_scans import TransformScans
 from l2reg.registration.transform_writer import write_transform
 from l2reg.transforms.world_transform import AffineMap, DisplacementMap, WorldTransform
 
+ONE_HANDED = pytest.mark.parametrize("oblique_scans", [(True, False)], indirect=True, ids=str)
 LPS = np.array([[-1.0], [-1.0], [1.0]])
 
 
@@ -51,6 +52,7 @@ def test_forms_are_converted_on_the_command_line_to_a_thousandth_of_a_millimetre
         np.testing.assert_allclose(last.TransformPoint(point.tolist()), moved, atol=1e-3)
 
 
+@ONE_HANDED
 def test_the_difference_is_that_of_what_is_read_again(files: TransformScans) -> None:
     fixed, _ = files.both("")
     exact = convert_file("field.nii.gz", Path("a.h5"), "itk", files)
@@ -69,6 +71,7 @@ def test_the_difference_is_that_of_what_is_read_again(files: TransformScans) -> 
     assert affine.maximum < 1e-6
 
 
+@ONE_HANDED
 @pytest.mark.parametrize("known", [True, False])
 def test_an_inverse_brings_points_back(
     files: TransformScans, known: bool, capsys: pytest.CaptureFixture[str]
@@ -123,6 +126,7 @@ def test_a_covering_grid_holds_all_positions_and_keeps_the_spacing(
     assert (voxels.max(axis=0) > np.array(grid.shape) - 2.1).all()
 
 
+@ONE_HANDED
 @pytest.mark.parametrize(
     ("words", "message"),
     [

@@ -11,6 +11,7 @@ from l2reg.registration.transform_writer import field_of, write_transform
 from l2reg.transforms.image_grid import ImageGrid
 from l2reg.transforms.world_transform import AffineMap, DisplacementMap, WorldTransform
 
+ONE_HANDED = pytest.mark.parametrize("oblique_scans", [(True, False)], indirect=True, ids=str)
 Inside = Callable[[ImageGrid], np.ndarray]
 MATRICES = [("itk", "a.tfm"), ("itk", "a.txt"), ("itk", "a.mat"), ("itk", "a.h5"),
             ("greedy", "a.mat"), ("fsl", "a.mat")]  # fmt: skip
@@ -66,6 +67,7 @@ def test_the_samples_of_2021_are_those_of_half_the_grid(
     np.testing.assert_allclose(again.disp_mm, field.disp_mm, atol=0.05)
 
 
+@ONE_HANDED
 def test_a_composite_keeps_its_steps_and_an_inverse_becomes_one_field(
     tmp_path: Path,
     oblique_scans: TransformScans,
@@ -84,6 +86,7 @@ def test_a_composite_keeps_its_steps_and_an_inverse_becomes_one_field(
         np.testing.assert_allclose(again(fixed.points()), each(fixed.points()), atol=1e-3)
 
 
+@ONE_HANDED
 def test_a_field_without_a_scan_stays_on_its_own_grid(
     tmp_path: Path, smooth_field: DisplacementMap, affine_map: AffineMap
 ) -> None:
@@ -97,6 +100,7 @@ def test_a_field_without_a_scan_stays_on_its_own_grid(
         )
 
 
+@ONE_HANDED
 @pytest.mark.parametrize(
     ("form", "name", "message"),
     [

@@ -12,6 +12,7 @@ from l2reg.registration.transform_writer import write_transform
 from l2reg.transforms.image_grid import ImageGrid
 from l2reg.transforms.world_transform import AffineMap, DisplacementMap, WorldTransform
 
+ONE_HANDED = pytest.mark.parametrize("oblique_scans", [(True, False)], indirect=True, ids=str)
 LPS = np.array([[-1.0], [-1.0], [1.0]])
 
 
@@ -131,6 +132,7 @@ def test_a_form_in_voxels_takes_its_scans_from_the_command(pair: TransformScans)
         assert ours.std() > 50
 
 
+@ONE_HANDED
 @pytest.mark.parametrize(
     ("words", "message"),
     [
@@ -157,6 +159,7 @@ def test_bad_input_writes_nothing(pair: TransformScans, words: str, message: str
     assert sorted(Path().iterdir()) == before
 
 
+@ONE_HANDED
 @pytest.mark.parametrize("out", ["moving.nii.gz", "field.nii.gz", "out.nrrd"])
 def test_an_output_never_replaces_an_input_nor_has_another_suffix(
     pair: TransformScans, out: str
