@@ -41,3 +41,10 @@ def test_another_shape_or_file_is_refused(tmp_path: Path, oblique_scans: Transfo
     for name in ("small.npy", "text.npy"):
         with pytest.raises(InputError, match="no sampling grid of PyTorch"):
             read_grid_sample(tmp_path / name, fixed, moving)
+
+
+def test_pickled_objects_are_never_loaded(tmp_path: Path, oblique_scans: TransformScans) -> None:
+    fixed, moving = oblique_scans.both("")
+    np.save(tmp_path / "objects.npy", np.array([{}], dtype=object), allow_pickle=True)
+    with pytest.raises(InputError, match="Object arrays cannot be loaded"):
+        read_grid_sample(tmp_path / "objects.npy", fixed, moving)
