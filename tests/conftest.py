@@ -2,6 +2,7 @@ import os
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import yaml
 from hydra import compose, initialize_config_dir
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import OmegaConf
+from scipy.spatial.transform import Rotation
 
 from l2reg.config.build import build
 from l2reg.config.presets import config_dir, load_preset
@@ -21,7 +23,11 @@ from l2reg.data.task import Task
 from l2reg.evaluation.pair_scores import PairScores
 from l2reg.evaluation.volume_change import VolumeChange
 from l2reg.io.files import temporary_path
+from l2reg.io.headers import Placement
 from l2reg.phantom.make import make_phantom
+from l2reg.registration.transform_scans import TransformScans
+from l2reg.transforms.image_grid import ImageGrid
+from l2reg.transforms.world_transform import AffineMap, DisplacementMap
 
 Composed = Callable[..., dict[str, Any]]
 
@@ -244,3 +250,53 @@ def tiny_run(composed: Composed) -> Composed:
         return composed("train", *small, *few, *overrides, flavour=flavour)
 
     return made
+
+
+@pytest.fixture(params=product([False, True], repeat=2), ids=str)
+def oblique_scans(request: pytest.FixtureRequest) -> TransformScans:
+    """Two oblique, anisotropic grids, each right- or left-handed."""
+    fixed_flip, moving_flip = request.param
+    return TransformScans(
+        oblique_grid((14, 18, 16), (1.5, 1.0, 2.0), fixed_flip),
+        oblique_grid((20, 12, 22), (1.2, 1.4, 1.1), moving_flip),
+    )
+
+
+def oblique_grid(
+    shape: tuple[int, int, int], spacing: tuple[float, float, float], flip: bool
+) -> ImageGrid:
+    """A grid whose middle lies at (5, -7, 3) mm."""
+    affine = np.eye(4)
+    turn = Rotation.from_euler("zxy", [20, -12, 8], degrees=True).as_matrix()
+    affine[:3, :3] = turn @ np.diag(spacing) @ np.diag([-1.0 if flip else 1.0, 1, 1])
+    affine[:3, 3] = [5, -7, 3] - affine[:3, :3] @ ((np.array(shape) - 1) / 2)
+    return ImageGrid(shape, Placement(affine))
+
+
+@pytest.fixture
+def smooth_field(oblique_scans: TransformScans) -> DisplacementMap:
+    """A smooth field of up to 2 mm on the fixed grid, different along each axis."""
+    assert oblique_scans.fixed is not None
+    i, j, k = np.indices(oblique_scans.fixed.shape) / 7.0
+    disp = np.stack([np.sin(i + j), 1.5 * np.cos(j - k) + 0.3, 2 * np.sin(k) * np.cos(i)])
+    return DisplacementMap(disp, oblique_scans.fixed.place)
+
+
+@pytest.fixture
+def affine_map(random: np.random.Generator) -> AffineMap:
+    matrix = np.eye(4)
+    matrix[:3] += 0.05 * random.normal(size=(3, 4))
+    matrix[:3, 3] = (2.0, -1.0, 0.5)
+    return AffineMap(matrix)
+
+
+@pytest.fixture
+def points(random: np.random.Generator) -> Callable[[ImageGrid], np.ndarray]:
+    """Random positions in RAS mm inside a grid, between its voxels."""
+
+    def inside(grid: ImageGrid) -> np.ndarray:
+        voxels = random.uniform(1, np.array(grid.shape) - 2, (40, 3))
+        moved: np.ndarray = nib.affines.apply_affine(grid.place.affine, voxels).T
+        return moved
+
+    return inside

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from importlib.metadata import version
 
 import pytest
 
@@ -19,11 +20,27 @@ def test_importing_the_package_loads_nothing_heavy() -> None:
     assert run(f"import l2reg, sys; print(sorted({heavy} & set(sys.modules)))") == "[]"
 
 
+def test_importing_the_package_takes_under_half_a_second() -> None:
+    code = (
+        "import time; begin = time.process_time(); import l2reg; l2reg.__version__; dir(l2reg)\n"
+        "print(time.process_time() - begin)"
+    )
+    assert float(run(code)) < 0.5
+
+
 def test_register_is_imported_when_it_is_first_used() -> None:
     code = "import l2reg, sys; print(l2reg.register.__module__, 'torch' in sys.modules)"
     assert run(code) == "l2reg.registration.register True"
     assert l2reg.register is register
-    assert l2reg.__all__ == ["register"]
+
+
+def test_what_the_package_offers_exists() -> None:
+    names = ["Registration", "ScanFiles", "__version__", "evaluate", "read", "register"]
+    assert l2reg.__all__ == names
+    assert set(names) <= set(dir(l2reg))
+    assert l2reg.__version__ == version("l2reg")
+    for name in names:
+        assert getattr(l2reg, name)
 
 
 def test_other_attributes_do_not_exist() -> None:

@@ -4,9 +4,13 @@ import argparse
 import sys
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from l2reg.cli.datasets import add_device_argument
 from l2reg.config.presets import CHALLENGE_TASKS
+
+if TYPE_CHECKING:
+    from l2reg.registration.scan_files import ScanFiles
 
 FLAGGED = 3  # exit status
 
@@ -30,6 +34,30 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "than the headers (default); none follows the headers",
     )
     parser.add_argument(
+        "--initial",
+        metavar="TRANSFORM",
+        help="start from this affine map, from fixed to moving positions, such as ANTs' "
+        "0GenericAffine.mat, greedy:a.mat, fsl:a.mat or an .lta; nothing is searched",
+    )
+    for side in ("fixed", "moving"):
+        parser.add_argument(f"--{side}-mask", type=Path, help="not 0 where it may be compared")
+        parser.add_argument(f"--{side}-labels", type=Path, help="scored before and after, not used")
+        parser.add_argument(
+            f"--{side}-points", type=Path, help="CSV of landmarks; scored, not used"
+        )
+    parser.add_argument(
+        "--coordinates",
+        choices=("ras", "lps", "voxels"),
+        help="of the landmarks, see `l2reg warp --help`",
+    )
+    parser.add_argument(
+        "--save",
+        type=extra_names,
+        default=(),
+        metavar="NAMES",
+        help="inverse,jacobian: the transform from moving to fixed, the local change of volume",
+    )
+    parser.add_argument(
         "--strict",
         action="store_true",
         help="exit with status 3 if anything suggests that the result is wrong",
@@ -37,23 +65,49 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_device_argument(parser)
 
 
+def extra_names(text: str) -> tuple[str, ...]:
+    """Return the names of extra files."""
+    names = tuple(text.split(","))
+    if unknown := sorted(set(names) - {"inverse", "jacobian"}):
+        raise argparse.ArgumentTypeError(f"unknown: {', '.join(unknown)}; inverse, jacobian exist")
+    return names
+
+
+def scan_files(options: argparse.Namespace, side: str) -> "ScanFiles":
+    """Return the files of the fixed or the moving scan."""
+    from l2reg.registration.scan_files import ScanFiles
+    from l2reg.registration.warp_files import check_coordinates
+
+    kinds = ("mask", "labels", "points")
+    others = {kind: getattr(options, f"{side}_{kind}") for kind in kinds}
+    if others["points"] is not None:
+        others["coordinates"] = check_coordinates(options.coordinates)
+    return ScanFiles(image=getattr(options, side), **others)
+
+
 def run(options: argparse.Namespace) -> None:
     """Register, and print the files written, the verdict and the runtime in seconds."""
+    from l2reg.registration.annotations import score_lines
     from l2reg.registration.register import register
     from l2reg.runtime import configure_malloc
 
     configure_malloc()
     begin = time.perf_counter()
     result = register(
-        options.fixed,
-        options.moving,
+        scan_files(options, "fixed"),
+        scan_files(options, "moving"),
         options.out,
         preset=options.like,
         device=options.device,
         prealign=options.prealign,
+        initial=options.initial,
+        save=options.save,
     )
-    for path in (result.warped, result.transform, result.picture, result.report):
+    assert result.files is not None
+    for path in result.files.paths:
         print(path)
+    for line in score_lines(result.scores):
+        print(line)
     print(result.verdict)
     for flag in result.verdict.flags:
         print(f"!!! {flag}")

@@ -17,7 +17,7 @@ from typing import Any, Literal, cast
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
@@ -101,20 +101,30 @@ def warp_with_fill(
     """Return ``moving`` as ITK resamples it: interpolated linearly, and ``fill`` outside.
 
     ``moving`` ends half a voxel beyond the centres of its border voxels; there it has the value of
-    the nearest one. Of two faces exactly at that distance the lower one counts as inside.
+    the nearest one (see ``inside_scan``).
 
     Args:
         moving: Volume that is sampled, of any size.
         disp: Field from fixed to moving grid, in voxels.
         fill: Value outside ``moving``.
     """
+    return torch.where(inside_scan(disp, moving.shape[2:]), warp(moving, disp), fill)
+
+
+def inside_scan(disp: Field, shape: Sequence[int]) -> Bool[Tensor, "b 1 i j k"]:
+    """Return where ``disp`` points into a volume that ends half a voxel beyond its centres.
+
+    Args:
+        disp: Field from the fixed grid to the grid of the volume, in voxels.
+        shape: Shape of the volume. Of two faces exactly at that distance the lower one is inside.
+    """
     inside = torch.ones_like(disp[:, :1], dtype=torch.bool)
-    for axis, size in enumerate(moving.shape[2:]):
+    for axis, size in enumerate(shape):
         offsets = disp[:, axis : axis + 1].double()  # float32 loses voxels beside the faces
         line = [-1 if a == axis else 1 for a in range(3)]
         positions = offsets + torch.arange(disp.shape[2 + axis], device=disp.device).view(line)
         inside &= (positions >= -0.5) & (positions < size - 0.5)
-    return torch.where(inside, warp(moving, disp), fill)
+    return inside
 
 
 def _n_parts(moving: Tensor, disp: Field) -> int:
@@ -140,7 +150,7 @@ def _join(parts: Float[Tensor, "n c 1 1 voxels"], shape: Sequence[int]) -> Tenso
 
 
 def _sampling_grid(disp: Field, shape: Sequence[int]) -> Field:
-    """Return where a field points in a volume of ``shape``, as ``_to_torch_grid`` does."""
+    """Return where a field points in a volume of ``shape``, as ``to_torch_grid`` does."""
     grid = torch.empty_like(disp, memory_format=torch.contiguous_format)
     for axis, half_length in enumerate(_half_lengths(shape)):
         line = [-1 if a == axis else 1 for a in range(3)]
@@ -164,7 +174,7 @@ def sample_at_points(
     """
     volume, points = _full_precision(volume, points)
     coords = points.mT[..., None, None]  # b 3 n 1 1: a volume of one row
-    grid = _to_torch_grid(coords, volume.shape[2:])
+    grid = to_torch_grid(coords, volume.shape[2:])
     return F.grid_sample(volume, grid, "bilinear", padding, align_corners=True)[..., 0, 0].mT
 
 
@@ -188,7 +198,7 @@ def inside_volume(disp: Field, shape: Sequence[int]) -> Mask:
     return inside.all(dim=1, keepdim=True).to(coords.dtype)
 
 
-def _to_torch_grid(coords: Field, shape: Sequence[int]) -> Float[Tensor, "b i j k 3"]:
+def to_torch_grid(coords: Field, shape: Sequence[int]) -> Float[Tensor, "b i j k 3"]:
     """Convert voxel positions (i, j, k) in a volume of ``shape`` to torch's (x, y, z).
 
     Torch counts x along the last array axis, hence the flip. With ``align_corners=True`` the
@@ -200,6 +210,12 @@ def _to_torch_grid(coords: Field, shape: Sequence[int]) -> Float[Tensor, "b i j 
 
 def _half_lengths(shape: Sequence[int]) -> list[float]:
     return [max(size - 1, 1) / 2 for size in shape]
+
+
+def from_torch_grid(grid: Float[Tensor, "b i j k 3"], shape: Sequence[int]) -> Field:
+    """Return the voxel positions of a grid of torch, see ``to_torch_grid``."""
+    half_lengths = grid.new_tensor(_half_lengths(shape)).view(3, 1, 1, 1)
+    return (grid.movedim(-1, 1).flip(1) + 1) * half_lengths
 
 
 def _full_precision(volume: Tensor, coords: Tensor) -> tuple[Tensor, Tensor]:

@@ -23,6 +23,7 @@ from l2reg.problems import InputError, Problem
 from l2reg.shapes import Field
 from l2reg.transforms.itk import write_warp
 from l2reg.transforms.warped_scan import write_warped_scan
+from l2reg.transforms.world_transform import displacement_map
 
 Extra = Literal["warped", "labels", "grid", "transform"]
 
@@ -81,7 +82,7 @@ def save_extras(folder: Path, pair: Pair, full: Field, save: Sequence[Extra]) ->
         store("grid", _grid_lines(full))
     if "transform" in save:
         path = folder / f"transform_{pair.name}.nii.gz"
-        write_warp(path, disp, place, read_affine(pair.moving.image))
+        write_warp(path, displacement_map(disp, place, read_affine(pair.moving.image)))
 
 
 def _grid_lines(full: Field, every: int = 8) -> np.ndarray:

@@ -109,11 +109,20 @@ def read_voxels(image: SpatialImage, path: Path) -> Shaped[np.ndarray, "i j k"]:
                 remedy="store one channel, or the magnitude, as a separate volume",
             )
         )
+    return read_array(image, path).reshape(shape)
+
+
+def read_array(image: SpatialImage, path: Path) -> Shaped[np.ndarray, "..."]:
+    """Return the numbers of a file of any number of axes, scaled as the header says.
+
+    Raises:
+        InputError: If the file is truncated.
+    """
     try:
-        voxels: np.ndarray = np.asanyarray(image.dataobj)
+        array: np.ndarray = np.asanyarray(image.dataobj)
     except _UNREADABLE as error:
         raise _unreadable(path, error) from error
-    return voxels.reshape(shape)
+    return array
 
 
 def voxel_type(image: SpatialImage) -> VoxelType:

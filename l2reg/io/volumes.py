@@ -3,10 +3,13 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import nibabel as nib
 import numpy as np
 from jaxtyping import Float, Float32, Shaped
+from nibabel.nifti1 import Nifti1Header
+from nibabel.spatialimages import SpatialImage
 
 from l2reg.io.files import atomic_write
 from l2reg.io.headers import Placement, placement, set_place, unit_in_mm
@@ -15,7 +18,15 @@ from l2reg.io.voxel_types import VoxelType
 from l2reg.problems import InputError, Problem
 from l2reg.shapes import Shape3, Spacing
 
-_VECTOR = 1007  # NIfTI intent code of a vector per voxel
+
+class Intent(NamedTuple):
+    """What the numbers of a NIfTI file are: intent code and name."""
+
+    code: int
+    name: str = ""
+
+
+VECTOR = Intent(1007)  # by which ITK recognises displacement fields
 
 
 @dataclass(frozen=True)
@@ -118,6 +129,14 @@ def read_voxel_type(path: Path) -> VoxelType:
     return voxel_type(open_image(path))
 
 
+def read_intent(image: SpatialImage) -> Intent:
+    """Return what the numbers of an open file are; code 0 if its header does not say."""
+    header = image.header
+    if not isinstance(header, Nifti1Header):
+        return Intent(0)
+    return Intent(int(header["intent_code"]), header["intent_name"].item().decode("latin-1"))
+
+
 def read_image(path: Path) -> Float32[np.ndarray, "i j k"]:
     """Return the intensities of a scan, with the header's scale factor and offset applied.
 
@@ -203,7 +222,7 @@ def write_volume(
     place: Placement,
     *,
     scaling: VoxelType | None = None,
-    vectors: bool = False,
+    intent: Intent | None = None,
 ) -> None:
     """Write a NIfTI volume atomically.
 
@@ -213,17 +232,32 @@ def write_volume(
         place: Place of the volume. Read from another file, it is written with that file's forms,
             codes and unit, so that every reader sees both at the same place.
         scaling: Voxel type by which the values become intensities; they are none other by default.
-        vectors: Whether the last of five axes holds the components of a vector in mm. The header
-            then has the intent code by which ITK recognises displacement fields.
+        intent: What the numbers are, if they are no intensities or labels.
 
     Raises:
         InputError: If the disk is full or the folder is not writable.
     """
+    write_image(path, nifti_image(array, place, scaling=scaling, intent=intent))
+
+
+def write_image(path: Path, image: nib.Nifti1Image) -> None:
+    """Write an image atomically; ``InputError`` if the disk is full or not writable."""
+    with atomic_write(path) as temporary:
+        nib.save(image, temporary)
+
+
+def nifti_image(
+    array: Shaped[np.ndarray, "..."],
+    place: Placement,
+    *,
+    scaling: VoxelType | None = None,
+    intent: Intent | None = None,
+) -> nib.Nifti1Image:
+    """Return what ``write_volume`` writes."""
     image = nib.Nifti1Image(array, None, dtype=array.dtype)
     set_place(image.header, place)
     if scaling is not None and (scaling.slope, scaling.intercept) != (1.0, 0.0):
         image.header.set_slope_inter(scaling.slope, scaling.intercept)
-    if vectors:
-        image.header.set_intent(_VECTOR)
-    with atomic_write(path) as temporary:
-        nib.save(image, temporary)
+    if intent is not None:
+        image.header.set_intent(intent.code, name=intent.name)
+    return image

@@ -25,7 +25,7 @@ class InitialMap:
 
     Attributes:
         matrix: Map from fixed to moving voxels.
-        source: ``headers``, or the family of maps that was searched.
+        source: ``headers``, ``file``, or the family of maps that was searched.
         similarity: Similarity of the scans after this map, in [-1, 1].
         header_similarity: Similarity after the map of the headers.
         translation_mm: Distance to which the map moves the centre of the fixed scan from where the
@@ -43,6 +43,12 @@ class InitialMap:
     flags: tuple[str, ...] = ()
 
     def __str__(self) -> str:
+        if self.source == "file":
+            return (
+                f"starts from the given map, {self.translation_mm:.1f} mm and "
+                f"{self.rotation_deg:.1f} degrees away from the headers (similarity "
+                f"{self.header_similarity:.2f} -> {self.similarity:.2f})"
+            )
         return (
             f"first aligned by a {self.source} map, {self.translation_mm:.1f} mm and "
             f"{self.rotation_deg:.1f} degrees away from the headers (similarity "
@@ -118,6 +124,20 @@ class InitialMapSearch:
             flags.append(f"uncertain start: another map, {max(rivals):.0f} mm away, fits as well")
         change = scans.change(start, matrix)
         return InitialMap(scans.to_full(matrix), motion, best, header, *change, tuple(flags))
+
+    @torch.no_grad()
+    def from_file(self, scans: SmallScans, header_map: Affine, matrix: Affine) -> InitialMap:
+        """Return a given map, with its similarity beside that of the headers.
+
+        Args:
+            scans: The scans, at most ``max_size`` voxels large.
+            header_map: Map from fixed to moving full voxels that the headers describe.
+            matrix: The given map.
+        """
+        start, given_map = scans.to_small(header_map), scans.to_small(matrix)
+        similarity = self._similarity(scans, given_map)
+        change = scans.change(start, given_map)
+        return InitialMap(matrix, "file", similarity, self._similarity(scans, start), *change)
 
     def _starts(self, scans: SmallScans, start: Affine, *, turned: bool) -> list[Affine]:
         """Return the map of the headers, and the best ones of the exhaustive search."""

@@ -1,5 +1,6 @@
 """Registration of two scans that belong to no data set, without training."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
@@ -10,6 +11,7 @@ from tqdm import tqdm
 from l2reg.batch import Batch, to_device
 from l2reg.config.build import build
 from l2reg.config.presets import load_preset
+from l2reg.data.intensity import Intensity
 from l2reg.geometry.affine import affine_after_field
 from l2reg.geometry.resize import resize_field
 from l2reg.geometry.warp import warp_with_fill
@@ -17,112 +19,147 @@ from l2reg.inference.method import Method
 from l2reg.inference.prepare import training_free_method
 from l2reg.io.files import ensure_writable
 from l2reg.optimisation.convex import Convex
-from l2reg.registration.initial_map import InitialMapSearch, Prealignment
-from l2reg.registration.input_checks import check_field, check_overlap
+from l2reg.problems import raise_if_any
+from l2reg.registration.annotations import read_annotations
+from l2reg.registration.initial_file import read_initial
+from l2reg.registration.initial_map import InitialMap, InitialMapSearch, Prealignment
+from l2reg.registration.input_checks import check_field, check_overlap, overwrite_problems
+from l2reg.registration.modality import Modality
 from l2reg.registration.outputs import draw_picture, write_report
-from l2reg.registration.scan_pair import read_scans
+from l2reg.registration.result import (
+    Extra,
+    Registration,
+    RegistrationFiles,
+    output_files,
+    write_scans,
+)
+from l2reg.registration.scan_files import ScanFiles, as_scan_files
+from l2reg.registration.scan_pair import ScanPair, read_scans
 from l2reg.registration.small_scans import SmallScans, shrink_scans
+from l2reg.registration.transform_reader import transform_path
+from l2reg.registration.transform_scans import TransformScans
 from l2reg.registration.verdict import Judge, Outcome, Verdict
 from l2reg.registration.working_grid import on_grids, overlap_regions, working_batch
 from l2reg.runtime import select_device
 from l2reg.shapes import Affine, Shape3
-from l2reg.transforms.itk import write_warp
-from l2reg.transforms.warped_scan import write_warped_scan
+from l2reg.transforms.world_transform import WorldTransform, displacement_map
 
 _ANY_CONTRAST = "abdomen"  # preset for any two contrasts
 
 
-@dataclass(frozen=True)
-class Registration:
-    """Files of a registration, and the verdict on it.
-
-    Attributes:
-        warped: The moving scan in its own intensities, on the grid of the fixed scan; outside of
-            the moving scan its lowest intensity, or -1024 HU in CT.
-        transform: The displacement field in the form of ITK and ANTs.
-        picture: Slices of both scans before and after registration.
-        report: Settings, initial map and verdict as JSON.
-        verdict: The verdict.
-    """
-
-    warped: Path
-    transform: Path
-    picture: Path
-    report: Path
-    verdict: Verdict
-
-
 def register(
-    fixed: Path,
-    moving: Path,
-    out: Path,
+    fixed: str | Path | ScanFiles,
+    moving: str | Path | ScanFiles,
+    out: str | Path | None = None,
     *,
-    preset: str,
-    device: str,
+    preset: str = _ANY_CONTRAST,
+    device: str = "auto",
     prealign: Prealignment = "auto",
+    initial: str | Path | None = None,
+    save: Sequence[Extra] = (),
 ) -> Registration:
-    """Register ``moving`` to ``fixed``; write the warped scan, transform, picture and report.
+    """Register ``moving`` to ``fixed``; warped scan, transform, picture and report go to ``out``.
 
     The headers give the initial map, unless another one fits better. ``model=convex`` and
     ``refine=gauss_newton``, with the settings of a task, find the field; those for any two
-    contrasts do so if it makes the scans less alike. Only the two images are read.
+    contrasts do so if it makes the scans less alike. Labels and landmarks are only scored.
 
     Args:
-        fixed: A NIfTI volume.
+        fixed: A NIfTI volume, with or without mask, labels and landmarks.
         moving: A NIfTI volume, whose grid may differ from that of ``fixed``.
-        out: Folder to write to.
+        out: Folder to write to; nothing is written by default.
         preset: Task whose settings are used: ``abdomen`` for two modalities, ``lung`` for two CT,
             ``oasis`` for two MR of one sequence.
         device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
         prealign: How the initial map is found, see ``InitialMapSearch``.
+        initial: Affine transform from fixed to moving positions to start from, see
+            ``read_transform``; nothing is searched then.
+        save: Extra files: ``inverse``, the transform from moving to fixed positions, and
+            ``jacobian``, the local change of volume from fixed to moving.
 
     Raises:
-        InputError: Before anything is written, if a file is unreadable, its header is sheared or
-            invalid, a scan has fewer than 8 voxels along an axis or almost no contrast after the
-            preset's normalisation, the scans hardly overlap after the initial map, an output would
-            replace an input, or ``out`` cannot be written to; and if the field leads out of the
-            moving scan, as happens for scans of different parts of the body.
+        InputError: Before anything is written, if a file is unreadable or does not belong to its
+            scan, a header is sheared or invalid, a scan has fewer than 8 voxels along an axis or
+            almost no contrast after the preset's normalisation, the scans hardly overlap after the
+            initial map, an output would replace an input, or ``out`` cannot be written to; and if
+            the field leads out of the moving scan, as happens for scans of different parts of the
+            body.
     """
     settings = build(load_preset("register", "default"))
-    names = ("warped.nii.gz", "transform.nii.gz", "picture.png", "registration.json")
-    warped, transform, picture, report = files = [out / name for name in names]
-    scans = read_scans((fixed, moving), files, preset, settings["intensity"])
+    files = (as_scan_files(fixed), as_scan_files(moving))
+    outputs = None if out is None else output_files(Path(out), save)
+    given_map = None if initial is None else read_initial(initial, files, prealign)
+    scans = _read_scans(files, outputs, initial, preset, settings["intensity"])
+    annotations = read_annotations(*files)
     method = training_free_method(preset, select_device(device))
 
-    images = scans.normalise(scans.views)
-    search: InitialMapSearch = settings["initial_map"]
-    small = shrink_scans(images, scans.masks, scans.header_map, scans.spacing_mm, search.max_size)
-    initial = search(small, scans.header_map, prealign)
-    if initial.source != "headers":
-        tqdm.write(str(initial))
-    regions = overlap_regions(scans.views, initial.matrix)
+    small, start = _find_start(scans, settings["initial_map"], prealign, given_map)
+    regions = overlap_regions(scans.views, start.matrix)
     shared = float(regions[0].sum() / scans.views[0].sum())
-    inside = check_overlap(scans.paths, scans.volumes, initial.matrix, shared)
-    ensure_writable(out)
+    inside = check_overlap(scans.paths, scans.volumes, start.matrix, shared)
+    if outputs is not None:
+        ensure_writable(outputs.report.parent)
 
     images = scans.normalise(regions)
     batch = working_batch(
-        *images, initial.matrix, scans.spacing_mm, settings["max_voxels"], overlap=regions[0]
+        *images, start.matrix, scans.spacing_mm, settings["max_voxels"], overlap=regions[0]
     )
-    pair = _Pair(small, batch, initial.matrix, scans.shape)
+    pair = _Pair(small, batch, start.matrix, scans.shape)
     outcome, verdict = _register_suitably(pair, method, preset, settings["judge"])
-    verdict = replace(verdict, flags=(*scans.flags, *initial.flags, *verdict.flags))
+    verdict = replace(verdict, flags=(*scans.flags, *start.flags, *verdict.flags))
     check_field(scans.paths, outcome.total, scans.moving, inside)
 
-    place, moving_scan = scans.fixed.place, scans.moving
-    write_warped_scan(warped, moving_scan.array, moving_scan.voxel_type, outcome.total, place)
-    write_warp(transform, outcome.total[0].numpy(), place, moving_scan.affine)
-    draw_picture(picture, batch, outcome.disp, warp_with_fill(images[1], outcome.total, 0.0))
-    write_report(report, {
-        "l2reg": version("l2reg"),
-        "fixed": {"file": fixed, "modality": scans.modalities[0]},
-        "moving": {"file": moving, "modality": scans.modalities[1]},
-        "like": preset,
-        "prealign": prealign,
-        "initial_map": asdict(initial),
-        "verdict": asdict(verdict),
-    })  # fmt: skip
-    return Registration(warped, transform, picture, report, verdict)
+    field = displacement_map(outcome.total[0].numpy(), scans.fixed.place, scans.moving.affine)
+    transform = WorldTransform((field,))
+    scores = annotations.scores(transform)
+    if outputs is not None:
+        write_scans(outputs, field, scans.moving, annotations.grids[1])
+        warped = warp_with_fill(images[1], outcome.total, 0.0)
+        draw_picture(outputs.picture, batch, outcome.disp, warped)
+        write_report(outputs.report, {
+            "l2reg": version("l2reg"),
+            "fixed": {"file": scans.paths[0], "modality": scans.modalities[0]},
+            "moving": {"file": scans.paths[1], "modality": scans.modalities[1]},
+            "like": preset,
+            "prealign": prealign,
+            "initial_map": asdict(start),
+            "scores": {name: asdict(each) for name, each in scores.items()},
+            "verdict": asdict(verdict),
+        })  # fmt: skip
+    grids = TransformScans(field.grid, annotations.grids[1])
+    return Registration(scans.paths[1], grids, transform, verdict, scores, outputs)
+
+
+def _read_scans(
+    files: tuple[ScanFiles, ScanFiles],
+    outputs: RegistrationFiles | None,
+    initial: str | Path | None,
+    preset: str,
+    presets: Mapping[str, Mapping[Modality, Intensity]],
+) -> ScanPair:
+    """Read the images and masks; no output may replace any input."""
+    written = [] if outputs is None else outputs.paths
+    paths, masks = (files[0].image, files[1].image), (files[0].mask, files[1].mask)
+    others = {path for each in files for path in each.paths} - set(paths)
+    if initial is not None:
+        others.add(transform_path(initial))
+    raise_if_any(overwrite_problems(sorted(others), written))
+    return read_scans(paths, written, preset, presets, masks)
+
+
+def _find_start(
+    scans: ScanPair, search: InitialMapSearch, prealign: Prealignment, given_map: Affine | None
+) -> tuple[SmallScans, InitialMap]:
+    """Return the scans at low resolution, and the map to start from, which is said."""
+    images = scans.normalise(scans.views)
+    small = shrink_scans(images, scans.masks, scans.header_map, scans.spacing_mm, search.max_size)
+    if given_map is None:
+        start = search(small, scans.header_map, prealign)
+    else:
+        start = search.from_file(small, scans.header_map, given_map)
+    if start.source != "headers":
+        tqdm.write(str(start))
+    return small, start
 
 
 @dataclass(frozen=True)

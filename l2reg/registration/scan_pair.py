@@ -10,7 +10,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from l2reg.data.intensity import Intensity, Region
-from l2reg.io.volumes import Volume, read_volume
+from l2reg.io.volumes import Volume, read_mask, read_volume
 from l2reg.problems import InputError, raise_if_any
 from l2reg.registration.field_of_view import field_of_view
 from l2reg.registration.input_checks import (
@@ -19,8 +19,10 @@ from l2reg.registration.input_checks import (
     size_problems,
 )
 from l2reg.registration.modality import Modality, modality, preset_flags
+from l2reg.registration.scan_files import grid_problems
 from l2reg.registration.working_grid import Views
 from l2reg.shapes import Affine, ImagePair, MaskPair, Shape3, Spacing
+from l2reg.transforms.image_grid import ImageGrid, read_grid
 from l2reg.transforms.world import voxel_map
 
 
@@ -31,7 +33,7 @@ class ScanPair:
     Attributes:
         paths: Their files.
         volumes: Intensities and headers.
-        views: Their fields of view.
+        views: What may be compared: their fields of view, inside of their masks.
         modalities: CT in Hounsfield units, or anything else.
         intensities: Their normalisation.
         flags: Warnings about scans that the settings are not meant for.
@@ -95,6 +97,7 @@ def read_scans(
     outputs: Sequence[Path],
     preset: str,
     presets: Mapping[str, Mapping[Modality, Intensity]],
+    masks: tuple[Path | None, Path | None] = (None, None),
 ) -> ScanPair:
     """Read two scans, each file once, and say which part of their volumes is padding.
 
@@ -103,14 +106,18 @@ def read_scans(
         outputs: Files that will be written.
         preset: Name of the preset in use.
         presets: The normalisation of every preset for every modality.
+        masks: Masks of what may be compared, beside the padding; on the grids of the scans.
 
     Raises:
-        InputError: If a file is unreadable, an output would replace one, or a scan has fewer than
-            8 voxels along an axis or almost no contrast after normalisation; all faults of one kind
-            are listed together.
+        InputError: If a file is unreadable, an output would replace one, a mask does not lie on the
+            grid of its scan, or a scan has fewer than 8 voxels along an axis or almost no contrast
+            after normalisation; all faults of one kind are listed together.
     """
     fixed, moving = _read_volumes(paths, outputs)
-    views = (_field_of_view(paths[0], fixed), _field_of_view(paths[1], moving))
+    views = (
+        _field_of_view(paths[0], fixed) & _read_mask(masks[0], paths[0], fixed),
+        _field_of_view(paths[1], moving) & _read_mask(masks[1], paths[1], moving),
+    )
     kinds = (modality(fixed.array, views[0]), modality(moving.array, views[1]))
     pair = ScanPair(
         paths=paths,
@@ -152,6 +159,15 @@ def _field_of_view(path: Path, scan: Volume) -> Region:
             f"{scan.array[~view][0]:g}, which is not compared"
         )
     return view
+
+
+def _read_mask(path: Path | None, image: Path, scan: Volume) -> Region:
+    """Return a mask on the grid of its scan; all of the scan without one."""
+    if path is None:
+        return np.ones(scan.array.shape, dtype=bool)
+    i, j, k = scan.array.shape
+    raise_if_any(grid_problems(path, read_grid(path), image, ImageGrid((i, j, k), scan.place)))
+    return read_mask(path)
 
 
 def _tensor(array: np.ndarray) -> Tensor:

@@ -1,16 +1,20 @@
-"""Warped scans: a moving scan in its own intensities on the fixed grid, as ITK resamples it."""
+"""Warped scans and labels: a moving volume on the fixed grid, as ITK resamples it."""
 
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
-from jaxtyping import Float32
+from jaxtyping import Float32, Shaped
+from scipy.ndimage import map_coordinates
 
-from l2reg.geometry.warp import warp_with_fill
+from l2reg.geometry.warp import inside_scan, voxel_coords, warp_with_fill
 from l2reg.io.headers import Placement
 from l2reg.io.volumes import write_volume
 from l2reg.io.voxel_types import VoxelType
 from l2reg.shapes import Field
+
+ScanInterpolation = Literal["linear", "cubic"]
 
 _AIR = -1024.0  # HU of the voxels beyond a CT, by convention
 _LUNG = -500.0  # HU; only a CT in Hounsfield units has intensities down to here
@@ -50,6 +54,49 @@ def write_warped_scan(
         disp: Field from fixed to moving voxels, of one pair.
         place: Place of the fixed scan.
     """
-    volume = torch.from_numpy(moving)[None, None]
-    warped = warp_with_fill(volume, disp, fill_value(moving, voxel_type))[0, 0].numpy()
+    warped = warp_scan(moving, disp, fill_value(moving, voxel_type), "linear")
     write_volume(path, voxel_type.encode(warped), place, scaling=voxel_type)
+
+
+def warp_scan(
+    moving: Float32[np.ndarray, "mi mj mk"],
+    disp: Field,
+    fill: float,
+    interpolation: ScanInterpolation,
+) -> Float32[np.ndarray, "i j k"]:
+    """Return the moving scan on the fixed grid.
+
+    Args:
+        moving: Intensities of the moving scan.
+        disp: Field from fixed to moving voxels, of one pair.
+        fill: Intensity outside the moving scan.
+        interpolation: ``linear``, or ``cubic``: the B-spline of ``sitkBSpline``, mirrored at the
+            faces, which overshoots at edges.
+    """
+    if interpolation == "linear":
+        volume = torch.from_numpy(moving)[None, None]
+        linear: np.ndarray = warp_with_fill(volume, disp, fill)[0, 0].numpy()
+        return linear
+    positions = (disp + voxel_coords(disp))[0].numpy()
+    cubic = map_coordinates(moving, positions, order=3, mode="mirror")
+    inside = inside_scan(disp, moving.shape)[0, 0].numpy()
+    return np.where(inside, cubic, np.float32(fill))
+
+
+def warp_label_map(
+    moving: Shaped[np.ndarray, "mi mj mk"], disp: Field
+) -> Shaped[np.ndarray, "i j k"]:
+    """Return the moving labels on the fixed grid, as ITK does: those of the nearest voxel.
+
+    Halves round up. Outside the volume, half a voxel beyond its outermost centres, is 0.
+
+    Args:
+        moving: Label map.
+        disp: Field from fixed to moving voxels, of one pair.
+    """
+    index = torch.floor(disp.double() + voxel_coords(disp.double()) + 0.5).long()[0]
+    last = torch.tensor(moving.shape).view(3, 1, 1, 1) - 1
+    i, j, k = torch.minimum(index.clamp(min=0), last).numpy()
+    inside = inside_scan(disp, moving.shape)[0, 0].numpy()
+    warped: np.ndarray = np.where(inside, moving[i, j, k], moving.dtype.type(0))
+    return warped

@@ -7,6 +7,7 @@ import pytest
 
 from l2reg.io.headers import Placement
 from l2reg.io.volumes import (
+    VECTOR,
     place_problems,
     read_affine,
     read_header,
@@ -176,7 +177,7 @@ def test_a_written_volume_is_read_again_under_its_affine(tmp_path: Path) -> None
 
 def test_vectors_are_marked_as_such_and_as_millimetres(tmp_path: Path) -> None:
     vectors = np.zeros((*SHAPE, 1, 3), np.float32)
-    write_volume(tmp_path / "a.nii.gz", vectors, Placement(np.eye(4)), vectors=True)
+    write_volume(tmp_path / "a.nii.gz", vectors, Placement(np.eye(4)), intent=VECTOR)
     header = nib.load(tmp_path / "a.nii.gz").header
     assert header.get_intent()[0] == "vector"
     assert header.get_xyzt_units()[0] == "mm"

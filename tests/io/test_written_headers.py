@@ -10,7 +10,7 @@ import SimpleITK as sitk  # noqa: N813
 from scipy.spatial.transform import Rotation
 
 from l2reg.io.headers import Placement
-from l2reg.io.volumes import read_placement, write_volume
+from l2reg.io.volumes import VECTOR, read_placement, write_volume
 
 SHAPE = (9, 10, 12)
 SIZES = np.array([1.75, 1.25, 2.5]) / 1.37
@@ -65,7 +65,7 @@ def carry(path: Path, unit: str, codes: tuple[int, int], forms: str) -> Path:
     place = read_placement(path)
     write_volume(written, np.zeros(SHAPE, np.float32), place)
     vectors = np.zeros((*SHAPE, 1, 3), np.float32)
-    write_volume(path.with_name("vectors.nii.gz"), vectors, place, vectors=True)
+    write_volume(path.with_name("vectors.nii.gz"), vectors, place, intent=VECTOR)
     return written
 
 

@@ -1,4 +1,5 @@
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from unittest.mock import patch
@@ -49,6 +50,11 @@ def test_two_files_are_brought_together_without_any_data_set(
     before = inner(target - intensities(moving))
     assert inner(target - intensities(out / "warped.nii.gz")) < 0.6 * before
     assert (out / "picture.png").stat().st_size > 50_000
+    main(["warp", str(out / "transform.nii.gz"), "--image", str(moving), "--reference", str(fixed),
+          "--out", str(tmp_path / "again.nii.gz")])  # fmt: skip
+    np.testing.assert_array_equal(
+        intensities(tmp_path / "again.nii.gz"), intensities(out / "warped.nii.gz")
+    )
 
 
 def test_a_scan_whose_header_places_it_elsewhere_is_found_and_itk_agrees(
@@ -65,13 +71,13 @@ def test_a_scan_whose_header_places_it_elsewhere_is_found_and_itk_agrees(
     result = register(fixed, away, tmp_path / "out", preset="lung", device="cpu")
     assert "first aligned by a rigid map" in capsys.readouterr().out
     transform = sitk.DisplacementFieldTransform(
-        sitk.ReadImage(str(result.transform), sitk.sitkVectorFloat64)
+        sitk.ReadImage(str(result.files.transform), sitk.sitkVectorFloat64)
     )
     reference = sitk.ReadImage(str(fixed), sitk.sitkFloat32)
     by_itk = sitk.GetArrayFromImage(sitk.Resample(sitk.ReadImage(str(away)), reference, transform))
     target = sitk.GetArrayFromImage(reference)
     assert inner(by_itk - target) < 0.1 * inner(target - target.mean())
-    report = json.loads(result.report.read_text())
+    report = json.loads(result.files.report.read_text())
     assert report["initial_map"]["source"] == "rigid"
     assert report["initial_map"]["similarity"] > 0.9 > report["initial_map"]["header_similarity"]
     assert report["verdict"]["flags"] == []
@@ -116,11 +122,11 @@ def test_grids_may_differ_and_itk_applies_the_transform_to_the_original_scan(
     other = tmp_path / "other.nii.gz"
     nib.save(nib.Nifti1Image(coarse[::-1].copy(), shifted @ mirror), other)
     written = register(fixed, other, tmp_path / "out", preset="lung", device="cpu")
-    warped, target = intensities(written.warped), intensities(fixed)
+    warped, target = intensities(written.files.warped), intensities(fixed)
     assert warped.shape == target.shape
     assert inner(target - warped) < 0.6 * inner(target - intensities(moving))
     transform = sitk.DisplacementFieldTransform(
-        sitk.Cast(sitk.ReadImage(str(written.transform)), sitk.sitkVectorFloat64)
+        sitk.Cast(sitk.ReadImage(str(written.files.transform)), sitk.sitkVectorFloat64)
     )
     resampled = sitk.Resample(
         sitk.ReadImage(str(other)),
@@ -160,14 +166,14 @@ def test_files_written_lie_where_itk_sees_the_fixed_scan_though_its_forms_disagr
     told = [line.split(":")[0] for line in said if not line.startswith("first aligned")]
     assert told == [str(path) for path in paths]
     fixed, moving, warped = (
-        sitk.ReadImage(str(path), sitk.sitkFloat32) for path in (*paths, written.warped)
+        sitk.ReadImage(str(path), sitk.sitkFloat32) for path in (*paths, written.files.warped)
     )
-    field = sitk.ReadImage(str(written.transform), sitk.sitkVectorFloat64)
+    field = sitk.ReadImage(str(written.files.transform), sitk.sitkVectorFloat64)
     np.testing.assert_allclose(field.GetOrigin(), fixed.GetOrigin(), rtol=0, atol=1e-4)
     transform = sitk.DisplacementFieldTransform(field)
     by_itk = sitk.Resample(moving, fixed, transform, sitk.sitkLinear, 0.0)
     assert inner(sitk.GetArrayFromImage(by_itk - warped)) < 0.5
-    difference = sitk.ReadImage(str(paths[0])) - sitk.ReadImage(str(written.warped))
+    difference = sitk.ReadImage(str(paths[0])) - sitk.ReadImage(str(written.files.warped))
     assert difference.GetPixelID() == sitk.sitkInt16
     after = inner(sitk.GetArrayFromImage(difference))
     assert after < 0.7 * inner(sitk.GetArrayFromImage(fixed) - sitk.GetArrayFromImage(moving))
@@ -244,7 +250,7 @@ def test_a_shift_by_a_voxel_is_found_in_scans_of_eight_voxels(
         for name, array in zip("ab", shifted, strict=True)
     )
     written = register(fixed, moving, tmp_path / "out", preset="abdomen", device="cpu")
-    after = np.abs(intensities(written.warped) - shifted[0]).mean()
+    after = np.abs(intensities(written.files.warped) - shifted[0]).mean()
     assert after < 0.7 * np.abs(shifted[1] - shifted[0]).mean()
 
 
@@ -294,11 +300,11 @@ def test_the_same_scan_with_a_smaller_field_of_view_is_not_moved(
     moving = tmp_path / "part.nii.gz"
     nib.save(part, moving)
     files = register(scans[0], moving, tmp_path / "out", preset=preset, device="cpu")
-    vectors = np.asarray(nib.load(files.transform).dataobj)[:, :, :, 0]
+    vectors = np.asarray(nib.load(files.files.transform).dataobj)[:, :, :, 0]
     error = np.linalg.norm(vectors, axis=-1)[tuple(slicer)]
     assert error.mean() < 0.5  # mm; voxels of the phantom are 4 to 5 mm wide
     assert np.percentile(error, 95) < 1.5
-    warped = intensities(files.warped)
+    warped = intensities(files.files.warped)
     inside = tuple(slicer)
     np.testing.assert_allclose(warped[inside], part.get_fdata(), atol=40)
     outside = np.ones(warped.shape, dtype=bool)
@@ -329,7 +335,7 @@ def test_the_same_scan_in_two_scanner_circles_is_not_moved(
         paths.append(tmp_path / f"{name}.nii.gz")
         nib.save(nib.Nifti1Image(cut, image.affine), paths[-1])
     files = register(*paths, tmp_path / "out", preset=preset, device="cpu")
-    vectors = np.asarray(nib.load(files.transform).dataobj)[:, :, :, 0]
+    vectors = np.asarray(nib.load(files.files.transform).dataobj)[:, :, :, 0]
     seen = np.maximum(*distances) < radius - 3
     error = np.linalg.norm(vectors, axis=-1)[seen]
     assert error.mean() < 0.5  # mm; voxels of the phantom are 4 to 5 mm wide
@@ -354,3 +360,74 @@ def test_scanner_circles_that_share_nothing_are_refused_or_flagged(
         register(*paths, tmp_path / "out", preset="lung", device="cpu", prealign="none")
     searched = register(*paths, tmp_path / "out", preset="lung", device="cpu")
     assert searched.verdict.flags[0].startswith("weak start")
+
+
+@pytest.mark.slow
+def test_masks_labels_landmarks_and_a_given_start_are_taken(
+    scans: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The moving scan is declared 60 mm away, which the given map undoes; half of it is masked."""
+    fixed, moving = scans
+    image = nib.load(moving)
+    affine = image.affine.copy()
+    affine[:3, 3] += (60.0, -20.0, 0.0)
+    away, mask = tmp_path / "away.nii.gz", tmp_path / "mask.nii.gz"
+    nib.save(nib.Nifti1Image(np.asarray(image.dataobj), affine), away)
+    inside = np.ones(image.shape, np.uint8)
+    inside[: image.shape[0] // 4] = 0
+    nib.save(nib.Nifti1Image(inside, nib.load(fixed).affine), mask)
+    labels = [tmp_path / "fixed_labels.nii.gz", tmp_path / "moving_labels.nii.gz"]
+    for path, scan, place in zip(labels, (fixed, moving), (nib.load(fixed).affine, affine),
+                                 strict=True):  # fmt: skip
+        lung = (intensities(scan) < -600).astype(np.uint8)
+        nib.save(nib.Nifti1Image(lung, place), path)
+    np.savetxt(tmp_path / "points.csv", [[20, 20, 20], [30, 25, 30]], delimiter=",")
+    sitk.WriteTransform(sitk.TranslationTransform(3, (-60.0, 20.0, 0.0)), str(tmp_path / "a.tfm"))
+    points = str(tmp_path / "points.csv")
+    main(["register", str(fixed), str(away), "--out", str(tmp_path / "out"), "--like", "lung",
+          "--initial", str(tmp_path / "a.tfm"), "--fixed-mask", str(mask), "--device", "cpu",
+          "--fixed-labels", str(labels[0]), "--moving-labels", str(labels[1]),
+          "--fixed-points", points, "--moving-points", points, "--coordinates", "voxels",
+          "--save", "inverse,jacobian"])  # fmt: skip
+    said = capsys.readouterr().out
+    assert "starts from the given map, 63.2 mm and 0.0 degrees away from the headers" in said
+    report = json.loads((tmp_path / "out" / "registration.json").read_text())
+    before, after = report["scores"]["before"], report["scores"]["after"]
+    assert before["tre_mm"][0] == pytest.approx(np.hypot(60, 20), abs=1e-3)
+    assert after["tre_mm"][0] < 25
+    assert before["dice"]["1"] + 0.2 < after["dice"]["1"]
+    assert f"Dice {before['dice']['1']:.3f} -> {after['dice']['1']:.3f} (1 labels)" in said
+    for name in ("inverse", "jacobian"):
+        assert str(tmp_path / "out" / f"{name}.nii.gz") in said.splitlines()
+    assert nib.load(tmp_path / "out" / "inverse.nii.gz").shape[:3] == image.shape
+    assert abs(intensities(tmp_path / "out" / "jacobian.nii.gz").mean() - 1) < 0.3
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ("--fixed-labels {fixed}", "--moving-labels: is missing"),
+        ("--fixed-points a.csv --moving-points a.csv", "--coordinates: is missing"),
+        ("--fixed-points a.csv --moving-points a.csv --coordinates ras", "a.csv: is not a table"),
+        ("--fixed-mask small.nii.gz", "small.nii.gz: does not lie on the grid of"),
+        ("--initial nothing.tfm", "nothing.tfm: is no file"),
+        ("--initial bare.mat", "greedy:bare.mat or fsl:bare.mat"),
+        ("--initial greedy:bare.mat --prealign rigid", "--initial or --prealign"),
+        ("--fixed-mask out/inverse.nii.gz --save inverse", "is an input, and the output would"),
+    ],
+)
+def test_other_inputs_are_refused_before_the_work(
+    scans: tuple[Path, Path], own_folder: None, words: str, message: str
+) -> None:
+    fixed, moving = scans
+    np.savetxt("bare.mat", np.eye(4))
+    nib.save(nib.Nifti1Image(np.ones((4, 5, 6), np.uint8), np.eye(4)), "small.nii.gz")
+    if "out/" in words:
+        Path("out").mkdir()
+        shutil.copy(fixed, "out/inverse.nii.gz")
+    before = {path: path.stat().st_mtime_ns for path in Path().rglob("*")}
+    with pytest.raises(SystemExit) as stop:
+        main(["register", str(fixed), str(moving), "--out", "out", "--device", "cpu",
+              *words.format(fixed=fixed).split()])  # fmt: skip
+    assert message in str(stop.value.code)
+    assert {path: path.stat().st_mtime_ns for path in Path().rglob("*")} == before

@@ -9,6 +9,7 @@ import torch
 from l2reg.geometry.warp import warp
 from l2reg.io.headers import Placement
 from l2reg.transforms.itk import write_warp
+from l2reg.transforms.world_transform import DisplacementMap, displacement_map
 
 SHAPE = (18, 20, 22)
 
@@ -38,7 +39,9 @@ def test_simpleitk_resamples_as_warp_does_on_any_header(
     nib.save(nib.Nifti1Image(moving, moving_affine), tmp_path / "moving.nii.gz")
     nib.save(nib.Nifti1Image(np.zeros(SHAPE, np.float32), fixed_affine), tmp_path / "fixed.nii.gz")
 
-    write_warp(tmp_path / "warp.nii.gz", disp, Placement(fixed_affine), moving_affine)
+    write_warp(
+        tmp_path / "warp.nii.gz", displacement_map(disp, Placement(fixed_affine), moving_affine)
+    )
 
     field = SimpleITK.ReadImage(str(tmp_path / "warp.nii.gz"), SimpleITK.sitkVectorFloat64)
     warped = SimpleITK.GetArrayFromImage(
@@ -62,7 +65,7 @@ def test_simpleitk_moves_a_point_to_its_partner(tmp_path: Path) -> None:
     affine = oblique((1.5, 1.0, 2.0), True, (5.0, -7.0, 3.0))
     disp = np.zeros((3, *SHAPE), np.float32)
     disp[:] = np.array([1.0, -2.0, 0.5]).reshape(3, 1, 1, 1)
-    write_warp(tmp_path / "warp.nii.gz", disp, Placement(affine), affine)
+    write_warp(tmp_path / "warp.nii.gz", displacement_map(disp, Placement(affine), affine))
     field = SimpleITK.ReadImage(str(tmp_path / "warp.nii.gz"), SimpleITK.sitkVectorFloat64)
     to_lps = np.diag([-1.0, -1, 1, 1]) @ affine
     fixed_point = (to_lps @ [7, 8, 9, 1])[:3]
@@ -72,9 +75,8 @@ def test_simpleitk_moves_a_point_to_its_partner(tmp_path: Path) -> None:
 
 
 def test_the_header_says_vectors_in_millimetres(tmp_path: Path) -> None:
-    write_warp(
-        tmp_path / "warp.nii.gz", np.zeros((3, *SHAPE), np.float32), Placement(np.eye(4)), np.eye(4)
-    )
+    still = DisplacementMap(np.zeros((3, *SHAPE)), Placement(np.eye(4)))
+    write_warp(tmp_path / "warp.nii.gz", still)
     header = nib.load(tmp_path / "warp.nii.gz").header
     assert header.get_data_shape() == (*SHAPE, 1, 3)
     assert header.get_intent()[0] == "vector"

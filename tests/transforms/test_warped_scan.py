@@ -8,8 +8,17 @@ import torch
 
 from l2reg.io.volumes import read_volume
 from l2reg.io.voxel_types import VoxelType
+from l2reg.registration.transform_reader import read_transform
+from l2reg.registration.transform_scans import TransformScans
+from l2reg.transforms.image_grid import read_grid
 from l2reg.transforms.itk import write_warp
-from l2reg.transforms.warped_scan import fill_value, write_warped_scan
+from l2reg.transforms.warped_scan import (
+    fill_value,
+    warp_label_map,
+    warp_scan,
+    write_warped_scan,
+)
+from l2reg.transforms.world_transform import displacement_map
 
 FIXED, MOVING = (14, 17, 11), (12, 16, 19)
 
@@ -45,7 +54,7 @@ def warp_files(folder: Path, random: np.random.Generator, *, flip: bool = False)
     fixed, moving = (read_volume(folder / f"{name}.nii.gz") for name in ("fixed", "moving"))
     positions = np.array(MOVING).reshape(3, 1, 1, 1) * random.uniform(-0.3, 1.3, (3, *FIXED))
     disp = (positions - np.indices(FIXED)).astype(np.float32)
-    write_warp(folder / "warp.nii.gz", disp, fixed.place, moving.affine)
+    write_warp(folder / "warp.nii.gz", displacement_map(disp, fixed.place, moving.affine))
     field = torch.from_numpy(disp)[None]
     write_warped_scan(folder / "warped.nii.gz", moving.array, moving.voxel_type, field, fixed.place)
     return fill_value(moving.array, moving.voxel_type)
@@ -112,3 +121,29 @@ def test_air_is_the_nearest_number_that_the_type_has() -> None:
     array = np.linspace(900, -1000, 210, dtype=np.float32).reshape(5, 6, 7)
     assert fill_value(array, VoxelType(np.dtype(np.uint8), 10.0, -1000.0)) == -1000
     assert fill_value(array, VoxelType(np.dtype(np.int16), 10.0, 0.0)) == -1020
+
+
+@pytest.mark.parametrize("flip", [False, True])
+def test_itk_interpolates_labels_and_cubic_intensities_alike(
+    tmp_path: Path, random: np.random.Generator, flip: bool
+) -> None:
+    array = random.integers(0, 9, MOVING).astype(np.int16)
+    affine = oblique((1.2, 1.1, 1.7), flip=not flip)
+    nib.save(nib.Nifti1Image(array, affine), tmp_path / "moving.nii.gz")
+    warp_files(tmp_path, random, flip=flip)
+    field = read_transform(tmp_path / "warp.nii.gz", TransformScans())
+    disp = torch.from_numpy(field.voxel_field(read_grid(tmp_path / "fixed.nii.gz"), affine))[None]
+    fixed, moving = (
+        sitk.ReadImage(str(tmp_path / f"{name}.nii.gz"), sitk.sitkFloat64)
+        for name in ("fixed", "moving")
+    )
+    itk_field = sitk.ReadImage(str(tmp_path / "warp.nii.gz"), sitk.sitkVectorFloat64)
+    transform = sitk.DisplacementFieldTransform(itk_field)
+    nearest, cubic = (
+        sitk.GetArrayFromImage(sitk.Resample(moving, fixed, transform, kind, fill)).T
+        for kind, fill in ((sitk.sitkNearestNeighbor, 0), (sitk.sitkBSpline, -7))
+    )
+    assert (nearest != warp_label_map(array, disp)).sum() <= 2  # a float32 beside a half
+    warped = warp_scan(array.astype(np.float32), disp, -7.0, "cubic")
+    assert (cubic == -7).mean() > 0.3
+    np.testing.assert_allclose(warped, cubic, atol=2e-3)

@@ -1,0 +1,24 @@
+"""``l2reg invert``: write the inverse of a transform."""
+
+import argparse
+
+from l2reg.cli.convert import WRITTEN, add_conversion_arguments
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options of the command."""
+    add_conversion_arguments(parser)
+    parser.add_argument("--to", choices=WRITTEN, default="itk", help="form of the file (itk)")
+
+
+def run(options: argparse.Namespace) -> None:
+    """Write the inverse, and print how well it brings points back."""
+    from l2reg.registration.transform_conversion import invert_file
+    from l2reg.registration.transform_scans import read_scans_of
+    from l2reg.runtime import configure_malloc
+
+    configure_malloc()
+    scans = read_scans_of(options.reference, options.moving)
+    residual = invert_file(options.transform, options.out, options.to, scans)
+    print(options.out)
+    print(f"residual of going there and back: {residual}")

@@ -1,0 +1,167 @@
+"""Result of a registration: the transform, and what it does to scans, labels and points."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, get_args
+
+import nibabel as nib
+import numpy as np
+import torch
+from jaxtyping import Float, Float32, Float64
+
+from l2reg.geometry.jacobian import jacobian_determinant
+from l2reg.io.volumes import Volume, write_volume
+from l2reg.registration.annotations import Scores
+from l2reg.registration.transform_scans import TransformScans, read_scans_of
+from l2reg.registration.transform_writer import write_transform
+from l2reg.registration.verdict import Verdict
+from l2reg.registration.warp_files import resample_labels, resample_scan
+from l2reg.transforms.image_grid import ImageGrid
+from l2reg.transforms.itk import write_warp
+from l2reg.transforms.warped_scan import ScanInterpolation, write_warped_scan
+from l2reg.transforms.world_transform import DisplacementMap, WorldTransform
+
+Extra = Literal["inverse", "jacobian"]
+EXTRAS: tuple[Extra, ...] = get_args(Extra)
+
+
+@dataclass(frozen=True)
+class RegistrationFiles:
+    """Files of a registration.
+
+    Attributes:
+        warped: The moving scan in its own intensities, on the grid of the fixed scan; outside of
+            the moving scan its lowest intensity, or -1024 HU in CT.
+        transform: The displacement field in the form of ITK and ANTs.
+        picture: Slices of both scans before and after registration.
+        report: Settings, initial map, scores and verdict as JSON.
+        inverse: The transform from moving to fixed positions, if asked for.
+        jacobian: Volume in the moving scan per volume in the fixed scan, if asked for: 1 where it
+            is kept, 0 or less where the deformation folds.
+    """
+
+    warped: Path
+    transform: Path
+    picture: Path
+    report: Path
+    inverse: Path | None = None
+    jacobian: Path | None = None
+
+    @property
+    def paths(self) -> list[Path]:
+        """All files."""
+        return [path for path in vars(self).values() if path is not None]
+
+
+def output_files(folder: Path, save: Sequence[Extra]) -> RegistrationFiles:
+    """Return the files that a registration writes to a folder."""
+    return RegistrationFiles(
+        folder / "warped.nii.gz",
+        folder / "transform.nii.gz",
+        folder / "picture.png",
+        folder / "registration.json",
+        **{name: folder / f"{name}.nii.gz" for name in save},
+    )
+
+
+def write_scans(
+    files: RegistrationFiles, field: DisplacementMap, moving: Volume, moving_grid: ImageGrid
+) -> None:
+    """Write the warped scan, the transform and what was asked for besides.
+
+    Args:
+        files: Where to.
+        field: The field.
+        moving: The moving scan.
+        moving_grid: Its grid.
+    """
+    transform, place = WorldTransform((field,)), field.place
+    disp = torch.from_numpy(transform.voxel_field(field.grid, moving.affine))[None]
+    write_warped_scan(files.warped, moving.array, moving.voxel_type, disp, place)
+    write_warp(files.transform, field)
+    if files.inverse is not None:
+        write_warp(files.inverse, transform.inverse.on_grid(moving_grid))
+    if files.jacobian is not None:
+        write_volume(files.jacobian, volume_change(field), place)
+
+
+def volume_change(field: DisplacementMap) -> Float32[np.ndarray, "i j k"]:
+    """Return the determinant of the Jacobian in the world; faces have that of their neighbours."""
+    linear = np.linalg.inv(field.place.affine[:3, :3])
+    disp = np.einsum("cd,dijk->cijk", linear, field.disp_mm)
+    determinant = jacobian_determinant(torch.from_numpy(disp)[None].float())[0].numpy()
+    return np.pad(determinant, 1, mode="edge")
+
+
+@dataclass(frozen=True)
+class Registration:
+    """Registration of two scans.
+
+    Attributes:
+        moving: File of the moving scan.
+        scans: Grids of the fixed and of the moving scan.
+        transform: Map from fixed to moving positions.
+        verdict: What can be told about it without ground truth.
+        scores: Scores ``before``, by the headers alone, and ``after``; none without labels and
+            landmarks.
+        files: The files that were written; none if no folder was named.
+    """
+
+    moving: Path
+    scans: TransformScans
+    transform: WorldTransform
+    verdict: Verdict
+    scores: dict[str, Scores]
+    files: RegistrationFiles | None
+
+    @property
+    def inverse(self) -> WorldTransform:
+        """The map from moving to fixed positions, found point by point."""
+        return self.transform.inverse
+
+    def warp(
+        self,
+        image: str | Path | None = None,
+        *,
+        labels: bool = False,
+        interpolation: ScanInterpolation = "linear",
+    ) -> nib.Nifti1Image:
+        """Return a scan or label map in the space of the moving scan on the grid of the fixed scan.
+
+        Args:
+            image: NIfTI file; by default the moving scan.
+            labels: Whether it is a label map, of which the nearest voxel counts.
+            interpolation: Of a scan: ``linear``, or ``cubic``.
+
+        Raises:
+            InputError: If the file is unreadable.
+        """
+        path = self.moving if image is None else Path(image)
+        scans = TransformScans(self.scans.fixed, read_scans_of(None, path).moving)
+        if labels:
+            warped, _ = resample_labels(path, self.transform, scans)
+        else:
+            warped, _ = resample_scan(path, self.transform, scans, interpolation)
+        return nib.Nifti1Image.from_bytes(warped.to_bytes())  # with affine and scaling, as a file
+
+    def points(self, points: Float[np.ndarray, "n 3"]) -> Float64[np.ndarray, "n 3"]:
+        """Return where fixed points lie in the moving scan; ``inverse`` goes the other way.
+
+        Args:
+            points: Positions in RAS mm.
+        """
+        return self.transform(points.T).T
+
+    def save(self, path: str | Path, form: str = "itk") -> None:
+        """Write the transform.
+
+        Args:
+            path: File to write; its suffix must be one of the form.
+            form: ``itk``, ``greedy``, ``fsl``, ``spm``, ``torch``, ``challenge`` or
+                ``challenge-2021``, see ``docs/commands.md``.
+
+        Raises:
+            InputError: If the form has no such suffix, or the file cannot be written.
+        """
+        write_transform(Path(path), self.transform, form, self.scans)

@@ -1,0 +1,80 @@
+"""Files of a scan that belongs to no data set: the image, and what is known about it."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from l2reg.problems import Problem
+from l2reg.registration.warp_files import Coordinates
+from l2reg.transforms.image_grid import ImageGrid
+
+_MAX_APART = 0.5  # voxels between two places of a corner
+
+
+@dataclass(frozen=True, init=False)
+class ScanFiles:
+    """Files of one scan.
+
+    Attributes:
+        image: NIfTI volume.
+        mask: Label map on the grid of the image, not 0 where it may be compared.
+        labels: Label map on the grid of the image, by which a registration is scored.
+        points: Table of landmarks, by which a registration is scored.
+        coordinates: Coordinates of the landmarks.
+    """
+
+    image: Path
+    mask: Path | None
+    labels: Path | None
+    points: Path | None
+    coordinates: Coordinates
+
+    def __init__(
+        self,
+        image: str | Path,
+        *,
+        mask: str | Path | None = None,
+        labels: str | Path | None = None,
+        points: str | Path | None = None,
+        coordinates: Coordinates = "ras",
+    ) -> None:
+        paths = {"image": image, "mask": mask, "labels": labels, "points": points}
+        for name, path in paths.items():
+            object.__setattr__(self, name, None if path is None else Path(path))
+        object.__setattr__(self, "coordinates", coordinates)
+
+    @property
+    def paths(self) -> list[Path]:
+        """All files."""
+        files = (self.image, self.mask, self.labels, self.points)
+        return [path for path in files if path is not None]
+
+
+def as_scan_files(scan: str | Path | ScanFiles) -> ScanFiles:
+    """Return the files of a scan of which only the image is named."""
+    return scan if isinstance(scan, ScanFiles) else ScanFiles(scan)
+
+
+def grid_problems(path: Path, grid: ImageGrid, image: Path, own: ImageGrid) -> list[Problem]:
+    """Return a problem if a label map or mask does not lie on the grid of its scan.
+
+    Args:
+        path: The label map or mask.
+        grid: Its grid.
+        image: The scan.
+        own: Grid of the scan.
+    """
+    if grid.shape != own.shape:
+        found = f"shape {grid.shape}"
+    elif (distance := own.corner_distance(grid)) > _MAX_APART:
+        found = f"a header that places a corner {distance:.3g} voxels elsewhere"
+    else:
+        return []
+    return [
+        Problem(
+            where=str(path),
+            what=f"does not lie on the grid of {image}",
+            expected=f"shape {own.shape} and the header of the scan",
+            found=found,
+            remedy="resample it to the scan, or name the scan that it belongs to",
+        )
+    ]

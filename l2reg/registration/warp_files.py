@@ -1,0 +1,188 @@
+"""Scans, label maps and points of two scans, taken along by a transform between them."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Literal, get_args
+
+import nibabel as nib
+import numpy as np
+import torch
+from jaxtyping import Float, Float64
+
+from l2reg.geometry.warp import inside_scan
+from l2reg.io.point_tables import read_point_table, write_point_table
+from l2reg.io.volumes import nifti_image, read_labels, read_volume, read_voxel_type
+from l2reg.problems import InputError, Problem, raise_if_any
+from l2reg.registration.input_checks import overwrite_problems
+from l2reg.registration.transform_reader import read_transform
+from l2reg.registration.transform_scans import TransformScans
+from l2reg.shapes import Field
+from l2reg.transforms.image_grid import ImageGrid
+from l2reg.transforms.itk import RAS_TO_LPS
+from l2reg.transforms.warped_scan import (
+    ScanInterpolation,
+    fill_value,
+    warp_label_map,
+    warp_scan,
+)
+from l2reg.transforms.world import voxels_to_world
+from l2reg.transforms.world_transform import WorldTransform
+
+Coordinates = Literal["ras", "lps", "voxels"]
+COORDINATES: tuple[Coordinates, ...] = get_args(Coordinates)
+
+
+def read_transforms(
+    names: Sequence[str], scans: TransformScans, *, inverse: bool
+) -> WorldTransform:
+    """Return the transform from the first of two scans to the second.
+
+    Args:
+        names: Transforms in the order in which a fixed position passes through them, the order of
+            ``antsApplyTransforms`` and ``greedy -r``; see ``read_transform``. Several must have
+            forms in mm.
+        scans: The scan whose positions are mapped, as the fixed one, and the scan that they are
+            mapped to.
+        inverse: Whether the result is the inverse of what the files say.
+
+    Raises:
+        InputError: See ``read_transform``.
+    """
+    between = scans.swapped if inverse else scans
+    if len(names) > 1:
+        between = TransformScans(several=True)
+    steps = [step for name in names for step in read_transform(name, between).steps]
+    transform = WorldTransform(tuple(steps))
+    return transform.inverse if inverse else transform
+
+
+def resample_scan(
+    source: Path,
+    transform: WorldTransform,
+    scans: TransformScans,
+    interpolation: ScanInterpolation,
+) -> tuple[nib.Nifti1Image, float]:
+    """Return a scan on the reference grid, and the fraction of it that lies inside the scan.
+
+    Args:
+        source: The scan that the transform leads to; the result has its data type.
+        transform: From reference to scan positions.
+        scans: The reference, as the fixed one, and the scan.
+        interpolation: See ``warp_scan``.
+
+    Raises:
+        InputError: If the scan is unreadable, or no voxel of the reference is mapped into it.
+    """
+    reference, _ = scans.both(str(source))
+    scan = read_volume(source)
+    disp = _field(transform, reference, scan.affine)
+    inside = _check_inside(source, disp, scan.array.shape)
+    fill = fill_value(scan.array, scan.voxel_type)
+    warped = scan.voxel_type.encode(warp_scan(scan.array, disp, fill, interpolation))
+    return nifti_image(warped, reference.place, scaling=scan.voxel_type), inside
+
+
+def resample_labels(
+    source: Path, transform: WorldTransform, scans: TransformScans
+) -> tuple[nib.Nifti1Image, float]:
+    """Return a label map by the nearest voxel; otherwise as ``resample_scan``."""
+    reference, moving = scans.both(str(source))
+    labels, voxel_type = read_labels(source), read_voxel_type(source)
+    disp = _field(transform, reference, moving.place.affine)
+    inside = _check_inside(source, disp, labels.shape)
+    warped = voxel_type.encode(warp_label_map(labels, disp).astype(np.float32))
+    return nifti_image(warped, reference.place, scaling=voxel_type), inside
+
+
+def warp_point_file(
+    source: Path,
+    out: Path,
+    transform: WorldTransform,
+    coordinates: Coordinates,
+    scans: TransformScans,
+) -> float:
+    """Write where the transform moves points, and return the fraction inside of its fields.
+
+    Args:
+        source: Table of points, see ``read_point_table``.
+        out: File to write, ``.csv``.
+        transform: From the points' positions to those that are written.
+        coordinates: Of both files: mm along R, A, S or L, P, S, or voxels counted from 0.
+        scans: The points' scan, as the fixed one, and the other one; needed for voxels.
+
+    Raises:
+        InputError: If the table is unreadable, or a scan is needed that is not known.
+    """
+    table = read_point_table(source)
+    first, second = scans.both(str(source)) if coordinates == "voxels" else (None, None)
+    positions = voxels_to_world(to_ras(coordinates, first), table.points.T)
+    from_ras = np.linalg.inv(to_ras(coordinates, second))
+    moved = voxels_to_world(from_ras, transform(positions))
+    write_point_table(out, replace(table, points=moved.T.copy()))
+    return float(transform.contains(positions).mean())
+
+
+def check_output(out: Path, inputs: Sequence[Path], suffixes: Sequence[str] = ("",)) -> None:
+    """Raise ``InputError`` if an output has another suffix, or would replace an input."""
+    problems = overwrite_problems(inputs, [out])
+    if not out.name.endswith(tuple(suffixes)):
+        problems.append(
+            Problem(
+                where=str(out),
+                what="has a name that does not fit its content",
+                expected=" or ".join(suffixes),
+                found=out.name,
+                remedy=f"--out {out.name.split('.')[0]}{suffixes[0]}",
+            )
+        )
+    raise_if_any(problems)
+
+
+def check_coordinates(coordinates: Coordinates | None) -> Coordinates:
+    """Return the coordinates of points; ``InputError`` if none are named."""
+    if coordinates is not None:
+        return coordinates
+    raise InputError(
+        Problem(
+            where="--coordinates",
+            what="is missing",
+            expected=", ".join(COORDINATES),
+            found="points of unknown coordinates",
+            remedy="--coordinates ras, if the file is in mm as 3D Slicer shows them",
+        )
+    )
+
+
+def _field(
+    transform: WorldTransform, reference: ImageGrid, affine: Float[np.ndarray, "4 4"]
+) -> Field:
+    return torch.from_numpy(transform.voxel_field(reference, affine))[None]
+
+
+def _check_inside(source: Path, disp: Field, shape: Sequence[int]) -> float:
+    inside = float(inside_scan(disp, shape).float().mean())
+    if inside == 0:
+        raise InputError(
+            Problem(
+                where=str(source),
+                what="has nothing to show on the reference grid",
+                expected="a transform from reference positions to positions in this scan",
+                found="no voxel of the reference is mapped into the scan",
+                remedy="check --reference, the order of the transforms, and --inverse",
+            )
+        )
+    return inside
+
+
+def to_ras(coordinates: Coordinates, grid: ImageGrid | None) -> Float64[np.ndarray, "4 4"]:
+    """Return the map from coordinates to RAS mm.
+
+    Args:
+        coordinates: The coordinates.
+        grid: Grid of the scan whose voxels are meant; it must be known for these.
+    """
+    if coordinates == "voxels":
+        assert grid is not None
+        return grid.place.affine
+    return RAS_TO_LPS if coordinates == "lps" else np.eye(4)

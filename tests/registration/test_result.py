@@ -1,0 +1,82 @@
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+import SimpleITK as sitk  # noqa: N813
+
+from l2reg.io.volumes import read_volume
+from l2reg.registration.result import Registration, output_files, write_scans
+from l2reg.registration.transform_scans import TransformScans
+from l2reg.registration.verdict import Verdict
+from l2reg.transforms.world_transform import DisplacementMap, WorldTransform
+
+pytestmark = pytest.mark.parametrize("oblique_scans", [(True, False)], indirect=True, ids=str)
+VERDICT = Verdict(1.0, 0.5, 0.9, 0.5, 0.9, 1.0, 2.0, 0.0, 0.0)
+
+
+@pytest.fixture
+def result(
+    oblique_scans: TransformScans,
+    smooth_field: DisplacementMap,
+    random: np.random.Generator,
+    own_folder: None,
+) -> Registration:
+    fixed, moving = oblique_scans.both("")
+    nib.save(nib.Nifti1Image(np.zeros(fixed.shape, np.int16), fixed.place.affine), "fixed.nii.gz")
+    scan = random.integers(0, 5, moving.shape).astype(np.int16)
+    nib.save(nib.Nifti1Image(scan, moving.place.affine), "moving.nii.gz")
+    transform = WorldTransform((smooth_field,))
+    files = output_files(Path("out"), ["inverse", "jacobian"])
+    write_scans(files, smooth_field, read_volume(Path("moving.nii.gz")), moving)
+    return Registration(Path("moving.nii.gz"), oblique_scans, transform, VERDICT, {}, files)
+
+
+def test_scans_labels_and_points_follow_the_transform(result: Registration) -> None:
+    assert result.files is not None
+    written = nib.load(result.files.warped)
+    warped = result.warp()
+    np.testing.assert_array_equal(np.asarray(warped.dataobj), np.asarray(written.dataobj))
+    np.testing.assert_allclose(warped.affine, written.affine)
+    labels = np.asarray(result.warp("moving.nii.gz", labels=True).dataobj)
+    assert set(np.unique(labels)) <= set(range(5))
+    assert not np.array_equal(labels, np.asarray(result.warp(interpolation="cubic").dataobj))
+    points = result.transform.steps[0].grid.points().T[::701]  # type: ignore[union-attr]
+    moved = result.points(points)
+    assert moved.shape == points.shape
+    inside = result.transform.contains(points.T)
+    np.testing.assert_allclose(result.inverse(moved.T).T[inside], points[inside], atol=0.5)
+
+
+def test_the_transform_is_saved_in_any_form(result: Registration) -> None:
+    for path, form in (("a.h5", "itk"), ("y_a.nii", "spm"), ("a.npy", "torch")):
+        result.save(path, form)
+        assert Path(path).stat().st_size > 1000
+
+
+def test_the_change_of_volume_is_that_of_parallelepipeds(result: Registration) -> None:
+    """ITK moves the six neighbours of a voxel; its own filter ignores the direction of the axes."""
+    assert result.files is not None
+    field = sitk.ReadImage(str(result.files.transform), sitk.sitkVectorFloat64)
+    transform = sitk.DisplacementFieldTransform(field)
+    image = nib.load(result.files.jacobian)
+    assert image.shape == nib.load("fixed.nii.gz").shape
+    lps = np.diag([-1, -1, 1, 1]) @ image.affine
+    for voxel in [(1, 1, 1), (5, 9, 3), (12, 16, 14)]:
+        edges = []
+        for step in np.eye(3):
+            ends = [nib.affines.apply_affine(lps, voxel + sign * step) for sign in (1, -1)]
+            edges.append(np.subtract(*(transform.TransformPoint(end.tolist()) for end in ends)))
+        expected = np.linalg.det(np.array(edges)) / 8 / np.linalg.det(lps[:3, :3])
+        np.testing.assert_allclose(image.dataobj[voxel], expected, atol=1e-3)
+    assert image.dataobj[0, 1, 1] == image.dataobj[1, 1, 1]
+
+
+def test_the_inverse_lies_on_the_moving_grid(result: Registration) -> None:
+    assert result.files is not None
+    image = nib.load(result.files.inverse)
+    assert image.shape[:3] == nib.load("moving.nii.gz").shape
+    assert [path.name for path in result.files.paths] == [
+        "warped.nii.gz", "transform.nii.gz", "picture.png", "registration.json",
+        "inverse.nii.gz", "jacobian.nii.gz",
+    ]  # fmt: skip
