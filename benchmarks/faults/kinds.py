@@ -35,6 +35,7 @@ class Kind:
         mutations: Mutations of the content that fit the format.
         is_checked: Whether the format has checksums: what is read is right, or an error.
         named: Text that a clear error contains in place of ``file``.
+        share: How often the kind is drawn, beside others.
     """
 
     name: str
@@ -44,6 +45,7 @@ class Kind:
     mutations: Sequence[m.Mutation] = m.BYTES
     is_checked: bool = False
     named: str = ""
+    share: int = 3
 
     @property
     def name_in_errors(self) -> str:

@@ -117,9 +117,11 @@ def main() -> None:
         for kind, outcome in zip(kinds, sound, strict=True):
             print(f"sound {kind.name}: {outcome.kind} {outcome.text[:90]!r}", flush=True)
         counts: dict[str, Counter[str]] = {kind.name: Counter() for kind in kinds}
+        slots = [number for number, kind in enumerate(kinds) for _ in range(kind.share)]
         for seed in options.cases or range(options.count):
-            kind = kinds[seed % len(kinds)]
-            outcome, content = run_case(kind, seed, sound[seed % len(kinds)], folder / "case")
+            number = slots[seed % len(slots)]
+            kind = kinds[number]
+            outcome, content = run_case(kind, seed, sound[number], folder / "case")
             counts[kind.name][outcome.kind] += 1
             if outcome.kind in FAULTS:
                 print(f"{seed} | {kind.name} | {outcome.kind} | {outcome.text}", flush=True)

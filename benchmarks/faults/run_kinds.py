@@ -19,6 +19,7 @@ from l2reg.checkpoints.trained_model import load_trained_model
 from l2reg.config.build import build
 from l2reg.inference.container import serve_current
 from l2reg.training.setup import prepare_training
+from l2reg.training.trainer import Trainer
 from l2reg.training.warm_start import warm_start
 
 ROOT = Path(__file__).parents[2]
@@ -57,11 +58,11 @@ def run_kinds(folder: Path) -> list[Kind]:
         Kind("checkpoint", "best.pt", checkpoint, loaded, pack, is_checked=True),
         Kind("initial weights", "best.pt", checkpoint, warm, pack, is_checked=True),
         Kind("checkpoint of a resumed run", "last.pt", checkpoint, resumed, pack,
-             is_checked=True, named="run"),
+             is_checked=True, named="run", share=1),
         Kind("config of a resumed run", "config.yaml", (run / "config.yaml").read_bytes(), resumed,
-             (*m.BYTES, *[m.change_yaml] * 6), named="run"),
+             (*m.BYTES, *[m.change_yaml] * 6), named="run", share=1),
         Kind("metrics of a resumed run", "metrics.jsonl", (run / "metrics.jsonl").read_bytes(),
-             resumed, (*m.BYTES, m.change_words), named="run"),
+             resumed, (*m.BYTES, m.change_words), named="run", share=1),
     ]  # fmt: skip
 
 
@@ -96,14 +97,22 @@ def option_kinds(folder: Path) -> list[Kind]:
     return [
         Kind("data set that is served, JSON", "LungCT_dataset.json", served_json, serve,
              (*m.BYTES, *[m.change_json] * 4)),
-        Kind("options of train.py", "", options, typed, (*m.BYTES, *[m.change_words] * 6)),
-        Kind("experiment, YAML", "mine.yaml", text, from_file, (*m.BYTES, *[m.change_yaml] * 6)),
+        Kind("options of train.py", "", options, typed, (*m.BYTES, *[m.change_words] * 6),
+             share=1),
+        Kind("experiment, YAML", "mine.yaml", text, from_file, (*m.BYTES, *[m.change_yaml] * 6),
+             share=1),
     ]  # fmt: skip
+
+
+def _take_one_step(trainer: Trainer) -> None:
+    trainer.train_step(trainer.batches[0])
+    trainer.step = trainer.settings.max_steps
 
 
 def train(options: Sequence[str]) -> str:
     """Run ``train.py`` in this process; what it prints becomes the message of its error."""
     sys.argv = ["train.py", *options]
+    Trainer.run = _take_one_step  # whatever the mutated number of steps
     printed = io.StringIO()
     try:
         with contextlib.redirect_stderr(printed), contextlib.redirect_stdout(io.StringIO()):

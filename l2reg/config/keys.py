@@ -3,8 +3,9 @@
 import difflib
 import re
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import yaml
@@ -14,6 +15,8 @@ from l2reg.config.presets import config_dir
 from l2reg.problems import InputError, Problem, exit_on_input_error, raise_if_any, suggest
 
 _PATHS = frozenset({"init_from", "ckpt", "out"})
+_GROUPS = frozenset({"data", "loss", "optimizer", "scheduler", "trainer"})
+_FOLDER_OPTIONS = ("--config-dir", "-cd", "--config-path", "-cp")
 
 
 def check_keys(name: str, config: Mapping[str, Any]) -> None:
@@ -56,6 +59,7 @@ def check_keys(name: str, config: Mapping[str, Any]) -> None:
         ({"run_dir"}, str, "the name of a folder", """'{key}="NAME"'"""),
         (_PATHS, str | None, "null or a path; a number needs quotes", """'{key}="NAME"'"""),
         ({"workers"}, int | None, "null or a number of processes", "{key}=1"),
+        (_GROUPS, Mapping, "keys and values, as in the files below configs/", "{key}=NAME"),
         ({"mixed"}, Mapping | None, "null or the tasks to mix", "task=mixed mixed.only=[lung]"),
     ):
         raise_if_any(
@@ -111,6 +115,7 @@ def name_nearest_key() -> Iterator[None]:
     """
     try:
         with exit_on_input_error():
+            _check_yaml_files(sys.argv[1:])
             yield
     except ValueError as error:  # of Hydra alone, which ends the program for errors of a script
         sys.exit(f"error: {error}")
@@ -122,6 +127,32 @@ def name_nearest_key() -> Iterator[None]:
         if match:
             tqdm.write(nearest_keys(match.group(1)), file=sys.stderr)
         raise
+
+
+def _check_yaml_files(arguments: Sequence[str]) -> None:
+    """Raise an ``InputError`` for the user's YAML files that are none: Hydra shows a traceback."""
+    pairs = zip(arguments, arguments[1:], strict=False)
+    folders = [value for option, value in pairs if option in _FOLDER_OPTIONS]
+    folders += [a.split("=", 1)[1] for a in arguments if a.startswith(_FOLDER_OPTIONS) and "=" in a]
+    problems = []
+    for path in (path for folder in folders for path in sorted(Path(folder).rglob("*.yaml"))):
+        try:
+            content = yaml.safe_load(path.read_text(encoding="utf-8"))
+            if not isinstance(content, dict | None):
+                raise TypeError(f"a {type(content).__name__}")
+        except (ValueError, TypeError, RecursionError, yaml.YAMLError) as error:
+            problems.append(_no_yaml(path, error))
+    raise_if_any(problems)
+
+
+def _no_yaml(path: Path, error: Exception) -> Problem:
+    return Problem(
+        where=str(path),
+        what="cannot be read as YAML",
+        expected="keys and values, as in the files below configs/",
+        found=" ".join(str(error).split())[:300],
+        remedy="correct the file",
+    )
 
 
 def nearest_keys(key: str) -> str:

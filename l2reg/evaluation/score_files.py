@@ -1,7 +1,6 @@
 """Score files: this project's ``scores.json``, the organisers' two JSON forms, and CSV tables."""
 
 import csv
-import json
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -19,6 +18,7 @@ from l2reg.evaluation.pair_scores import (
 )
 from l2reg.evaluation.score_submissions import ZERO_FIELD, SubmissionScores
 from l2reg.io.files import atomic_write, json_number, strict_json
+from l2reg.io.text_files import load_json
 from l2reg.problems import InputError, Problem
 from l2reg.submission.rules import Rules
 
@@ -94,9 +94,12 @@ def read_scores(path: Path) -> tuple[dict[str, Any], dict[str, SubmissionScores]
         InputError: If the file is missing, unreadable or has another format.
     """
     try:
-        content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        content: dict[str, Any] = load_json(path)
         if content["format"] != FORMAT:
             raise ValueError(f"format {content['format']}")
+        for key, kind in (("task", str), ("number", int), ("rules", str)):
+            if not isinstance(content[key], kind):
+                raise TypeError(f"{key} {content[key]!r}")
         submissions = {
             name: SubmissionScores(
                 pairs=[from_json(pair) for pair in entry["pairs"].values()],

@@ -18,6 +18,7 @@ from l2reg.data.task import Task
 from l2reg.evaluation.pair_scores import PairScores, from_json
 from l2reg.evaluation.score_field import load_ground_truth, score_field, zero_field
 from l2reg.io.files import atomic_write, content_digest, strict_json
+from l2reg.io.text_files import load_json
 from l2reg.problems import InputError
 from l2reg.runtime import configure_malloc
 from l2reg.submission.bundle import Submission, missing_fields
@@ -148,7 +149,7 @@ def _score_jobs(
 def _read_scores(path: Path | None) -> PairScores | None:
     """Return cached scores; ``None`` if there are none, or if the file is damaged."""
     try:
-        return from_json(json.loads(path.read_text(encoding="utf-8"))) if path else None
+        return from_json(load_json(path)) if path else None
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
 

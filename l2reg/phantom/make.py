@@ -1,7 +1,6 @@
 """Make phantoms: write a phantom data set, and describe it as a task."""
 
 import errno
-import json
 import shutil
 from collections.abc import Mapping
 from dataclasses import replace
@@ -20,6 +19,7 @@ from l2reg.io.files import (
     strict_json,
     temporary_path,
 )
+from l2reg.io.text_files import load_json
 from l2reg.phantom.writer import Writer
 from l2reg.problems import InputError, Problem, check_seed_value
 from l2reg.shapes import Shape3, Spacing
@@ -166,7 +166,7 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     """
     path = folder / MANIFEST
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = load_json(path)
         return _manifest(**content)
     except (ValueError, TypeError) as error:
         raise InputError(

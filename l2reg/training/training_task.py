@@ -112,7 +112,8 @@ def _no_pseudo_labels(data: Dataset) -> Problem:
 
 def _unused_terms(node: Mapping[str, Any], config: Mapping[str, Any]) -> list[Problem]:
     """Return a problem for each loss term that would be 0 for every field of the network."""
-    weight = node["loss"]["weights"].get("inverse_consistency", 0.0)
+    weights = node["loss"].get("weights")
+    weight = weights.get("inverse_consistency", 0.0) if isinstance(weights, Mapping) else 0.0
     if weight == 0 or config["trainer"]["symmetric"]:
         return []
     problem = Problem(

@@ -15,8 +15,9 @@ from l2reg.evaluation.pair_scores import PairScores
 from l2reg.evaluation.score_submissions import ZERO_FIELD, SubmissionScores, score_submissions
 from l2reg.phantom.make import phantom_task
 from l2reg.problems import InputError
-from l2reg.submission.bundle import Submission, open_submission, write_timings
+from l2reg.submission.bundle import Submission, open_submission
 from l2reg.submission.fields import to_submission, write_field
+from l2reg.submission.records import write_timings
 from l2reg.submission.rules import RULES
 
 OLD = RULES["2021"]
