@@ -100,7 +100,7 @@ def option_kinds(folder: Path) -> list[Kind]:
         Kind("options of train.py", "", options, typed, (*m.BYTES, *[m.change_words] * 6),
              share=1),
         Kind("experiment, YAML", "mine.yaml", text, from_file, (*m.BYTES, *[m.change_yaml] * 6),
-             share=1),
+             named="error", share=1),
     ]  # fmt: skip
 
 

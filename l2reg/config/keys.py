@@ -5,6 +5,7 @@ import re
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import yaml
 from tqdm import tqdm
 
 from l2reg.config.presets import config_dir
+from l2reg.config.yaml_files import load_yaml
 from l2reg.problems import InputError, Problem, exit_on_input_error, raise_if_any, suggest
 
 _PATHS = frozenset({"init_from", "ckpt", "out"})
@@ -131,16 +133,15 @@ def name_nearest_key() -> Iterator[None]:
 
 def _check_yaml_files(arguments: Sequence[str]) -> None:
     """Raise an ``InputError`` for the user's YAML files that are none: Hydra shows a traceback."""
-    pairs = zip(arguments, arguments[1:], strict=False)
-    folders = [value for option, value in pairs if option in _FOLDER_OPTIONS]
+    folders = [v for option, v in pairwise(arguments) if option in _FOLDER_OPTIONS]
     folders += [a.split("=", 1)[1] for a in arguments if a.startswith(_FOLDER_OPTIONS) and "=" in a]
     problems = []
     for path in (path for folder in folders for path in sorted(Path(folder).rglob("*.yaml"))):
         try:
-            content = yaml.safe_load(path.read_text(encoding="utf-8"))
+            content = load_yaml(path)
             if not isinstance(content, dict | None):
-                raise TypeError(f"a {type(content).__name__}")
-        except (ValueError, TypeError, RecursionError, yaml.YAMLError) as error:
+                raise ValueError(f"a {type(content).__name__}")
+        except ValueError as error:
             problems.append(_no_yaml(path, error))
     raise_if_any(problems)
 

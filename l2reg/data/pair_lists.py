@@ -5,7 +5,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-from l2reg.io.text_files import load_json
+from l2reg.io.files import load_json
 from l2reg.problems import InputError, Problem
 
 IdPair = tuple[int, int]

@@ -17,8 +17,7 @@ from l2reg.evaluation.pair_scores import (
     metric_names,
 )
 from l2reg.evaluation.score_submissions import ZERO_FIELD, SubmissionScores
-from l2reg.io.files import atomic_write, json_number, strict_json
-from l2reg.io.text_files import load_json
+from l2reg.io.files import atomic_write, json_number, load_json, strict_json
 from l2reg.problems import InputError, Problem
 from l2reg.submission.rules import Rules
 

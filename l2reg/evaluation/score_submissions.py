@@ -17,8 +17,7 @@ from l2reg.data.pairs import Pair
 from l2reg.data.task import Task
 from l2reg.evaluation.pair_scores import PairScores, from_json
 from l2reg.evaluation.score_field import load_ground_truth, score_field, zero_field
-from l2reg.io.files import atomic_write, content_digest, strict_json
-from l2reg.io.text_files import load_json
+from l2reg.io.files import atomic_write, content_digest, load_json, strict_json
 from l2reg.problems import InputError
 from l2reg.runtime import configure_malloc
 from l2reg.submission.bundle import Submission, missing_fields

@@ -23,7 +23,7 @@ from l2reg.data.task import Task
 from l2reg.inference.predictor import Predictor
 from l2reg.inference.prepare import PreparedMethod, prepare_method
 from l2reg.inference.serving import PairServer
-from l2reg.io.text_files import load_json
+from l2reg.io.files import load_json
 from l2reg.problems import InputError, Problem
 from l2reg.submission.bundle import TASK_FOLDERS
 from l2reg.submission.fields import to_submission

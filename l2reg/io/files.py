@@ -153,6 +153,19 @@ def json_number(value: float | str | None) -> float:
     return math.nan if value is None else float(value)
 
 
+def load_json(path: Path) -> Any:
+    """Return the content of a JSON file, with or without byte order mark.
+
+    Raises:
+        ValueError: If it is no JSON, no UTF-8, or nested too deeply.
+        OSError: If the file cannot be opened.
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8-sig"))
+    except RecursionError as error:
+        raise ValueError("nested too deeply") from error
+
+
 def _plain(value: Any) -> Any:
     if isinstance(value, Mapping):
         return {str(key): _plain(item) for key, item in value.items()}

@@ -30,6 +30,7 @@ _UNREADABLE = (
     ImageFileError,
     HeaderDataError,
     WrapStructError,
+    OverflowError,
     ValueError,
 )
 _DICOM_REMEDY = "convert the series to NIfTI: dcm2niix -z y FOLDER, or SimpleITK.ImageSeriesReader"

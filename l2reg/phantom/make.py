@@ -13,13 +13,13 @@ from l2reg.config.build import build
 from l2reg.config.presets import CHALLENGE_TASKS, load_preset
 from l2reg.data.task import Task
 from l2reg.io.files import (
+    load_json,
     make_folder,
     raise_if_disk_is_at_fault,
     remove_leftovers,
     strict_json,
     temporary_path,
 )
-from l2reg.io.text_files import load_json
 from l2reg.phantom.writer import Writer
 from l2reg.problems import InputError, Problem, check_seed_value
 from l2reg.shapes import Shape3, Spacing

@@ -105,15 +105,15 @@ class _Check:
 
         The platform strips the folders that all files share.
         """
-        folders = [str(PurePosixPath(name).parent) for name in files]
+        folders = [str(PurePosixPath(name.lstrip("/")).parent) for name in files]
         top = PurePosixPath(commonpath(folders)) if files else PurePosixPath()
         misplaced = [
             name
             for name in fields
-            if PurePosixPath(name).relative_to(top).parts[:-1] != (self.task.folder,)
+            if PurePosixPath(name.lstrip("/")).relative_to(top).parts[:-1] != (self.task.folder,)
         ]
         if misplaced:
-            path = PurePosixPath(misplaced[0]).relative_to(top)
+            path = PurePosixPath(misplaced[0].lstrip("/")).relative_to(top)
             self._fault(
                 misplaced[0],
                 f"is one of {len(misplaced)} fields in the wrong place",

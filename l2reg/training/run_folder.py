@@ -14,9 +14,9 @@ import yaml
 
 import l2reg
 from l2reg.checkpoints import storage
+from l2reg.config.yaml_files import load_yaml
 from l2reg.io.files import atomic_write, strict_json
 from l2reg.io.output_folders import OutputKind, claim_output_folder, hold_output_folder
-from l2reg.io.text_files import load_yaml
 from l2reg.problems import InputError, Problem
 from l2reg.training.source_commit import source_commit
 
