@@ -17,8 +17,8 @@ def load_yaml(path: Path) -> Any:
     Aliases are refused: a file of a few lines could stand for more than any memory holds.
 
     Raises:
-        ValueError: If it is no YAML, no UTF-8, nested too deeply, or has aliases, tags or headers
-            that mean nothing.
+        ValueError: If it is no YAML, no UTF-8, nested too deeply, or has aliases, tags, keys that
+            occur twice, or headers that mean nothing.
         OSError: If the file cannot be opened.
     """
     text, depth = path.read_text(encoding="utf-8"), 0
@@ -31,6 +31,20 @@ def load_yaml(path: Path) -> Any:
             depth -= isinstance(event, yaml.CollectionEndEvent)
             if isinstance(event, yaml.AliasEvent) or depth > _MAX_DEPTH:
                 raise ValueError("an alias, or too deeply nested")
+        _check_keys(yaml.compose(text, yaml.SafeLoader))
         return yaml.safe_load(text)
     except yaml.YAMLError as error:
         raise ValueError(" ".join(str(error).split())) from error
+
+
+def _check_keys(node: yaml.Node | None) -> None:
+    """Raise a ``ValueError`` if a key occurs twice, of which PyYAML would take the last."""
+    if isinstance(node, yaml.MappingNode):
+        keys = [str(key.value) for key, _ in node.value]
+        if duplicates := {key for key in keys if keys.count(key) > 1}:
+            raise ValueError(f"keys that occur twice: {', '.join(sorted(duplicates))}")
+        for _, value in node.value:
+            _check_keys(value)
+    elif isinstance(node, yaml.SequenceNode):
+        for value in node.value:
+            _check_keys(value)

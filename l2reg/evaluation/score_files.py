@@ -108,6 +108,8 @@ def read_scores(path: Path) -> tuple[dict[str, Any], dict[str, SubmissionScores]
             )
             for name, entry in content["submissions"].items()
         }
+        if ZERO_FIELD not in submissions:
+            raise ValueError(f"no {ZERO_FIELD}")
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise InputError(
             Problem(
