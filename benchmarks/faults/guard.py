@@ -38,9 +38,9 @@ def guarded(function: Callable[[], str], name: str) -> Outcome:
     if child == 0:
         os.close(readable)
         _limit()
-        outcome = _outcome(function, name)
+        found = outcome(function, name)
         with os.fdopen(writable, "w") as pipe:
-            json.dump(asdict(outcome), pipe)
+            json.dump(asdict(found), pipe)
         os._exit(0)
     os.close(writable)
     with os.fdopen(readable) as pipe:
@@ -65,7 +65,8 @@ def _limit() -> None:
     signal.alarm(SECONDS)
 
 
-def _outcome(function: Callable[[], str], name: str) -> Outcome:
+def outcome(function: Callable[[], str], name: str) -> Outcome:
+    """Run a function in this process without limits; see ``guarded``."""
     try:
         with exit_on_input_error():
             return Outcome(RIGHT, function())

@@ -126,14 +126,13 @@ def main() -> None:
     torch.set_num_threads(1)
     PIL.Image.init()
     rng = random.Random(options.seed)
-    begin, kills, faulty = time.monotonic(), Counter[str](), Counter[str]()
+    begin, number, kills, faulty = time.monotonic(), 0, Counter[str](), Counter[str]()
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         if failure := finish(lambda: prepare(folder / "inputs"), folder / "inputs"):
             raise SystemExit(failure)
         chosen = [j for j in jobs(folder / "inputs") if not options.jobs or j.name in options.jobs]
         references = {job.name: _reference(job, folder) for job in chosen}
-        number = 0
         while kills.total() < options.count:
             job = chosen[number % len(chosen)]
             place = folder / "case"

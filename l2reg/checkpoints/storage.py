@@ -1,5 +1,6 @@
 """Checkpoint files: save, load and find the state of a run."""
 
+import io
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -24,9 +25,10 @@ def save(path: Path, state: Mapping[str, Any]) -> None:
         path: The file to write.
         state: Tensors, numbers and strings, and containers of them.
     """
-    # torch gets an open file, so that a full disk raises an OSError
-    with atomic_write(path) as temporary, temporary.open("wb") as file:
-        torch.save({"format": FORMAT, **state}, file)
+    content = io.BytesIO()  # torch would hide that a disk is full
+    torch.save({"format": FORMAT, **state}, content)
+    with atomic_write(path) as temporary:
+        temporary.write_bytes(content.getbuffer())
 
 
 def load(path: Path) -> dict[str, Any]:
@@ -51,6 +53,8 @@ def load(path: Path) -> dict[str, Any]:
         check_members(path)  # torch ignores checksums, and reads older formats than zip
         state: Any = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # of any kind: it depends on the bytes
+        if isinstance(error, OSError) and error.errno is not None:  # the system's own
+            raise
         found = f"{path.stat().st_size} bytes; reading them failed: {_first_line(error)}"
         raise InputError(
             Problem(

@@ -1,6 +1,7 @@
 """Cache of preprocessed volumes on disk, keyed by file content and preprocessing settings."""
 
 import hashlib
+import io
 import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -44,8 +45,10 @@ class Cache:
         if cached is not None:
             return cached
         array = compute()
-        with atomic_write(path) as temporary, temporary.open("wb") as file:
-            np.save(file, array)
+        content = io.BytesIO()  # NumPy would hide that a disk is full
+        np.save(content, array)
+        with atomic_write(path) as temporary:
+            temporary.write_bytes(content.getbuffer())
         return array
 
 

@@ -17,6 +17,7 @@ from typing import Any
 
 from l2reg.problems import InputError, Problem
 
+_FULL = "the disk is full"
 _TEMPORARY = ".part_"  # prefix of a temporary name; machine and process follow
 _SECONDS_PER_DAY = 86400
 _NOT_WRITABLE = (errno.EACCES, errno.EROFS, errno.EPERM, errno.ENOTDIR, errno.EEXIST, errno.EISDIR)
@@ -196,8 +197,9 @@ def raise_if_disk_is_at_fault(error: OSError, path: Path) -> None:
     """
     if error.errno == errno.ENOENT and f"/{_TEMPORARY}" in str(error.filename):
         error = PermissionError(errno.EACCES, "nothing can be created there")
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        what, expected = "cannot be written, the disk is full", "free space on the disk"
+    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        reason = "it is too large for the disk or a limit" if error.errno == errno.EFBIG else _FULL
+        what, expected = f"cannot be written, {reason}", "free space on the disk"
         existing = next(folder for folder in (path, *path.absolute().parents) if folder.exists())
         found = f"{shutil.disk_usage(existing).free / 2**20:.0f} MiB free below {existing}"
         remedy = (

@@ -185,7 +185,10 @@ def voxel_type(image: SpatialImage) -> VoxelType:
     return VoxelType(dtype, float(voxels.slope), float(voxels.inter))
 
 
-def _unreadable(path: Path, error: Exception) -> InputError:
+def _unreadable(path: Path, error: Exception) -> Exception:
+    """Return the error to raise: of the content, or the system's own (no permission)."""
+    if isinstance(error, OSError) and error.errno is not None:
+        return error
     size = path.stat().st_size
     return InputError(
         Problem(

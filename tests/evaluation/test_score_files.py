@@ -173,3 +173,17 @@ def test_the_tables_have_a_row_for_each_case_and_label(
             "submission": "ours", "pair": "0001_0001", "label": "4", "dsc": "0.25",
             "hd95_voxels": "inf",
         }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "content",
+    [{"task": "lung", "number": 2, "rules": "2021"}, {"task": [], "number": 2, "rules": "2021"},
+     {"task": "lung", "rules": "2021"}, {"task": "lung", "number": "2", "rules": "2021"}],
+)  # fmt: skip
+def test_scores_without_zero_field_or_task_are_refused(
+    tmp_path: Path, content: dict[str, object]
+) -> None:
+    path = tmp_path / "scores.json"
+    path.write_text(json.dumps({"format": 2, "submissions": {}, **content}))
+    with pytest.raises(InputError, match=r"scores\.json: cannot be read as scores"):
+        read_scores(path)
