@@ -137,7 +137,7 @@ class Submission:
             with open_zip(self.path) as archive:
                 return read_member(archive, member)
         except (OSError, zipfile.BadZipFile) as error:
-            raise InputError(_damaged(self.path, member, error)) from error
+            raise InputError(_damage(self.path, member, error)) from error
 
     def seconds(self) -> dict[str, float]:
         """Return the runtimes in seconds by pair, from ``timings.csv`` in or beside ``path``.
@@ -247,7 +247,7 @@ def _no_field(path: Path, task_folder: str, names: Sequence[str]) -> Problem:
     )
 
 
-def _damaged(path: Path, member: str, error: Exception) -> Problem:
+def _damage(path: Path, member: str, error: Exception) -> Problem:
     return Problem(
         where=f"{path}: {member}",
         what="is damaged",
