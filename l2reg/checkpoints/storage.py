@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from l2reg.io.files import atomic_write
+from l2reg.io.files import atomic_write, is_system_error
 from l2reg.io.zips import check_members
 from l2reg.problems import InputError, Problem
 
@@ -53,7 +53,7 @@ def load(path: Path) -> dict[str, Any]:
         check_members(path)  # torch ignores checksums, and reads older formats than zip
         state: Any = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # of any kind: it depends on the bytes
-        if isinstance(error, OSError) and error.errno is not None:  # the system's own
+        if is_system_error(error):
             raise
         found = f"{path.stat().st_size} bytes; reading them failed: {_first_line(error)}"
         raise InputError(

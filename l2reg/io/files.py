@@ -216,6 +216,14 @@ def raise_if_disk_is_at_fault(error: OSError, path: Path) -> None:
     ) from error
 
 
+def is_system_error(error: Exception) -> bool:
+    """Return whether the system raised an error, and not the content of a file.
+
+    A damaged file may lead to a place before its start, which is an invalid argument.
+    """
+    return isinstance(error, OSError) and error.errno not in (None, errno.EINVAL)
+
+
 def files_below(folder: Path) -> list[Path]:
     """Return all files in a folder and below, sorted; links to folders are followed.
 

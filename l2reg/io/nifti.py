@@ -18,6 +18,7 @@ from nibabel.spatialimages import HeaderDataError, SpatialImage
 from nibabel.volumeutils import apply_read_scaling
 from nibabel.wrapstruct import WrapStructError
 
+from l2reg.io.files import is_system_error
 from l2reg.io.voxel_types import VoxelType
 from l2reg.problems import InputError, Problem
 from l2reg.shapes import Shape3
@@ -187,7 +188,7 @@ def voxel_type(image: SpatialImage) -> VoxelType:
 
 def _unreadable(path: Path, error: Exception) -> Exception:
     """Return the error to raise: of the content, or the system's own (no permission)."""
-    if isinstance(error, OSError) and error.errno is not None:
+    if is_system_error(error):
         return error
     size = path.stat().st_size
     return InputError(

@@ -1,4 +1,5 @@
 import os
+import struct
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -108,3 +109,15 @@ def test_a_zip_of_other_content_is_no_checkpoint(tmp_path: Path) -> None:
             archive.writestr(member, b"\x80\x02X\xff\xff\xff\xff")
         with pytest.raises(InputError, match=r"last\.pt: is damaged or is not a checkpoint"):
             storage.load(path)
+
+
+def test_a_zip_whose_members_start_before_the_file_is_told(tmp_path: Path) -> None:
+    path = tmp_path / "last.pt"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("archive/data.pkl", bytes(100))
+    content = bytearray(path.read_bytes())
+    place = content.rindex(b"PK\x05\x06") + 16  # where the directory starts
+    content[place : place + 4] = struct.pack("<I", 10_000)
+    path.write_bytes(content)
+    with pytest.raises(InputError, match=r"last\.pt: is damaged"):
+        storage.load(path)

@@ -14,6 +14,7 @@ from l2reg.io.files import (
     content_digest,
     ensure_writable,
     files_below,
+    is_system_error,
     json_number,
     load_json,
     make_folder,
@@ -210,3 +211,11 @@ def test_what_is_wrong_with_json_is_one_kind_of_error(tmp_path: Path, content: b
     path.write_bytes(content)
     with pytest.raises(ValueError, match=r"."):
         load_json(path)
+
+
+def test_an_error_is_the_systems_unless_the_content_led_to_it() -> None:
+    assert is_system_error(PermissionError(errno.EACCES, "x"))
+    assert is_system_error(OSError(errno.EIO, "x"))
+    assert not is_system_error(OSError(errno.EINVAL, "seek before the start"))
+    assert not is_system_error(OSError("Expected 8 bytes, got 7"))
+    assert not is_system_error(ValueError("x"))
