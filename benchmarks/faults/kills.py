@@ -3,9 +3,10 @@
     python -m benchmarks.faults.kills --count 200 --out OUT
 
 Each case is one job in a folder of its own, in a process forked from one that has imported
-everything. It is killed (SIGKILL) one to three times in a row, and then runs to its end. After
-every kill no file with a final name may be cut; at the end all files must hold what those of an
-uninterrupted run hold, bit for bit, and no temporary file may be left.
+everything. It is killed (SIGKILL) one to three times in a row, half of the times while it writes a
+file, and then runs to its end. After every kill no file with a final name may be cut; at the end
+all files must hold what those of an uninterrupted run hold, bit for bit, and no temporary file may
+be left.
 """
 
 import argparse
@@ -63,10 +64,21 @@ def finish(function: Callable[[], None], folder: Path) -> str:
     return (folder / LOG).read_text(encoding="utf-8", errors="replace") if status else ""
 
 
-def kill(function: Callable[[], None], folder: Path, after_s: float) -> bool:
-    """Start a function, and kill it after some seconds; return whether it still ran."""
+def kill(function: Callable[[], None], folder: Path, after_s: float, *, writing: bool) -> bool:
+    """Start a function, and kill it after some seconds; return whether it still ran.
+
+    Args:
+        function: Function to start.
+        folder: Folder that it works in.
+        after_s: Seconds until it is killed.
+        writing: Whether it is killed at the next moment when it writes a file, within 2 s.
+    """
+    left = set(folder.glob("**/.part_*"))
     child = start(function, folder)
     time.sleep(after_s)
+    patience = time.monotonic() + 2 * writing
+    while time.monotonic() < patience and set(folder.glob("**/.part_*")) <= left:
+        time.sleep(0.0005)
     ended, _ = os.waitpid(child, os.WNOHANG)
     if ended:
         return False
@@ -92,7 +104,8 @@ def case(
     """
     n_kills, faults = 0, []
     for _ in range(rng.randint(1, 3)):
-        if not kill(job.start, folder, rng.uniform(0.02, 1) * seconds):
+        after_s, writing = rng.uniform(0.02, 1) * seconds, rng.random() < 0.5
+        if not kill(job.start, folder, after_s, writing=writing):
             break
         n_kills += 1
         try:
