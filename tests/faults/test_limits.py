@@ -19,6 +19,7 @@ from l2reg.phantom.make import make_phantom
 from l2reg.submission.bundle import write_bundle
 from l2reg.submission.fields import write_field
 
+pytestmark = pytest.mark.filterwarnings("ignore:.*multi-threaded:DeprecationWarning")  # fork
 NOBODY = 65534
 NOISE = np.random.default_rng(0).normal(0, 1, (3, 24, 20, 28)).astype(np.float16)
 

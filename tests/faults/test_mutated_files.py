@@ -15,6 +15,7 @@ from l2reg.config.build import build
 from l2reg.data.dataset import Dataset
 from l2reg.problems import InputError, Problem
 
+pytestmark = pytest.mark.filterwarnings("ignore:.*multi-threaded:DeprecationWarning")  # fork
 ROOT = Path(__file__).parents[2]
 CASES = 12  # of each kind
 
