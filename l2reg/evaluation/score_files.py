@@ -94,11 +94,7 @@ def read_scores(path: Path) -> tuple[dict[str, Any], dict[str, SubmissionScores]
     """
     try:
         content: dict[str, Any] = load_json(path)
-        if content["format"] != FORMAT:
-            raise ValueError(f"format {content['format']}")
-        for key, kind in (("task", str), ("number", int), ("rules", str)):
-            if not isinstance(content[key], kind):
-                raise TypeError(f"{key} {content[key]!r}")
+        _check_head(content)
         submissions = {
             name: SubmissionScores(
                 pairs=[from_json(pair) for pair in entry["pairs"].values()],
@@ -108,8 +104,6 @@ def read_scores(path: Path) -> tuple[dict[str, Any], dict[str, SubmissionScores]
             )
             for name, entry in content["submissions"].items()
         }
-        if ZERO_FIELD not in submissions:
-            raise ValueError(f"no {ZERO_FIELD}")
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise InputError(
             Problem(
@@ -121,6 +115,16 @@ def read_scores(path: Path) -> tuple[dict[str, Any], dict[str, SubmissionScores]
             )
         ) from error
     return content, submissions
+
+
+def _check_head(content: Mapping[str, Any]) -> None:
+    """Raise a ``KeyError`` or ``ValueError`` for entries that ``write_scores`` does not write."""
+    has_kinds = isinstance(content["task"], str) and isinstance(content["rules"], str)
+    if content["format"] != FORMAT or not has_kinds or content["number"] < 0:
+        head = {key: content[key] for key in ("format", "task", "number", "rules")}
+        raise ValueError(str(head))
+    if ZERO_FIELD not in content["submissions"]:
+        raise ValueError(f"no {ZERO_FIELD}")
 
 
 def write_official(

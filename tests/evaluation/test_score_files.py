@@ -176,14 +176,19 @@ def test_the_tables_have_a_row_for_each_case_and_label(
 
 
 @pytest.mark.parametrize(
-    "content",
-    [{"task": "lung", "number": 2, "rules": "2021"}, {"task": [], "number": 2, "rules": "2021"},
-     {"task": "lung", "rules": "2021"}, {"task": "lung", "number": "2", "rules": "2021"}],
+    ("change", "words"),
+    [({"task": []}, r"'task': \[\]"), ({"number": -1}, "'number': -1"),
+     ({"number": "2"}, "TypeError"), ({"rules": None}, "'rules': None"),
+     ({"submissions": {}}, "no zero field")],
 )  # fmt: skip
 def test_scores_without_zero_field_or_task_are_refused(
-    tmp_path: Path, content: dict[str, object]
+    tmp_path: Path, change: dict[str, object], words: str
 ) -> None:
     path = tmp_path / "scores.json"
-    path.write_text(json.dumps({"format": 2, "submissions": {}, **content}))
-    with pytest.raises(InputError, match=r"scores\.json: cannot be read as scores"):
+    good = {"format": 2, "task": "lung", "number": 2, "rules": "2021",
+            "submissions": {ZERO_FIELD: {"pairs": {}, "missing": [], "seconds": {}}}}  # fmt: skip
+    path.write_text(json.dumps(good))
+    read_scores(path)
+    path.write_text(json.dumps({**good, **change}))
+    with pytest.raises(InputError, match=rf"(?s)scores\.json: cannot be read as scores.*{words}"):
         read_scores(path)
