@@ -13,9 +13,19 @@ INTERRUPTED = 130  # exit code of a program that Ctrl-C ended
 _N_NAMED = 5  # files that a message about many names
 _FULL = "the disk is full", "free some space and continue"
 _PROTECTED = "permission denied", "choose another file or folder, or change its permissions"
+_TOO_MANY_OPEN = (
+    "too many files are open",
+    "raise the limit (ulimit -n 4096), or run fewer programs",
+)
 _OF_FILES = {  # reason and remedy of errors that any file operation may meet
     errno.ENOSPC: _FULL,
     errno.EDQUOT: _FULL,
+    errno.EFBIG: (
+        "is larger than allowed",
+        "choose another disk, or see ulimit -f",
+    ),
+    errno.EMFILE: _TOO_MANY_OPEN,
+    errno.ENFILE: _TOO_MANY_OPEN,
     errno.EACCES: _PROTECTED,
     errno.EPERM: _PROTECTED,
     errno.EROFS: ("the disk is read-only", "choose another folder"),

@@ -77,3 +77,12 @@ def test_a_line_reaches_a_log_file_at_once(monkeypatch: pytest.MonkeyPatch) -> N
     with exit_on_input_error():
         sys.stdout.write("step 1\n")
         assert file.getvalue() == b"step 1\n"
+
+
+@pytest.mark.parametrize(
+    ("number", "words"),
+    [(errno.EMFILE, "too many files are open"), (errno.EFBIG, "larger than allowed")],
+)
+def test_a_limit_of_the_system_is_named_without_a_traceback(number: int, words: str) -> None:
+    with pytest.raises(SystemExit, match=f"a.nii: .*{words}"), exit_on_input_error():
+        raise OSError(number, "x", "a.nii")

@@ -1,14 +1,14 @@
 """Checkpoint files: save, load and find the state of a run."""
 
-import pickle
-import zipfile
+import io
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from l2reg.io.files import atomic_write
+from l2reg.io.files import atomic_write, is_system_error
+from l2reg.io.zips import check_members
 from l2reg.problems import InputError, Problem
 
 # Raise it when a checkpoint's config has other keys or classes, or its weights give another field:
@@ -25,9 +25,10 @@ def save(path: Path, state: Mapping[str, Any]) -> None:
         path: The file to write.
         state: Tensors, numbers and strings, and containers of them.
     """
-    # torch gets an open file, so that a full disk raises an OSError
-    with atomic_write(path) as temporary, temporary.open("wb") as file:
-        torch.save({"format": FORMAT, **state}, file)
+    content = io.BytesIO()  # torch would hide that a disk is full
+    torch.save({"format": FORMAT, **state}, content)
+    with atomic_write(path) as temporary:
+        temporary.write_bytes(content.getbuffer())
 
 
 def load(path: Path) -> dict[str, Any]:
@@ -49,10 +50,11 @@ def load(path: Path) -> dict[str, Any]:
             )
         )
     try:
-        if not zipfile.is_zipfile(path):  # torch would read it in an older format
-            raise zipfile.BadZipFile("no complete file of torch.save")
+        check_members(path)  # torch ignores checksums, and reads older formats than zip
         state: Any = torch.load(path, map_location="cpu", weights_only=True)
-    except (RuntimeError, EOFError, pickle.UnpicklingError, zipfile.BadZipFile, OSError) as error:
+    except Exception as error:  # of any kind: it depends on the bytes
+        if is_system_error(error):
+            raise
         found = f"{path.stat().st_size} bytes; reading them failed: {_first_line(error)}"
         raise InputError(
             Problem(

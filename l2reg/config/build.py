@@ -33,8 +33,8 @@ def build(node: Any, slot: str | None = None, trust: Sequence[str] = (), /, **ex
 
     Raises:
         InputError: If a target is not allowed, its arguments are unknown, missing or of the wrong
-            type, a value is an interpolation, or a constructor raises a ``ValueError`` or
-            ``TypeError``.
+            type, a value is an interpolation, or a constructor raises a ``ValueError``,
+            ``TypeError`` or ``AttributeError``.
     """
     if isinstance(node, Mapping) and "_target_" in node:
         name, target = node["_target_"], locate(node["_target_"], slot, trust)
@@ -44,7 +44,7 @@ def build(node: Any, slot: str | None = None, trust: Sequence[str] = (), /, **ex
         _check_types(name, target, arguments)
         try:
             return target(**arguments)
-        except (ValueError, TypeError) as error:
+        except (ValueError, TypeError, AttributeError) as error:
             raise error if isinstance(error, InputError) else _invalid_value(node, error) from error
     if isinstance(node, Mapping):
         return {key: build(value, slot or key, trust) for key, value in node.items()}

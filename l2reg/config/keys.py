@@ -3,17 +3,22 @@
 import difflib
 import re
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import yaml
 from tqdm import tqdm
 
 from l2reg.config.presets import config_dir, preset_names
+from l2reg.config.yaml_files import load_yaml
 from l2reg.problems import InputError, Problem, exit_on_input_error, raise_if_any, suggest
 
 _PATHS = frozenset({"init_from", "ckpt", "out"})
+_GROUPS = frozenset({"data", "loss", "optimizer", "scheduler", "trainer"})
+_FOLDER_OPTIONS = ("--config-dir", "-cd", "--config-path", "-cp")
 
 
 def check_keys(name: str, config: Mapping[str, Any]) -> None:
@@ -56,6 +61,7 @@ def check_keys(name: str, config: Mapping[str, Any]) -> None:
         ({"run_dir"}, str, "the name of a folder", """'{key}="NAME"'"""),
         (_PATHS, str | None, "null or a path; a number needs quotes", """'{key}="NAME"'"""),
         ({"workers"}, int | None, "null or a number of processes", "{key}=1"),
+        (_GROUPS, Mapping, "keys and values, as in the files below configs/", "{key}=NAME"),
         ({"mixed"}, Mapping | None, "null or the tasks to mix", "task=mixed mixed.only=[lung]"),
     ):
         raise_if_any(
@@ -113,6 +119,7 @@ def name_nearest_key() -> Iterator[None]:
     try:
         with exit_on_input_error():
             _refuse_null_groups(sys.argv[1:])
+            _check_yaml_files(sys.argv[1:])
             yield
     except ValueError as error:  # of Hydra alone, which ends the program for errors of a script
         sys.exit(f"error: {error}")
@@ -143,6 +150,31 @@ def exit_on_interpolation_error() -> Iterator[None]:
     except ValueError as error:
         key, reason = getattr(error, "full_key", "config"), str(error).splitlines()[0]
         sys.exit(f"error: {key}: {reason}; write the value itself")
+
+
+def _check_yaml_files(arguments: Sequence[str]) -> None:
+    """Raise an ``InputError`` for the user's YAML files that are none: Hydra shows a traceback."""
+    folders = [v for option, v in pairwise(arguments) if option in _FOLDER_OPTIONS]
+    folders += [a.split("=", 1)[1] for a in arguments if a.startswith(_FOLDER_OPTIONS) and "=" in a]
+    problems = []
+    for path in (path for folder in folders for path in sorted(Path(folder).rglob("*.yaml"))):
+        try:
+            content = load_yaml(path)
+            if not isinstance(content, dict | None):
+                raise ValueError(f"a {type(content).__name__}")
+        except ValueError as error:
+            problems.append(_no_yaml(path, error))
+    raise_if_any(problems)
+
+
+def _no_yaml(path: Path, error: Exception) -> Problem:
+    return Problem(
+        where=str(path),
+        what="cannot be read as YAML",
+        expected="keys and values, as in the files below configs/",
+        found=" ".join(str(error).split())[:300],
+        remedy="correct the file",
+    )
 
 
 def nearest_keys(key: str) -> str:

@@ -47,7 +47,7 @@ class Cache:
         if cached is not None:
             return cached
         array = compute()
-        content = io.BytesIO()
+        content = io.BytesIO()  # NumPy would hide that a disk is full
         np.save(content, array)
         with atomic_write(path) as temporary, temporary.open("wb") as file:
             file.write(content.getbuffer())

@@ -1,15 +1,17 @@
 """Pair lists: the challenge's CSV files and the JSON description of later releases."""
 
 import csv
-import json
 import re
 from pathlib import Path
 from typing import Any
 
+from l2reg.io.files import load_json
 from l2reg.problems import InputError, Problem
 
 IdPair = tuple[int, int]
 
+_EXPECTED = "a header line 'fixed, moving' and one pair of scan numbers a line, such as '1, 2'"
+_REMEDY = "write the list as the challenge's pairs_val.csv"
 _CASE_IN_NAME = re.compile(r"_(\d{4})_\d{4}\.nii\.gz$")
 
 
@@ -22,29 +24,16 @@ def read_csv(path: Path) -> list[IdPair]:
         InputError: If the file is missing, has other columns, no pair, or rows that are not two
             integers.
     """
-    expected = "a header line 'fixed, moving' and one pair of scan numbers a line, such as '1, 2'"
-    remedy = "write the list as the challenge's pairs_val.csv"
-    if not path.is_file():
-        raise InputError(
-            Problem(
-                where=str(path),
-                what="is missing",
-                expected=expected,
-                found="no such file",
-                remedy=remedy,
-            )
-        )
-    with path.open(newline="", encoding="utf-8-sig") as file:
-        rows = [row for row in csv.reader(file, skipinitialspace=True) if row]
+    rows = _rows(path)
     if not rows or [name.strip().lower() for name in rows[0]] != ["fixed", "moving"]:
         found = f"first line {', '.join(rows[0])!r}" if rows else "an empty file"
         raise InputError(
             Problem(
                 where=str(path),
                 what="has the wrong columns",
-                expected=expected,
+                expected=_EXPECTED,
                 found=found,
-                remedy=remedy,
+                remedy=_REMEDY,
             )
         )
     problems, pairs = [], []
@@ -57,9 +46,9 @@ def read_csv(path: Path) -> list[IdPair]:
                 Problem(
                     where=str(path),
                     what="has an invalid line",
-                    expected=expected,
+                    expected=_EXPECTED,
                     found=line,
-                    remedy=remedy,
+                    remedy=_REMEDY,
                 )
             )
         else:
@@ -69,14 +58,32 @@ def read_csv(path: Path) -> list[IdPair]:
             Problem(
                 where=str(path),
                 what="lists no pair",
-                expected=expected,
+                expected=_EXPECTED,
                 found="only the header",
-                remedy=remedy,
+                remedy=_REMEDY,
             )
         ]
     if problems:
         raise InputError(problems)
     return pairs
+
+
+def _rows(path: Path) -> list[list[str]]:
+    """Return the rows of a CSV file that are not empty."""
+    try:
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
+        return [row for row in csv.reader(lines, skipinitialspace=True) if row]
+    except (OSError, ValueError, csv.Error) as error:
+        is_missing = not path.is_file()
+        raise InputError(
+            Problem(
+                where=str(path),
+                what="is missing" if is_missing else "cannot be read as a list of pairs",
+                expected=_EXPECTED,
+                found="no such file" if is_missing else str(error),
+                remedy=_REMEDY,
+            )
+        ) from error
 
 
 def read_json(path: Path, key: str) -> list[IdPair] | None:
@@ -94,7 +101,7 @@ def read_json(path: Path, key: str) -> list[IdPair] | None:
     """
     remedy = "download the task's dataset json again"
     try:
-        content: Any = json.loads(path.read_text(encoding="utf-8-sig"))
+        content: Any = load_json(path)
         entries = content.get(key)
         if entries is None:
             return None

@@ -1,7 +1,6 @@
 """Score files: this project's ``scores.json``, the organisers' two JSON forms, and CSV tables."""
 
 import csv
-import json
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -18,7 +17,7 @@ from l2reg.evaluation.pair_scores import (
     metric_names,
 )
 from l2reg.evaluation.score_submissions import ZERO_FIELD, SubmissionScores
-from l2reg.io.files import atomic_write, json_number, strict_json
+from l2reg.io.files import atomic_write, json_number, load_json, strict_json
 from l2reg.problems import InputError, Problem
 from l2reg.submission.rules import Rules
 
@@ -94,9 +93,8 @@ def read_scores(path: Path) -> tuple[dict[str, Any], dict[str, SubmissionScores]
         InputError: If the file is missing, unreadable or has another format.
     """
     try:
-        content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        if content["format"] != FORMAT:
-            raise ValueError(f"format {content['format']}")
+        content: dict[str, Any] = load_json(path)
+        _check_head(content)
         submissions = {
             name: SubmissionScores(
                 pairs=[from_json(pair) for pair in entry["pairs"].values()],
@@ -117,6 +115,16 @@ def read_scores(path: Path) -> tuple[dict[str, Any], dict[str, SubmissionScores]
             )
         ) from error
     return content, submissions
+
+
+def _check_head(content: Mapping[str, Any]) -> None:
+    """Raise a ``KeyError`` or ``ValueError`` for entries that ``write_scores`` does not write."""
+    has_kinds = isinstance(content["task"], str) and isinstance(content["rules"], str)
+    if content["format"] != FORMAT or not has_kinds or content["number"] < 0:
+        head = {key: content[key] for key in ("format", "task", "number", "rules")}
+        raise ValueError(str(head))
+    if ZERO_FIELD not in content["submissions"]:
+        raise ValueError(f"no {ZERO_FIELD}")
 
 
 def write_official(

@@ -7,6 +7,7 @@ import os
 import signal
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -17,8 +18,8 @@ from l2reg.data.pairs import Pair
 from l2reg.data.task import Task
 from l2reg.evaluation.pair_scores import PairScores, from_json
 from l2reg.evaluation.score_field import load_ground_truth, score_field, zero_field
-from l2reg.io.files import atomic_write, content_digest, strict_json
-from l2reg.problems import InputError
+from l2reg.io.files import atomic_write, content_digest, load_json, strict_json
+from l2reg.problems import InputError, Problem
 from l2reg.runtime import configure_malloc
 from l2reg.submission.bundle import Submission, missing_fields
 from l2reg.submission.fields import FullField, read_field, read_full_field
@@ -148,7 +149,7 @@ def _score_jobs(
 def _read_scores(path: Path | None) -> PairScores | None:
     """Return cached scores; ``None`` if there are none, or if the file is damaged."""
     try:
-        return from_json(json.loads(path.read_text(encoding="utf-8"))) if path else None
+        return from_json(load_json(path)) if path else None
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
 
@@ -171,8 +172,20 @@ def _run_jobs(
         try:
             for future in as_completed(futures):
                 yield futures[future], future.result()
+        except BrokenProcessPool as error:
+            raise InputError(_lost_process(workers)) from error
         finally:
             pool.shutdown(cancel_futures=True)
+
+
+def _lost_process(workers: int) -> Problem:
+    return Problem(
+        where=f"workers={workers}",
+        what="lost a process",
+        expected="processes that run to their end",
+        found="one that was ended from outside, perhaps as memory ran out",
+        remedy="workers=1, or fewer than now",
+    )
 
 
 def _start_worker(threads: int) -> None:

@@ -3,7 +3,6 @@
 A pair that cannot be registered gets the zero field and a message; the others are not affected.
 """
 
-import json
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -24,6 +23,7 @@ from l2reg.data.task import Task
 from l2reg.inference.predictor import Predictor
 from l2reg.inference.prepare import PreparedMethod, prepare_method
 from l2reg.inference.serving import PairServer
+from l2reg.io.files import load_json
 from l2reg.problems import InputError, Problem
 from l2reg.submission.bundle import TASK_FOLDERS
 from l2reg.submission.fields import to_submission
@@ -129,7 +129,7 @@ def _reader_of(prepared: PreparedMethod, release: Release) -> partial[PairReader
 def _method_for(methods: Path, dataset_json: Path) -> PreparedMethod:
     """Return the method for the task that a dataset json describes."""
     try:
-        name = json.loads(dataset_json.read_text(encoding="utf-8-sig"))["name"]
+        name = str(load_json(dataset_json)["name"])
     except (OSError, ValueError, KeyError, TypeError) as error:
         expected, found = 'a dataset json with a "name"', f"{type(error).__name__}: {error}"
         remedy = "name the <Task>_dataset.json of the release"

@@ -37,10 +37,9 @@ from l2reg.submission.bundle import (
     open_submission,
     write_bundle,
     write_full_bundle,
-    write_notes,
-    write_timings,
 )
 from l2reg.submission.export import check_grid, export_field
+from l2reg.submission.records import write_notes, write_timings
 from l2reg.submission.rules import Rules, rules_by_name
 
 

@@ -17,6 +17,7 @@ from typing import Any
 
 from l2reg.problems import InputError, Problem
 
+_FULL = "the disk is full"
 _TEMPORARY = ".part_"  # prefix of a temporary name; machine and process follow
 _SECONDS_PER_DAY = 86400
 _NOT_WRITABLE = (errno.EACCES, errno.EROFS, errno.EPERM, errno.ENOTDIR, errno.EEXIST, errno.EISDIR)
@@ -153,6 +154,19 @@ def json_number(value: float | str | None) -> float:
     return math.nan if value is None else float(value)
 
 
+def load_json(path: Path) -> Any:
+    """Return the content of a JSON file, with or without byte order mark.
+
+    Raises:
+        ValueError: If it is no JSON, no UTF-8, or nested too deeply.
+        OSError: If the file cannot be opened.
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8-sig"))
+    except RecursionError as error:
+        raise ValueError("nested too deeply") from error
+
+
 def _plain(value: Any) -> Any:
     if isinstance(value, Mapping):
         return {str(key): _plain(item) for key, item in value.items()}
@@ -183,8 +197,9 @@ def raise_if_disk_is_at_fault(error: OSError, path: Path) -> None:
     """
     if error.errno == errno.ENOENT and f"/{_TEMPORARY}" in str(error.filename):
         error = PermissionError(errno.EACCES, "nothing can be created there")
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        what, expected = "cannot be written, the disk is full", "free space on the disk"
+    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        reason = "it is too large for the disk or a limit" if error.errno == errno.EFBIG else _FULL
+        what, expected = f"cannot be written, {reason}", "free space on the disk"
         existing = next(folder for folder in (path, *path.absolute().parents) if folder.exists())
         found = f"{shutil.disk_usage(existing).free / 2**20:.0f} MiB free below {existing}"
         remedy = (
@@ -199,6 +214,14 @@ def raise_if_disk_is_at_fault(error: OSError, path: Path) -> None:
     raise InputError(
         Problem(where=str(path), what=what, expected=expected, found=found, remedy=remedy)
     ) from error
+
+
+def is_system_error(error: Exception) -> bool:
+    """Return whether the system raised an error, and not the content of a file.
+
+    A damaged file may lead to a place before its start, which is an invalid argument.
+    """
+    return isinstance(error, OSError) and error.errno not in (None, errno.EINVAL)
 
 
 def files_below(folder: Path) -> list[Path]:

@@ -1,6 +1,7 @@
 """NIfTI files: opened, and their voxels read, with errors that name the file and the remedy."""
 
 import gzip
+import math
 import struct
 import zlib
 from pathlib import Path
@@ -12,8 +13,12 @@ from nibabel.arrayproxy import ArrayProxy
 from nibabel.filebasedimages import ImageFileError
 from nibabel.nifti1 import Nifti1Header
 from nibabel.nifti2 import Nifti2Header
+from nibabel.openers import ImageOpener
 from nibabel.spatialimages import HeaderDataError, SpatialImage
+from nibabel.volumeutils import apply_read_scaling
+from nibabel.wrapstruct import WrapStructError
 
+from l2reg.io.files import is_system_error
 from l2reg.io.voxel_types import VoxelType
 from l2reg.problems import InputError, Problem
 from l2reg.shapes import Shape3
@@ -25,11 +30,14 @@ _UNREADABLE = (
     gzip.BadGzipFile,
     ImageFileError,
     HeaderDataError,
+    WrapStructError,
+    OverflowError,
     ValueError,
 )
 _DICOM_REMEDY = "convert the series to NIfTI: dcm2niix -z y FOLDER, or SimpleITK.ImageSeriesReader"
 _OTHER_FORMATS = (".mha", ".mhd", ".nrrd", ".nhdr", ".mnc", ".gipl", ".vtk", ".tif", ".tiff")
 _N_LOOKED_AT = 20  # files of a folder
+_PIECE = 2**18  # bytes that are read at a time
 _GZIP = b"\x1f\x8b"
 _HEADER_SIZES = {struct.pack(order + "i", size) for order in "<>" for size in (348, 540)}
 
@@ -119,10 +127,62 @@ def read_array(image: SpatialImage, path: Path) -> Shaped[np.ndarray, "..."]:
         InputError: If the file is truncated.
     """
     try:
-        array: np.ndarray = np.asanyarray(image.dataobj)
+        array = _scaled_voxels(image.dataobj)
     except _UNREADABLE as error:
         raise _unreadable(path, error) from error
     return array
+
+
+def array_from_bytes(content: bytes) -> np.ndarray:
+    """Return the voxels of a NIfTI file, scaled as its header says.
+
+    Args:
+        content: The bytes of the file, not compressed.
+
+    Raises:
+        ValueError: If they are no NIfTI file, are fewer than the header promises, or a voxel is not
+            one real number.
+    """
+    try:
+        proxy = nib.Nifti1Image.from_bytes(content).dataobj
+        assert isinstance(proxy, ArrayProxy)
+        if proxy.dtype.kind not in "biuf":
+            raise ValueError(f"voxels of type {proxy.dtype}")
+        return _scale(proxy, bytearray(content))
+    except _UNREADABLE as error:
+        raise ValueError(str(error) or type(error).__name__) from error
+
+
+def _scaled_voxels(voxels: object) -> np.ndarray:
+    """Return the voxels that an opened image stands for.
+
+    nibabel would allocate what the header promises, and leave a checksum unread.
+    """
+    if type(voxels) is not ArrayProxy:  # a format with a scaling of its own
+        return np.asanyarray(voxels)
+    n_bytes, content = _end_of_voxels(voxels), bytearray()
+    with ImageOpener(voxels.file_like) as stream:
+        while piece := stream.read(min(_PIECE, n_bytes - len(content))):
+            content += piece
+        while stream.read(_PIECE):  # to the checksum at the end
+            pass
+    return _scale(voxels, content)
+
+
+def _end_of_voxels(voxels: ArrayProxy) -> int:
+    """Return the number of bytes from the start of the file to the last voxel."""
+    n_voxels = math.prod(int(size) for size in voxels.shape)
+    return int(voxels.offset) + n_voxels * int(voxels.dtype.itemsize)
+
+
+def _scale(voxels: ArrayProxy, content: bytearray) -> np.ndarray:
+    if len(content) < (n_bytes := _end_of_voxels(voxels)):
+        raise EOFError(f"the header promises {n_bytes} bytes, {len(content)} are there")
+    array: np.ndarray = np.ndarray(
+        voxels.shape, voxels.dtype, buffer=content, offset=int(voxels.offset), order="F"
+    )
+    scaled: np.ndarray = apply_read_scaling(array, voxels.slope, voxels.inter)
+    return scaled
 
 
 def voxel_type(image: SpatialImage) -> VoxelType:
@@ -135,7 +195,10 @@ def voxel_type(image: SpatialImage) -> VoxelType:
     return VoxelType(dtype, float(voxels.slope), float(voxels.inter))
 
 
-def _unreadable(path: Path, error: Exception) -> InputError:
+def _unreadable(path: Path, error: Exception) -> Exception:
+    """Return the error to raise: of the content, or the system's own (no permission)."""
+    if is_system_error(error):
+        return error
     size = path.stat().st_size
     return InputError(
         Problem(

@@ -51,8 +51,9 @@ def _read_table(path: Path, *, columns: int) -> Float[np.ndarray, "n c"]:
                 remedy=remedy,
             )
         )
-    lines = [line for line in path.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
     try:
+        text = path.read_text(encoding="utf-8-sig")
+        lines = [line for line in text.splitlines() if line.strip()]
         if not lines:
             raise ValueError("an empty file")
         table = np.loadtxt(lines, delimiter=",", ndmin=2, dtype=np.float64)

@@ -1,7 +1,6 @@
 """Make phantoms: write a phantom data set, and describe it as a task."""
 
 import errno
-import json
 import shutil
 from collections.abc import Mapping
 from dataclasses import replace
@@ -14,6 +13,7 @@ from l2reg.config.build import build
 from l2reg.config.presets import CHALLENGE_TASKS, load_preset
 from l2reg.data.task import Task
 from l2reg.io.files import (
+    load_json,
     make_folder,
     raise_if_disk_is_at_fault,
     remove_leftovers,
@@ -168,7 +168,7 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     """
     path = folder / MANIFEST
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = load_json(path)
         return _manifest(**content)
     except (ValueError, TypeError) as error:
         raise InputError(

@@ -1,6 +1,5 @@
 """Submission zips: write the fields of a task as the organisers want them, and read them back."""
 
-import csv
 import re
 import zipfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -11,13 +10,13 @@ from l2reg.config.presets import CHALLENGE_TASKS
 from l2reg.data.pairs import Pair
 from l2reg.data.task import Task
 from l2reg.io.files import atomic_write
+from l2reg.io.zips import open_zip, read_member
 from l2reg.problems import InputError, Problem
 from l2reg.submission.numbering import OFFICIAL, choose_release, pair_names
+from l2reg.submission.records import NOTES, TIMINGS, read_notes, read_timings
 from l2reg.submission.rules import Rules
 
 TOP = "submission"
-TIMINGS = "timings.csv"
-NOTES = "score_notes.txt"
 TASK_FOLDERS = tuple(f"task_{number:02}" for number, _ in enumerate(CHALLENGE_TASKS, start=1))
 DUMMY = "dummy.txt"  # without a second entry at the top, the platform strips one folder too many
 _DUMMY_TEXT = "dummy file\n"
@@ -127,22 +126,29 @@ class Submission:
         return self.read(str(self.member(pair)))
 
     def read(self, member: str) -> bytes:
-        """Return the bytes of one of ``members``."""
+        """Return the bytes of one of ``members``.
+
+        Raises:
+            InputError: If the member is damaged.
+        """
         if self.path.is_dir():
             return (self.path / member).read_bytes()
-        with zipfile.ZipFile(self.path) as archive:
-            return archive.read(member)
+        try:
+            with open_zip(self.path) as archive:
+                return read_member(archive, member)
+        except (OSError, zipfile.BadZipFile) as error:
+            raise InputError(_damage(self.path, member, error)) from error
 
     def seconds(self) -> dict[str, float]:
         """Return the runtimes in seconds by pair, from ``timings.csv`` in or beside ``path``.
 
         Without this file the result is empty.
+
+        Raises:
+            InputError: If the file is not a table of runtimes.
         """
         path = self._beside(TIMINGS)
-        if path is None:
-            return {}
-        with path.open(newline="", encoding="utf-8") as file:
-            return {row["pair"]: float(row["seconds"]) for row in csv.DictReader(file)}
+        return {} if path is None else read_timings(path)
 
     def notes(self) -> list[str]:
         """Return notes on the scores, from ``score_notes.txt`` in or beside ``path``.
@@ -150,7 +156,7 @@ class Submission:
         Ids of another release than the organisers look for are noted as well.
         """
         path = self._beside(NOTES)
-        lines = [] if path is None else path.read_text(encoding="utf-8").splitlines()
+        lines = [] if path is None else read_notes(path)
         if self.release != self.expected:
             lines.append(
                 f"the fields have the ids of the release {self.release}; the organisers look for "
@@ -161,35 +167,6 @@ class Submission:
     def _beside(self, name: str) -> Path | None:
         paths = (folder / name for folder in (self.path, self.path.parent))
         return next((path for path in paths if path.is_file()), None)
-
-
-def write_timings(folder: Path, seconds: Mapping[str, float]) -> None:
-    """Write the runtime of each pair to ``timings.csv``, which ``Submission.seconds`` reads.
-
-    Args:
-        folder: Folder of the submission, or the folder above it.
-        seconds: Runtime of each pair, in seconds.
-    """
-    path = folder / TIMINGS
-    with (
-        atomic_write(path) as temporary,
-        temporary.open("w", newline="", encoding="utf-8") as file,
-    ):
-        writer = csv.writer(file)
-        writer.writerow(["pair", "seconds"])
-        writer.writerows((pair, f"{value:.4f}") for pair, value in seconds.items())
-
-
-def write_notes(folder: Path, lines: Sequence[str]) -> None:
-    """Write notes on the scores to ``score_notes.txt``, which ``Submission.notes`` reads.
-
-    Args:
-        folder: Folder of the submission, or the folder above it.
-        lines: Notes of one line each; without any no file is written.
-    """
-    if lines:
-        with atomic_write(folder / NOTES) as temporary:
-            temporary.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
 
 
 def open_submission(path: Path, task: Task, pairs: Sequence[Pair], rules: Rules) -> Submission:
@@ -232,7 +209,7 @@ def _list_names(path: Path, expected: str) -> list[str]:
     if path.is_dir():
         return [file.relative_to(path).as_posix() for file in sorted(path.rglob("disp_*"))]
     try:
-        with zipfile.ZipFile(path) as archive:
+        with open_zip(path) as archive:
             return archive.namelist()
     except (OSError, zipfile.BadZipFile) as error:
         found = "no such file" if not path.exists() else f"not a zip: {error}"
@@ -267,6 +244,16 @@ def _no_field(path: Path, task_folder: str, names: Sequence[str]) -> Problem:
         expected=f"fields of {task_folder}",
         found=f"{len(names)} files, none of them a field of {task_folder}",
         remedy=_REMEDY,
+    )
+
+
+def _damage(path: Path, member: str, error: Exception) -> Problem:
+    return Problem(
+        where=f"{path}: {member}",
+        what="is damaged",
+        expected="intact bytes",
+        found=str(error),
+        remedy="zip it again",
     )
 
 

@@ -11,19 +11,19 @@ import io
 import zipfile
 import zlib
 from pathlib import Path
+from typing import Literal
 
-import nibabel as nib
 import numpy as np
 from jaxtyping import Float
-from nibabel.filebasedimages import ImageFileError
-from nibabel.wrapstruct import WrapStructError
 
 from l2reg.data.pairs import Pair
 from l2reg.data.task import Task
 from l2reg.geometry.resize import resize_field
 from l2reg.io.files import atomic_write
 from l2reg.io.headers import Placement
+from l2reg.io.nifti import array_from_bytes
 from l2reg.io.volumes import write_volume
+from l2reg.io.zips import MAX_MEMBER, open_zip, read_member
 from l2reg.problems import InputError, Problem
 from l2reg.shapes import Field, Shape3
 from l2reg.submission.half_resolution import HalfField, fit_half_resolution, half_shape
@@ -139,25 +139,49 @@ def read_full_field(content: bytes, where: str, shape: Shape3) -> FullField:
 def nifti_array(content: bytes, where: str, expected: str) -> np.ndarray:
     """Return the voxels of a ``.nii.gz`` file; raise ``InputError`` if it cannot be read."""
     try:
-        array: np.ndarray = nib.Nifti1Image.from_bytes(gzip.decompress(content)).get_fdata()
-    except (OSError, EOFError, zlib.error, ImageFileError, WrapStructError, ValueError) as error:
+        with gzip.open(io.BytesIO(content)) as stream:
+            unpacked = stream.read(MAX_MEMBER)
+            if stream.read(1):
+                raise ValueError(f"more than {MAX_MEMBER} bytes")
+        return array_from_bytes(unpacked).astype(np.float64)
+    except (OSError, EOFError, zlib.error, ValueError) as error:
         found = str(error) or type(error).__name__
         raise _format_error(where, "cannot be read as .nii.gz", expected, found) from error
-    return array
 
 
 def only_array(content: bytes, where: str, expected: str) -> np.ndarray:
     """Return the only array of an npz file; raise ``InputError`` if it does not hold just one."""
     try:
-        file = io.BytesIO(content)
-        with zipfile.ZipFile(file), np.load(file, allow_pickle=False) as archive:
-            arrays: list[np.ndarray] = [archive[name] for name in archive.files]
-    except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
+        with open_zip(io.BytesIO(content)) as archive:
+            names = archive.namelist()
+            if len(names) == 1:
+                return _array_from_npy(bytearray(read_member(archive, names[0])))
+    except (ValueError, OSError, zipfile.BadZipFile) as error:
         found = str(error) or type(error).__name__
         raise _format_error(where, "cannot be read as npz", expected, found) from error
-    if len(arrays) != 1:
-        raise _format_error(where, "does not hold one array", expected, f"{len(arrays)} arrays")
-    return arrays[0]
+    raise _format_error(where, "does not hold one array", expected, f"{len(names)} arrays")
+
+
+def _array_from_npy(content: bytearray) -> np.ndarray:
+    """Return the numbers of an npy file; its header may promise no more than there is.
+
+    Raises:
+        ValueError: If the file is damaged, or holds anything but real numbers.
+    """
+    stream = io.BytesIO(content)
+    try:
+        version = np.lib.format.read_magic(stream)
+        read_header = {
+            (1, 0): np.lib.format.read_array_header_1_0,
+            (2, 0): np.lib.format.read_array_header_2_0,
+        }[version]
+        shape, is_fortran, dtype = read_header(stream)
+        order: Literal["F", "C"] = "F" if is_fortran else "C"
+        if dtype.kind not in "biuf":
+            raise ValueError(f"values of type {dtype}")
+        return np.ndarray(shape, dtype, buffer=content, offset=stream.tell(), order=order)
+    except Exception as error:  # of any kind: NumPy parses the header as Python
+        raise ValueError(str(error) or type(error).__name__) from error
 
 
 def check_finite(field: np.ndarray, where: str) -> None:

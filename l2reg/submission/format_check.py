@@ -12,6 +12,7 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 
 from l2reg.data.task import Task
+from l2reg.io.zips import open_zip, read_member
 from l2reg.problems import InputError, Problem
 from l2reg.submission.bundle import TASK_FOLDERS
 from l2reg.submission.fields import check_finite, nifti_array, only_array
@@ -49,7 +50,7 @@ def check_submission(path: Path, task: Task, names: PairNames, rules: Rules) -> 
         rules: Rules that the submission follows.
     """
     try:
-        with zipfile.ZipFile(path) as archive:
+        with open_zip(path) as archive:
             return _Check(path, archive, task, rules).run(names)
     except (OSError, zipfile.BadZipFile) as error:
         found = "a folder" if path.is_dir() else str(error) or "not a zip"
@@ -104,15 +105,15 @@ class _Check:
 
         The platform strips the folders that all files share.
         """
-        folders = [str(PurePosixPath(name).parent) for name in files]
+        folders = [str(PurePosixPath(name.lstrip("/")).parent) for name in files]
         top = PurePosixPath(commonpath(folders)) if files else PurePosixPath()
         misplaced = [
             name
             for name in fields
-            if PurePosixPath(name).relative_to(top).parts[:-1] != (self.task.folder,)
+            if PurePosixPath(name.lstrip("/")).relative_to(top).parts[:-1] != (self.task.folder,)
         ]
         if misplaced:
-            path = PurePosixPath(misplaced[0]).relative_to(top)
+            path = PurePosixPath(misplaced[0].lstrip("/")).relative_to(top)
             self._fault(
                 misplaced[0],
                 f"is one of {len(misplaced)} fields in the wrong place",
@@ -189,7 +190,7 @@ class _Check:
     def _check_field(self, name: str) -> None:
         where = f"{self.path}: {name}"
         try:
-            content = self.archive.read(name)
+            content = read_member(self.archive, name)
             array = self._read_array(content, where)
         except InputError as error:
             self.result.faults.extend(error.problems)

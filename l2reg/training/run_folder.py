@@ -14,6 +14,7 @@ import yaml
 
 import l2reg
 from l2reg.checkpoints import storage
+from l2reg.config.yaml_files import load_yaml
 from l2reg.io.files import atomic_write, strict_json
 from l2reg.io.output_folders import OutputKind, claim_output_folder, hold_output_folder
 from l2reg.problems import InputError, Problem
@@ -157,8 +158,8 @@ def _read_config(path: Path) -> Any:
         InputError: If the file is missing or damaged.
     """
     try:
-        return yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, yaml.YAMLError) as error:
+        return load_yaml(path)
+    except (OSError, ValueError) as error:
         raise InputError(
             Problem(
                 where=str(path),

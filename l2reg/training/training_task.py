@@ -116,7 +116,12 @@ def _unused_terms(node: Mapping[str, Any], config: Mapping[str, Any]) -> list[Pr
     """Return a problem for each loss term that would be 0 for every field of the network."""
     if config["trainer"]["symmetric"]:
         return []
-    weights = {name: node["loss"]["weights"].get(name, 0.0) for name in _BOTH_DIRECTIONS}
+    given = node["loss"].get("weights")
+    weights = (
+        {name: given.get(name, 0.0) for name in _BOTH_DIRECTIONS}
+        if isinstance(given, Mapping)
+        else {}
+    )
     return [
         Problem(
             where=f"loss.weights.{name}",

@@ -1,4 +1,6 @@
 import os
+import struct
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -86,3 +88,36 @@ def test_a_run_folder_means_its_best_and_else_its_last(tmp_path: Path) -> None:
     storage.save(tmp_path / "best.pt", STATE)
     assert storage.find(tmp_path).name == "best.pt"
     assert storage.find(tmp_path / "last.pt").name == "last.pt"
+
+
+def test_a_flipped_bit_of_the_weights_is_told(tmp_path: Path) -> None:
+    path = tmp_path / "last.pt"
+    storage.save(path, {"model": {"a": torch.full((1000,), 1.5)}})
+    content = bytearray(path.read_bytes())
+    content[content.index(torch.full((9,), 1.5).numpy().tobytes()) + 1000] ^= 1
+    path.write_bytes(content)
+    weights = torch.load(path, weights_only=True)["model"]["a"]  # noqa: TID251
+    assert (weights != 1.5).sum() == 1  # torch takes it
+    with pytest.raises(InputError, match=r"last\.pt: is damaged"):
+        storage.load(path)
+
+
+def test_a_zip_of_other_content_is_no_checkpoint(tmp_path: Path) -> None:
+    path = tmp_path / "last.pt"
+    for member in ("archive/data.pkl", "a/b/c"):
+        with zipfile.ZipFile(path, "w") as archive:
+            archive.writestr(member, b"\x80\x02X\xff\xff\xff\xff")
+        with pytest.raises(InputError, match=r"last\.pt: is damaged or is not a checkpoint"):
+            storage.load(path)
+
+
+def test_a_zip_whose_members_start_before_the_file_is_told(tmp_path: Path) -> None:
+    path = tmp_path / "last.pt"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("archive/data.pkl", bytes(100))
+    content = bytearray(path.read_bytes())
+    place = content.rindex(b"PK\x05\x06") + 16  # where the directory starts
+    content[place : place + 4] = struct.pack("<I", 10_000)
+    path.write_bytes(content)
+    with pytest.raises(InputError, match=r"last\.pt: is damaged"):
+        storage.load(path)

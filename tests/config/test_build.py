@@ -104,3 +104,9 @@ def test_a_value_of_the_wrong_type_is_shown_with_its_key(
         build(node)
     whole = {"_target_": "l2reg.data.intensity.Window", "low": -1, "high": 1}
     assert build(whole).high == 1  # an integer is a number
+
+
+def test_terms_that_are_none_are_told_as_an_invalid_value() -> None:
+    node = load_preset(".", "loss_terms")
+    with pytest.raises(InputError, match=r"config of l2reg.*Objective: has an invalid value"):
+        build({**node, "weights": None})

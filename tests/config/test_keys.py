@@ -1,5 +1,6 @@
 import re
 import sys
+from pathlib import Path
 
 import pytest
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -137,3 +138,28 @@ def test_a_value_that_cannot_be_resolved_ends_the_program_with_one_line(
     with pytest.raises(SystemExit, match=f"^error: a.b: .*{words}.*; write the value itself$"):
         with exit_on_interpolation_error():
             OmegaConf.to_container(config, resolve=True)
+
+
+@pytest.mark.parametrize("option", [["--config-dir", "own"], ["--config-dir=own"], ["-cd", "own"]])
+@pytest.mark.parametrize("content", ["a: [1", "a: &a [*a]", "- 1", "# @p\na: 1"])
+def test_a_users_file_that_is_no_yaml_is_named(
+    option: list[str], content: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = Path("own/experiment/mine.yaml")
+    path.parent.mkdir(parents=True)
+    path.write_text("a: 1\n")
+    monkeypatch.setattr(sys, "argv", ["train.py", *option])
+    with name_nearest_key():
+        pass
+    path.write_text(content)
+    with pytest.raises(SystemExit, match=r"own/experiment/mine\.yaml: cannot be read as YAML"):
+        with name_nearest_key():
+            pass
+
+
+@pytest.mark.parametrize("key", ["loss", "trainer", "data", "optimizer", "scheduler"])
+@pytest.mark.parametrize("value", ["x", None, 3, []])
+def test_a_group_has_keys_and_values(key: str, value: object) -> None:
+    check_keys("train", {key: {}})
+    with pytest.raises(InputError, match=f"{key}=.*: has a value of the wrong kind"):
+        check_keys("train", {key: value})

@@ -81,3 +81,18 @@ def test_a_broken_json_is_refused(tmp_path: Path, text: str) -> None:
     path.write_text(text)
     with pytest.raises(InputError, match="cannot be read as a list of pairs"):
         read_json(path, "registration_val")
+
+
+@pytest.mark.parametrize("line", [b"\xff, 1\n", b"1" * 200_000])
+def test_a_list_that_is_no_text_is_told_with_its_name(tmp_path: Path, line: bytes) -> None:
+    path = tmp_path / "pairs_val.csv"
+    path.write_bytes(b"fixed, moving\n" + line)
+    with pytest.raises(InputError, match=r"pairs_val\.csv: cannot be read as a list of pairs"):
+        read_csv(path)
+
+
+def test_json_that_is_nested_too_deeply_is_told_with_its_name(tmp_path: Path) -> None:
+    path = tmp_path / "LungCT_dataset.json"
+    path.write_text('{"a":' * 100_000)
+    with pytest.raises(InputError, match="nested too deeply"):
+        read_json(path, "registration_val")

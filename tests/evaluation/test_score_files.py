@@ -173,3 +173,22 @@ def test_the_tables_have_a_row_for_each_case_and_label(
             "submission": "ours", "pair": "0001_0001", "label": "4", "dsc": "0.25",
             "hd95_voxels": "inf",
         }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [({"task": []}, r"'task': \[\]"), ({"number": -1}, "'number': -1"),
+     ({"number": "2"}, "TypeError"), ({"rules": None}, "'rules': None"),
+     ({"submissions": {}}, "no zero field")],
+)  # fmt: skip
+def test_scores_without_zero_field_or_task_are_refused(
+    tmp_path: Path, change: dict[str, object], words: str
+) -> None:
+    path = tmp_path / "scores.json"
+    good = {"format": 2, "task": "lung", "number": 2, "rules": "2021",
+            "submissions": {ZERO_FIELD: {"pairs": {}, "missing": [], "seconds": {}}}}  # fmt: skip
+    path.write_text(json.dumps(good))
+    read_scores(path)
+    path.write_text(json.dumps({**good, **change}))
+    with pytest.raises(InputError, match=rf"(?s)scores\.json: cannot be read as scores.*{words}"):
+        read_scores(path)

@@ -1,4 +1,6 @@
 from collections.abc import Callable
+from concurrent.futures import Future
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import replace
 from pathlib import Path
 
@@ -8,15 +10,16 @@ import pytest
 import torch
 
 from l2reg.data.dataset import Dataset
-from l2reg.data.pairs import Pair
+from l2reg.data.pairs import Pair, Scan
 from l2reg.data.task import Task
 from l2reg.evaluation import score_submissions as scoring
 from l2reg.evaluation.pair_scores import PairScores
 from l2reg.evaluation.score_submissions import ZERO_FIELD, SubmissionScores, score_submissions
 from l2reg.phantom.make import phantom_task
 from l2reg.problems import InputError
-from l2reg.submission.bundle import Submission, open_submission, write_timings
+from l2reg.submission.bundle import Submission, open_submission
 from l2reg.submission.fields import to_submission, write_field
+from l2reg.submission.records import write_timings
 from l2reg.submission.rules import RULES
 
 OLD = RULES["2021"]
@@ -158,3 +161,28 @@ def test_a_spoilt_field_stops_the_processes_with_its_own_message(
     submissions = {"a": submission(tmp_path / "a", {1: 0, 2: np.nan})}
     with pytest.raises(InputError, match=r"disp_0002_0002\.npz: has values that are not num"):
         score_submissions(submissions, pairs[:2], task, OLD, workers=2)
+
+
+def test_a_process_that_is_killed_is_told_as_such(
+    monkeypatch: pytest.MonkeyPatch, tiny_task: Callable[..., Task]
+) -> None:
+    class Pool:
+        def __init__(self, *_: object) -> None: ...
+
+        def __enter__(self) -> "Pool":
+            return self
+
+        def __exit__(self, *_: object) -> None: ...
+
+        def submit(self, *_: object) -> Future[PairScores]:
+            future: Future[PairScores] = Future()
+            future.set_exception(BrokenProcessPool("terminated abruptly"))
+            return future
+
+        def shutdown(self, **_: object) -> None: ...
+
+    monkeypatch.setattr(scoring, "ProcessPoolExecutor", Pool)
+    scan = Scan(id=1, official_id=1, modality="CT", image=Path("x"), labels=None, mask=None)
+    job = scoring._Job(None, Pair(fixed=scan, moving=scan), tiny_task("lung"), RULES["2021"])
+    with pytest.raises(InputError, match=r"workers=2: lost a process"):
+        list(scoring._run_jobs({("a", "1"): job, ("a", "2"): job}, 2))

@@ -14,7 +14,9 @@ from l2reg.io.files import (
     content_digest,
     ensure_writable,
     files_below,
+    is_system_error,
     json_number,
+    load_json,
     make_folder,
     remove_leftovers,
     strict_json,
@@ -192,3 +194,28 @@ def test_links_between_two_folders_end(tmp_path: Path) -> None:
         (tmp_path / one / "to").symlink_to(tmp_path / other)
     names = [path.relative_to(tmp_path).as_posix() for path in files_below(tmp_path)]
     assert names == ["a/a.txt", "a/to/b.txt", "b/b.txt", "b/to/a.txt"]
+
+
+def test_a_file_that_is_too_large_for_the_disk_is_told_as_such(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"(?s)x: cannot be written, it is too large.*MiB free"):
+        with atomic_write(tmp_path / "x"):
+            raise OSError(errno.EFBIG, "File too large")
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("content", [b"[" * 100_000, b"\xff", b"{", b'{"a": ' + b"9" * 5000 + b"}"])
+def test_what_is_wrong_with_json_is_one_kind_of_error(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "a.json"
+    path.write_bytes(b"\xef\xbb\xbf[1]")
+    assert load_json(path) == [1]
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=r"."):
+        load_json(path)
+
+
+def test_an_error_is_the_systems_unless_the_content_led_to_it() -> None:
+    assert is_system_error(PermissionError(errno.EACCES, "x"))
+    assert is_system_error(OSError(errno.EIO, "x"))
+    assert not is_system_error(OSError(errno.EINVAL, "seek before the start"))
+    assert not is_system_error(OSError("Expected 8 bytes, got 7"))
+    assert not is_system_error(ValueError("x"))

@@ -1,10 +1,13 @@
+import gzip
+import struct
+import tracemalloc
 from pathlib import Path
 
 import nibabel as nib
 import numpy as np
 import pytest
 
-from l2reg.io.nifti import open_image, read_voxels, volume_shape, voxel_type
+from l2reg.io.nifti import array_from_bytes, open_image, read_voxels, volume_shape, voxel_type
 from l2reg.io.voxel_types import VoxelType
 from l2reg.problems import InputError, Problem
 
@@ -102,3 +105,72 @@ def test_a_quaternion_that_is_far_too_long_is_told(tmp_path: Path) -> None:
     copy = nib.Nifti1Image(np.zeros(SHAPE, np.int16), None, image.header)
     nib.save(copy, tmp_path / "a.nii.gz")
     assert "quaternion of its qform is longer than 1" in remedy(tmp_path / "a.nii.gz")
+
+
+def voxels(path: Path) -> np.ndarray:
+    return read_voxels(open_image(path), path)
+
+
+@pytest.mark.parametrize("name", ["a.nii", "a.nii.gz", "a.nii.bz2", "a.hdr", "a.mgz"])
+@pytest.mark.parametrize("scaling", [(1.0, 0.0), (0.25, -3.0)])
+def test_voxels_are_those_that_nibabel_reads(
+    tmp_path: Path, name: str, scaling: tuple[float, float]
+) -> None:
+    array = np.arange(4 * 3 * 5, dtype=np.int16).reshape(4, 3, 5)
+    kind = {"a.hdr": nib.Nifti1Pair, "a.mgz": nib.MGHImage}.get(name, nib.Nifti1Image)
+    image = kind(array, np.eye(4))
+    if kind is not nib.MGHImage:
+        image.header.set_slope_inter(*scaling)
+    nib.save(image, tmp_path / name)
+    expected = np.asanyarray(nib.load(tmp_path / name).dataobj)
+    found = voxels(tmp_path / name)
+    assert found.dtype == expected.dtype
+    np.testing.assert_array_equal(found, expected)
+
+
+def test_a_flipped_bit_of_a_compressed_volume_is_an_error(tmp_path: Path) -> None:
+    path = tmp_path / "a.nii.gz"
+    array = np.random.default_rng(0).integers(0, 4, (12, 10, 14)).astype(np.int16)
+    path.write_bytes(gzip.compress(nib.Nifti1Image(array, np.eye(4)).to_bytes(), 0))  # stored
+    content = bytearray(path.read_bytes())
+    content[-100] ^= 1
+    path.write_bytes(content)
+    assert (np.asanyarray(nib.load(path).dataobj) != array).any()  # nibabel takes it
+    with pytest.raises(InputError, match=r"a\.nii\.gz: cannot be read"):
+        voxels(path)
+
+
+@pytest.mark.parametrize("name", ["a.nii", "a.nii.gz"])
+@pytest.mark.parametrize("kind", [nib.Nifti1Image, nib.Nifti2Image])
+def test_a_header_that_promises_terabytes_is_refused_before_memory_is_taken(
+    tmp_path: Path, name: str, kind: type[nib.Nifti1Image]
+) -> None:
+    image = kind(np.zeros((4, 3, 5), np.float64), np.eye(4))
+    image.header["dim"][1:4] = 32767, 32767, 2000
+    plain = image.header.binaryblock + bytes(1000)
+    (tmp_path / name).write_bytes(gzip.compress(plain) if name.endswith("gz") else plain)
+    tracemalloc.start()
+    with pytest.raises(InputError, match=rf"{name}: cannot be read\n.*\n.*promises 17\d* bytes"):
+        voxels(tmp_path / name)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 2**22
+
+
+@pytest.mark.parametrize("offset", [float("inf"), float("nan"), -1e30])
+def test_voxels_at_an_impossible_place_are_told_as_such(tmp_path: Path, offset: float) -> None:
+    path = tmp_path / "a.nii"
+    content = bytearray(nib.Nifti1Image(np.zeros((4, 3, 5)), np.eye(4)).to_bytes())
+    struct.pack_into("<f", content, 108, offset)
+    path.write_bytes(content)
+    with pytest.raises(InputError, match=r"a\.nii: cannot be read"):
+        voxels(path)
+
+
+@pytest.mark.parametrize("kind", ["damaged", "short", "complex"])
+def test_bytes_that_are_no_volume_are_an_error(kind: str) -> None:
+    array = np.zeros((4, 3, 5), np.complex64 if kind == "complex" else np.float32)
+    content = nib.Nifti1Image(array, np.eye(4)).to_bytes()
+    content = {"damaged": b"x" * 400, "short": content[:-1]}.get(kind, content)
+    with pytest.raises(ValueError, match=r"."):
+        array_from_bytes(content)

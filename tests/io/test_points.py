@@ -60,3 +60,10 @@ def test_other_tables_are_refused(tmp_path: Path, text: str, words: str) -> None
 def test_a_missing_table_is_reported(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="is missing"):
         read_points([tmp_path / "none.csv"])
+
+
+def test_points_that_are_no_text_are_told_with_their_file(tmp_path: Path) -> None:
+    path = tmp_path / "case_001.csv"
+    path.write_bytes(b"1,2,3,4,5,\xff\n")
+    with pytest.raises(InputError, match=r"case_001\.csv: is not a table of points"):
+        read_points([path])

@@ -19,8 +19,8 @@ from l2reg.reporting.evaluate_submissions import (
     name_submissions,
     slug,
 )
-from l2reg.submission.bundle import write_notes
 from l2reg.submission.fields import write_field
+from l2reg.submission.records import write_notes
 from l2reg.submission.rules import RULES
 
 

@@ -18,10 +18,9 @@ from l2reg.submission.bundle import (
     open_submission,
     write_bundle,
     write_full_bundle,
-    write_notes,
-    write_timings,
 )
 from l2reg.submission.fields import read_field, write_field
+from l2reg.submission.records import write_notes, write_timings
 from l2reg.submission.rules import RULES
 
 SHAPE = (8, 6, 10)

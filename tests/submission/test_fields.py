@@ -1,5 +1,8 @@
 import gzip
 import io
+import struct
+import tracemalloc
+import zipfile
 from pathlib import Path
 
 import nibabel as nib
@@ -180,3 +183,53 @@ def test_full_fields_that_the_organisers_would_refuse_are_refused(
 ) -> None:
     with pytest.raises(InputError, match=words):
         read_full_field(content, "disp_0001_0001.nii.gz", SHAPE)
+
+
+def npz(**members: bytes) -> bytes:
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w") as archive:
+        for name, content in members.items():
+            archive.writestr(f"{name}.npy", content)
+    return file.getvalue()
+
+
+def npy(header: str) -> bytes:
+    text = header.encode() + b"\n"
+    return b"\x93NUMPY\x01\x00" + struct.pack("<H", len(text)) + text + bytes(64)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        npy("{'descr': '<f2', 'fortran_order': False, 'shape': (1000000, 1000000)}"),
+        npy("{'descr': '<f2', 'fortran_order': False, 'shape': (99999999999999999999,)}"),
+        npy("{'descr': '<f2', 'fortran_order': False, 'shape': (((((("),
+        npy("{'descr': '|O', 'fortran_order': False, 'shape': (2,)}"),
+        npy("{'descr': '<U2', 'fortran_order': False, 'shape': (2,)}"),
+        b"no array",
+        b"",
+    ],
+)
+def test_an_array_that_is_none_is_refused_before_memory_is_taken(content: bytes) -> None:
+    tracemalloc.start()
+    with pytest.raises(InputError, match=r"disp\.npz: cannot be read as npz"):
+        read_field(npz(arr_0=content), "disp.npz", (12, 10, 14))
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 2**22
+
+
+def test_a_compressed_field_that_is_damaged_is_told_with_its_name() -> None:
+    file = io.BytesIO()
+    np.savez_compressed(file, np.zeros((3, 6, 5, 7), np.float16))
+    content = bytearray(file.getvalue())
+    content[60:64] = b"\xff\xff\xff\xff"
+    with pytest.raises(InputError, match=r"disp\.npz: cannot be read as npz"):
+        read_field(bytes(content), "disp.npz", (12, 10, 14))
+
+
+def test_an_unpacked_field_has_a_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("l2reg.submission.fields.MAX_MEMBER", 10_000)
+    packed = gzip.compress(bytes(10_001))
+    with pytest.raises(InputError, match=r"disp\.nii\.gz.*\n.*\n.*more than 10000 bytes"):
+        read_full_field(packed, "disp.nii.gz", (12, 10, 14))

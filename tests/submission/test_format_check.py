@@ -248,3 +248,13 @@ def test_fields_with_the_ids_of_another_release_are_one_fault_that_renames_them(
     path = zipped(tmp_path / "s.zip", {"submission/dummy.txt": b"", **few})
     fault = only(check_submission(path, task, names, RULES["2021"]).faults)
     assert "fit two releases" in fault.what
+
+
+def test_absolute_names_beside_others_are_faults_of_place(
+    tmp_path: Path, tiny_task: Callable[..., Task]
+) -> None:
+    path = zipped(tmp_path / "s.zip", tree())
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.writestr("/elsewhere/disp_0001_0001.npz", GOOD)
+    faults = check_submission(path, tiny_task("lung"), named(NAMES), RULES["2021"]).faults
+    assert any("in the wrong place" in fault.what for fault in faults)

@@ -125,3 +125,11 @@ def test_resuming_and_overwriting_exclude_each_other(tmp_path: Path) -> None:
 def test_a_name_with_an_equals_sign_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="equals sign"):
         open_run(tmp_path / "lr=1", CONFIG, resume=False, overwrite=False)
+
+
+@pytest.mark.parametrize("content", ["a: &a [x]\nb: *a\n", "[" * 5000, "\x00", "a: 1\na: 2\n"])
+def test_a_config_that_l2reg_did_not_write_is_refused_at_once(tmp_path: Path, content: str) -> None:
+    started(tmp_path / "run")
+    (tmp_path / "run/config.yaml").write_text(content)
+    with pytest.raises(InputError, match=r"config\.yaml: cannot be read"):
+        open_run(tmp_path / "run", {**CONFIG, "resume": True}, resume=True, overwrite=False)
