@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from l2reg.geometry.constants import constant
 from l2reg.geometry.resize import (
     resample,
     resize_image,
@@ -109,7 +110,7 @@ def resize_batch(batch: Batch, shape: Shape3, masks: Literal["nearest", "linear"
         if name in ("fixed_points", "moving_points"):
             return resize_points(value, old, shape)
         if name == "spacing_mm":
-            return value * value.new_tensor(voxel_ratio(shape, old))
+            return value * constant(value, voxel_ratio(shape, old))
         if name in ("fixed", "moving", "fixed_labels", "moving_labels"):
             return (resize_image if value.is_floating_point() else resize_labels)(value, shape)
         return value

@@ -9,6 +9,7 @@ from typing import Literal
 
 import torch
 
+from l2reg.geometry.constants import constant
 from l2reg.geometry.resize import voxel_ratio
 from l2reg.geometry.warp import voxel_coords
 from l2reg.shapes import Affine, Field, Points, Shape3
@@ -59,7 +60,7 @@ def resize_affine(matrix: Affine, old: Sequence[int], new: Sequence[int]) -> Aff
         old: Shape of the old grid.
         new: Shape of the new grid.
     """
-    ratio = matrix.new_tensor(voxel_ratio(old, new))
+    ratio = constant(matrix, voxel_ratio(old, new))
     scale = torch.cat([ratio[:, None] / ratio, ratio[:, None]], dim=1)
     return matrix * scale
 

@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int, Shaped
 from torch import Tensor
 
+from l2reg.geometry.constants import constant
 from l2reg.shapes import Field, Image, LabelMap, Points, Shape3
 
 
@@ -50,7 +51,7 @@ def resize_image(image: Image, shape: Shape3) -> Float[Tensor, "b c new_i new_j 
     sizes = list(zip(image.shape[2:], shape, strict=True))
     shrinking = [1 < new < old for old, new in sizes]
     matrices = [
-        torch.from_numpy(_shrink_matrix(*both)).to(image) if shrinks else None
+        _shrink_matrix_on(*both, image.dtype, image.device) if shrinks else None
         for both, shrinks in zip(sizes, shrinking, strict=True)
     ]
     return resample(apply_separable(image, matrices), shape)
@@ -73,7 +74,7 @@ def resize_points(points: Points, old: Sequence[int], new: Sequence[int]) -> Poi
         old: Shape of the old grid.
         new: Shape of the new grid.
     """
-    return points * points.new_tensor(voxel_ratio(old, new))
+    return points * constant(points, voxel_ratio(old, new))
 
 
 def resample(volume: Image, shape: Shape3) -> Float[Tensor, "b c new_i new_j new_k"]:
@@ -104,6 +105,13 @@ def apply_separable(
 
 
 @lru_cache(maxsize=64)
+def _shrink_matrix_on(
+    old: int, new: int, dtype: torch.dtype, device: torch.device
+) -> Float[Tensor, "new old"]:
+    with torch.inference_mode(mode=False):  # as in ``geometry.constants``
+        return torch.from_numpy(_shrink_matrix(old, new)).to(device, dtype)
+
+
 def _shrink_matrix(old: int, new: int) -> Float[np.ndarray, "new old"]:
     """Return the matrix that smooths, with repeated edge voxels, and samples ``new`` points."""
     step = (old - 1) / (new - 1)
@@ -123,4 +131,4 @@ def _shrink_matrix(old: int, new: int) -> Float[np.ndarray, "new old"]:
 
 def _column(like: Shaped[Tensor, "b c i j k"], values: Sequence[Any]) -> Float[Tensor, "3 1 1 1"]:
     """Return one value per component, in a shape that multiplies a field."""
-    return like.new_tensor(values).view(3, 1, 1, 1)
+    return constant(like, values).view(3, 1, 1, 1)

@@ -21,6 +21,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from l2reg.geometry.constants import constant
 from l2reg.shapes import Field, Mask, Points
 
 Interpolation = Literal["bilinear", "nearest"]
@@ -193,7 +194,7 @@ def inside_volume(disp: Field, shape: Sequence[int]) -> Mask:
         shape: Shape of the volume, which ends at the centres of its border voxels.
     """
     coords = disp.detach() + voxel_coords(disp)
-    last = coords.new_tensor(shape).view(3, 1, 1, 1) - 1
+    last = constant(coords, shape).view(3, 1, 1, 1) - 1
     inside = (coords >= 0) & (coords <= last)
     return inside.all(dim=1, keepdim=True).to(coords.dtype)
 
@@ -204,7 +205,7 @@ def to_torch_grid(coords: Field, shape: Sequence[int]) -> Float[Tensor, "b i j k
     Torch counts x along the last array axis, hence the flip. With ``align_corners=True`` the
     centres of the first and the last voxel of an axis are at -1 and +1.
     """
-    scaled = coords / coords.new_tensor(_half_lengths(shape)).view(3, 1, 1, 1) - 1
+    scaled = coords / constant(coords, _half_lengths(shape)).view(3, 1, 1, 1) - 1
     return scaled.flip(1).movedim(1, -1)
 
 
@@ -214,7 +215,7 @@ def _half_lengths(shape: Sequence[int]) -> list[float]:
 
 def from_torch_grid(grid: Float[Tensor, "b i j k 3"], shape: Sequence[int]) -> Field:
     """Return the voxel positions of a grid of torch, see ``to_torch_grid``."""
-    half_lengths = grid.new_tensor(_half_lengths(shape)).view(3, 1, 1, 1)
+    half_lengths = constant(grid, _half_lengths(shape)).view(3, 1, 1, 1)
     return (grid.movedim(-1, 1).flip(1) + 1) * half_lengths
 
 

@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from l2reg.batch import Batch, resize_batch
+from l2reg.geometry.constants import constant
 from l2reg.geometry.resize import voxel_ratio
 from l2reg.geometry.warp import inside_volume, warp
 from l2reg.models.prediction import Prediction
@@ -87,7 +88,7 @@ class Objective(nn.Module):
             n: term for n, term in self.terms.items() if getattr(term, "deep_supervision", True)
         }
         spacing_mm = batch["spacing_mm"]
-        ratio = spacing_mm.new_tensor(voxel_ratio(batch["fixed"].shape[2:], (i, j, k)))
+        ratio = constant(spacing_mm, voxel_ratio(batch["fixed"].shape[2:], (i, j, k)))
         coarse = resize_batch(batch, (i, j, k), masks="nearest")
         # A quotient, as in earlier runs: equal to the last digit, so that they resume bit for bit
         coarse = {**coarse, "spacing_mm": spacing_mm / ratio}

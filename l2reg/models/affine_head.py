@@ -4,6 +4,7 @@ import torch
 from torch import nn
 
 from l2reg.geometry.affine import affine_field
+from l2reg.geometry.constants import constant
 from l2reg.geometry.warp import voxel_coords
 from l2reg.shapes import Affine, Field, Image
 
@@ -35,7 +36,7 @@ class AffineHead(nn.Module):
     @staticmethod
     def _moments(maps: Image) -> torch.Tensor:
         """Return each map's means weighted by p and by p squared, p in [-1, 1] along each axis."""
-        last = maps.new_tensor(maps.shape[2:]).view(3, 1, 1, 1) - 1
+        last = constant(maps, maps.shape[2:]).view(3, 1, 1, 1) - 1
         position = 2 * voxel_coords(maps) / last - 1
         powers = torch.cat([position, position.square()], dim=1)
         moments = torch.einsum("bcijk,bdijk->bcd", maps, powers) / maps[0, 0].numel()
@@ -50,5 +51,5 @@ def about_centre(change: Affine, like: Image) -> Affine:
         like: Volume on the grid whose voxels are mapped.
     """
     linear, shift = change[:, :, :3], change[:, :, 3:]
-    centre = (change.new_tensor(like.shape[2:]) - 1)[:, None] / 2
+    centre = (constant(change, like.shape[2:]) - 1)[:, None] / 2
     return torch.cat([linear + torch.eye(3).to(linear), shift - linear @ centre], dim=2)

@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from l2reg.batch import Batch
+from l2reg.geometry.constants import constant
 from l2reg.geometry.resize import resample, resize_image
 from l2reg.geometry.warp import warp
 from l2reg.models.blocks import crop_prediction, halve_shape, pad_to_halvable
@@ -127,7 +128,7 @@ class LapIRN(nn.Module):
         """
         if self.head == "gradient":
             return as_prediction(components, self.head)
-        half = (components.new_tensor(components.shape[2:]).view(3, 1, 1, 1) - 1) / 2
+        half = (constant(components, components.shape[2:]).view(3, 1, 1, 1) - 1) / 2
         return as_prediction(components * half, self.head)
 
     def _smoothness(self, fixed: Tensor) -> PerPair | None:

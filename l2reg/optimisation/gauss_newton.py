@@ -25,6 +25,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from l2reg.geometry.compose import compose
+from l2reg.geometry.constants import constant
 from l2reg.geometry.filters import smooth
 from l2reg.geometry.resize import resample, resize_field, voxel_ratio
 from l2reg.geometry.warp import warp
@@ -103,7 +104,7 @@ def gauss_newton(
     i, j, k = masks[0].shape[2:]
     shape = (i, j, k)
     control = control_shape(shape, settings.control_spacing)
-    ratio = disp.new_tensor(voxel_ratio(control, shape)).view(3, 1, 1, 1)
+    ratio = constant(disp, voxel_ratio(control, shape)).view(3, 1, 1, 1)
     weights = _diffusion_weights(spacing_mm, ratio)
     passes = regularisation.smoothing_passes
     current = resize_field(disp, control) * ratio  # in voxels of the scans, as everything below

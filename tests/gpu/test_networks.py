@@ -91,7 +91,7 @@ def test_every_loss_has_the_value_and_gradient_of_the_cpu(
     disp = torch.nn.functional.interpolate(coarse, size=shape, mode="trilinear")
     found = []
     for device in (torch.device("cpu"), CUDA):
-        field = disp.to(device).requires_grad_()
+        field = disp.to(device, copy=True).requires_grad_()
         terms = objective(Prediction(field), to_device(batch, device))
         torch.stack(list(terms.values())).sum().backward()
         assert field.grad is not None
