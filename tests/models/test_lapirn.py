@@ -90,8 +90,8 @@ def test_smoothness_is_drawn_in_training_and_set_at_test_time(batch: Batches, aw
 
 
 def test_options_that_do_not_fit_are_refused() -> None:
-    for stages in ([], [0.5], [0.5, 0.5, 1.0], [0.0, 1.0]):
-        with pytest.raises(ValueError, match=r"increase and end with 1\.0"):
+    for stages in ([], [0.5], [0.5, 0.25, 1.0], [-0.5, 1.0]):
+        with pytest.raises(ValueError, match=r"not decrease and end with 1\.0"):
             small_lapirn(stages=stages)
     with pytest.raises(ValueError, match="null or 0 to 10, got 11"):
         small_lapirn(smoothness=11.0)
