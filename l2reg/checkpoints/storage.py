@@ -38,6 +38,36 @@ def load(path: Path) -> dict[str, Any]:
     """
     expected = f"a checkpoint of train.py, format {FORMAT}"
     remedy = "name a run folder or one of its .pt files: ckpt=runs/lung_unet"
+    state = read(path, expected, remedy)
+    found_format = state.get("format") if isinstance(state, dict) else None
+    if found_format != FORMAT:
+        written_by = state.get("l2reg", "unknown") if isinstance(state, dict) else "unknown"
+        found = f"format {found_format}, written by l2reg {written_by}"
+        remedy = OTHER_BUILD if found_format else f"{OTHER_BUILD}; LapIRN's: l2reg import-weights"
+        raise InputError(
+            Problem(
+                where=str(path),
+                what="has another format",
+                expected=f"{expected}; the weights of an earlier one give another field now",
+                found=found,
+                remedy=remedy,
+            )
+        )
+    loaded: dict[str, Any] = state
+    return loaded
+
+
+def read(path: Path, expected: str, remedy: str) -> Any:
+    """Return what ``torch.save`` wrote, on the CPU, without running code that the file may contain.
+
+    Args:
+        path: The file.
+        expected: Description of the file, for errors.
+        remedy: Remedy of all errors.
+
+    Raises:
+        InputError: If the file is missing or damaged.
+    """
     if not path.is_file():
         raise InputError(
             Problem(
@@ -51,7 +81,7 @@ def load(path: Path) -> dict[str, Any]:
     try:
         if not zipfile.is_zipfile(path):  # torch would read it in an older format
             raise zipfile.BadZipFile("no complete file of torch.save")
-        state: Any = torch.load(path, map_location="cpu", weights_only=True)
+        return torch.load(path, map_location="cpu", weights_only=True)
     except (RuntimeError, EOFError, pickle.UnpicklingError, zipfile.BadZipFile, OSError) as error:
         found = f"{path.stat().st_size} bytes; reading them failed: {_first_line(error)}"
         raise InputError(
@@ -63,22 +93,6 @@ def load(path: Path) -> dict[str, Any]:
                 remedy=remedy,
             )
         ) from error
-    found_format = state.get("format") if isinstance(state, dict) else None
-    if found_format != FORMAT:
-        written_by = state.get("l2reg", "unknown") if isinstance(state, dict) else "unknown"
-        found = f"format {found_format}, written by l2reg {written_by}"
-        remedy = OTHER_BUILD
-        raise InputError(
-            Problem(
-                where=str(path),
-                what="has another format",
-                expected=f"{expected}; the weights of an earlier one give another field now",
-                found=found,
-                remedy=remedy,
-            )
-        )
-    loaded: dict[str, Any] = state
-    return loaded
 
 
 def find(checkpoint: Path) -> Path:

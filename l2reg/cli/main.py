@@ -13,6 +13,7 @@ COMMANDS = {  # name and help line; a command is the module of the same name
     "bundle": "join the fields of several tasks into one submission zip",
     "phantom": "write synthetic, anatomy-like data with a known true field",
     "register": "register one scan to another; any two files",
+    "import-weights": "make a checkpoint of published LapIRN weights",
     "propagate-labels": "label training scans by registering labelled scans to them",
     "keypoints": "find keypoints for intra-patient training pairs that have none",
     "rank": "rank teams by the challenge's rules",

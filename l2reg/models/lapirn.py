@@ -18,15 +18,16 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from l2reg.batch import Batch
-from l2reg.geometry.resize import resample, resize_image
+from l2reg.geometry.resize import resample, resize_field, resize_image
 from l2reg.geometry.warp import warp
 from l2reg.models.blocks import crop_prediction, halve_shape, pad_to_halvable, pad_to_multiple
 from l2reg.models.heads import as_prediction, check_kind, resize_prediction
 from l2reg.models.lapirn_level import LapIRNLevel
 from l2reg.models.prediction import Prediction
-from l2reg.shapes import Field, Image, PerPair, WorkingGrid, as_working_grid
+from l2reg.shapes import Field, Image, PerPair, Shape3, WorkingGrid, as_working_grid
 
 LevelImage = Float[Tensor, "b c level_i level_j level_k"]
+FinerField = Float[Tensor, "b 3 finer_i finer_j finer_k"]
 
 
 class LapIRN(nn.Module):
@@ -134,8 +135,8 @@ class LapIRN(nn.Module):
             fixed, moving = self._shrink(pair, halvings).chunk(2)
             inputs = [moving, fixed]
             if total is not None:
-                total = resample(total, shape, align_corners=not self.published_pyramid)
-                inputs = [warp(moving, self._prediction(total).disp), fixed, total]
+                total, disp = self._enlarge(total, shape)
+                inputs = [warp(moving, disp), fixed, total]
             residual_field, embedding = self.levels[level](
                 torch.cat(inputs, dim=1), embedding, condition
             )
@@ -154,6 +155,14 @@ class LapIRN(nn.Module):
         for _ in range(halvings):
             image = F.avg_pool3d(image, 3, stride=2, padding=1, count_include_pad=False)
         return image
+
+    def _enlarge(self, total: Field, shape: Shape3) -> tuple[FinerField, FinerField]:
+        """Return the summed outputs on a finer grid, and their displacement in its voxels."""
+        finer = resample(total, shape, align_corners=not self.published_pyramid)
+        if self.published_pyramid:  # integrates velocities on the coarser grid
+            disp = self._prediction(total).disp
+            return finer, resize_field(disp, shape, align_corners=False)
+        return finer, self._prediction(finer).disp
 
     def _prediction(self, components: Field) -> Prediction:
         """Convert summed outputs, in fractions of half the volume, to a prediction in voxels.

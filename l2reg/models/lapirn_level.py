@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from l2reg.models.blocks import DoublingConv
 from l2reg.shapes import Field, Image, PerPair
 
-Embedding = Float[Tensor, "b width i j k"]
+Embedding = Float[Tensor, "b enlarged_width i j k"]
 CoarserEmbedding = Float[Tensor, "b width half_i half_j half_k"]
 
 
