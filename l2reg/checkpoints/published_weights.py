@@ -84,7 +84,7 @@ def convert_names(tensors: Mapping[str, Tensor], path: Path) -> dict[str, Tensor
     names = {name: _own_name(name) for name in tensors}
     unknown = [name for name, own in names.items() if own is None]
     if unknown:
-        raise InputError(_not_published(path, f"{_listed(unknown)}, which no such network has"))
+        raise InputError(_mismatch(path, f"{_shorten(unknown)}, which no such network has"))
     return {str(names[name]): tensor.float() for name, tensor in tensors.items()}
 
 
@@ -108,7 +108,7 @@ def _read(path: Path) -> dict[str, Tensor]:
     )
     entries = tensors.items() if isinstance(tensors, Mapping) else ()
     if not entries or not all(isinstance(n, str) and isinstance(t, Tensor) for n, t in entries):
-        raise InputError(_not_published(path, "something else than named tensors"))
+        raise InputError(_mismatch(path, "something else than named tensors"))
     return dict(entries)
 
 
@@ -165,7 +165,7 @@ def _check_fit(weights: Mapping[str, Tensor], node: Any, model: str, path: Path)
     if conditional != (model == "clapirn"):
         kind = "a conditional" if conditional else "an unconditional"
         other = "clapirn" if conditional else "lapirn"
-        raise InputError(_not_published(path, f"{kind} network", model, f"--model {other}"))
+        raise InputError(_mismatch(path, f"{kind} network", model, f"--model {other}"))
     with torch.device("meta"):  # shapes only
         network: nn.Module = build(node, "model")
     shapes = {name: tuple(tensor.shape) for name, tensor in network.state_dict().items()}
@@ -177,16 +177,16 @@ def _check_fit(weights: Mapping[str, Tensor], node: Any, model: str, path: Path)
     ]
     if missing or wrong:
         parts = (("no ", missing), ("", wrong))
-        found = "; ".join(prefix + _listed(names) for prefix, names in parts if names)
-        raise InputError(_not_published(path, found, model))
+        found = "; ".join(prefix + _shorten(names) for prefix, names in parts if names)
+        raise InputError(_mismatch(path, found, model))
 
 
-def _listed(names: list[str]) -> str:
+def _shorten(names: list[str]) -> str:
     more = len(names) - _N_SHOWN
     return ", ".join(names[:_N_SHOWN]) + (f" and {more} more" if more > 0 else "")
 
 
-def _not_published(path: Path, found: str, model: str = "", option: str = "") -> Problem:
+def _mismatch(path: Path, found: str, model: str = "", option: str = "") -> Problem:
     remedy = f"import it with {option}" if option else "name a file of the last of three stages"
     return Problem(
         where=str(path),

@@ -46,7 +46,8 @@ class LapIRN(nn.Module):
             ``None`` for a network without this input. In training it is drawn for each pair.
         max_smoothness: Largest factor of the smoothness weight that is drawn in training.
         stages: Fractions of all training steps after which the next finer level is added, coarsest
-            first; one entry per level, none smaller than the one before, the last of which is 1.0.
+            first; one entry per level, none smaller than the one before, of which the last alone is
+            1.0.
         freeze: Fraction of all training steps for which the coarser levels are frozen after a finer
             one is added.
         head: Quantity that the levels' outputs add up to: ``displacement``, ``velocity`` or
@@ -75,8 +76,11 @@ class LapIRN(nn.Module):
         published_pyramid: bool = False,
     ) -> None:
         super().__init__()
-        if any(a > b for a, b in pairwise([0.0, *stages])) or [*stages][-1:] != [1.0]:
-            raise ValueError(f"stages must not decrease and end with 1.0, got {list(stages)}")
+        decreases = any(a > b for a, b in pairwise([0.0, *stages]))
+        if decreases or [stage for stage in stages if stage >= 1] != [1.0]:
+            raise ValueError(
+                f"stages must not decrease, and the last alone be 1.0, got {list(stages)}"
+            )
         if smoothness is not None and not 0 <= smoothness <= max_smoothness:
             raise ValueError(
                 f"smoothness must be null or 0 to {max_smoothness:g}, got {smoothness}"
