@@ -21,7 +21,6 @@ from l2reg.config.presets import load_preset
 from l2reg.io.output_folders import OutputKind, claim_output_folder
 from l2reg.problems import InputError, Problem
 
-MODELS = ("lapirn", "clapirn")
 HEADS = {"disp": "displacement", "diff": "velocity"}  # by what the published file names contain
 PUBLISHED_SMOOTHNESS = 1.0  # default of the authors' code: 0.1 of the largest, which is 10
 

@@ -6,15 +6,16 @@ from pathlib import Path
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of the command."""
-    from l2reg.checkpoints.published_weights import HEADS, MODELS
-
     parser.add_argument("file", type=Path, help="the authors' .pth file of all three levels")
     parser.add_argument(
-        "--model", choices=MODELS, required=True, help="clapirn: the conditional network"
+        "--model",
+        choices=("lapirn", "clapirn"),
+        required=True,
+        help="clapirn: the conditional network",
     )
     parser.add_argument(
         "--head",
-        choices=list(HEADS.values()),
+        choices=("displacement", "velocity"),
         help="what the last layer means; default: by disp or diff in the file's name",
     )
     parser.add_argument("--out", type=Path, required=True, help="run folder to write: ckpt=OUT")
