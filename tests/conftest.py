@@ -58,7 +58,11 @@ def no_data_by_accident(request: pytest.FixtureRequest, monkeypatch: pytest.Monk
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    for marker, variable in (("data", "L2REG_DATA"), ("golden", "L2REG_GOLDEN")):
+    for marker, variable in (
+        ("data", "L2REG_DATA"),
+        ("golden", "L2REG_GOLDEN"),
+        ("published", "L2REG_PUBLISHED"),
+    ):
         reason = f"{variable} does not name a folder"
         if not Path(os.environ.get(variable, "-")).is_dir():
             for item in items:

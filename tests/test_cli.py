@@ -1,3 +1,5 @@
+import os
+import shlex
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -5,11 +7,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from hydra import compose, initialize_config_dir
+from omegaconf import OmegaConf
 
 from l2reg.checkpoints import storage
 from l2reg.cli.main import main
 from l2reg.config.build import build
-from l2reg.config.presets import load_preset
+from l2reg.config.presets import config_dir, load_preset
 from l2reg.data.task import Task
 from l2reg.evaluation.pair_scores import PairScores
 from l2reg.evaluation.score_files import write_scores
@@ -17,6 +21,7 @@ from l2reg.evaluation.score_submissions import ZERO_FIELD, SubmissionScores
 from l2reg.submission.bundle import write_bundle
 from l2reg.submission.fields import to_submission, write_field
 from l2reg.submission.rules import RULES
+from l2reg.training.warm_start import warm_start
 
 
 def test_a_phantom_is_written_and_checked(
@@ -207,6 +212,24 @@ def test_a_network_of_a_package_of_your_own_propagates_labels_if_it_is_trusted(
     assert "my_module.MyNet: cannot be built" in str(stop.value.code)
     main([*command, "--trust", "my_module"])
     assert Path("pseudo/OASIS_OAS1_0002_MR1/aligned_norm.nii.gz").is_file()
+
+
+@pytest.mark.parametrize("name", ["LapIRN_disp_fea7 lapirn", "clapirn_lite clapirn"])
+@pytest.mark.published
+def test_import_weights_prints_how_to_train_on(
+    name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    stem, model = name.split()
+    path = Path(os.environ["L2REG_PUBLISHED"]) / f"{stem}.pth"
+    main(["import-weights", str(path), "--model", model, "--out", "published"])
+    said = capsys.readouterr().out
+    assert "python predict.py ckpt=published" in said
+    command = shlex.split(said.splitlines()[-1].removeprefix("train on: python train.py "))
+    with initialize_config_dir(str(config_dir()), version_base="1.3"):
+        config = compose("train", overrides=[*command, "run_dir=on"])
+    network = build(OmegaConf.to_container(config.model, resolve=True))
+    assert warm_start(network, Path(config.init_from)).imported_from == [path.name]
+    assert f"{len(network.state_dict())} of {len(network.state_dict())}" in capsys.readouterr().out
 
 
 def test_propagation_needs_one_task(lung_2021: Path) -> None:

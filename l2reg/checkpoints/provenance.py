@@ -16,11 +16,14 @@ class Provenance:
             points) or ``supervised``.
         selected_on: The digests of the fixed images by whose scores one of the checkpoints was
             selected.
+        imported_from: Files of other programs that the weights come from; which images those were
+            trained on is unknown.
     """
 
     started_from: Sequence[str] = ()
     trained_on: Mapping[str, str] = field(default_factory=dict)
     selected_on: Sequence[str] = ()
+    imported_from: Sequence[str] = ()
 
     @classmethod
     def of_run(cls, state: Mapping[str, Any]) -> "Provenance":
@@ -37,6 +40,7 @@ class Provenance:
             started_from=[*parent.started_from, f"{path} (step {state['step']})"],
             trained_on=state["trained_on"],  # includes the images of the runs before it
             selected_on=sorted({*parent.selected_on, *state.get("chosen_on", ())}),
+            imported_from=parent.imported_from,
         )
 
     def merge_trained_on(self, *more: Mapping[str, str]) -> dict[str, str]:

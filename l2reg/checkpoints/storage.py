@@ -40,6 +40,36 @@ def load(path: Path) -> dict[str, Any]:
     """
     expected = f"a checkpoint of train.py, format {FORMAT}"
     remedy = "name a run folder or one of its .pt files: ckpt=runs/lung_unet"
+    state = read(path, expected, remedy)
+    found_format = state.get("format") if isinstance(state, dict) else None
+    if found_format != FORMAT:
+        written_by = state.get("l2reg", "unknown") if isinstance(state, dict) else "unknown"
+        found = f"format {found_format}, written by l2reg {written_by}"
+        remedy = OTHER_BUILD if found_format else f"{OTHER_BUILD}; LapIRN's: l2reg import-weights"
+        raise InputError(
+            Problem(
+                where=str(path),
+                what="has another format",
+                expected=f"{expected}; the weights of an earlier one give another field now",
+                found=found,
+                remedy=remedy,
+            )
+        )
+    loaded: dict[str, Any] = state
+    return loaded
+
+
+def read(path: Path, expected: str, remedy: str) -> Any:
+    """Return what ``torch.save`` wrote, on the CPU, without running code that the file may contain.
+
+    Args:
+        path: The file.
+        expected: Description of the file, for errors.
+        remedy: Remedy of all errors.
+
+    Raises:
+        InputError: If the file is missing or damaged.
+    """
     if not path.is_file():
         raise InputError(
             Problem(
@@ -52,7 +82,7 @@ def load(path: Path) -> dict[str, Any]:
         )
     try:
         check_members(path)  # torch ignores checksums, and reads older formats than zip
-        state: Any = torch.load(path, map_location="cpu", weights_only=True)
+        return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # of any kind: it depends on the bytes
         if is_system_error(error):
             raise
@@ -66,22 +96,6 @@ def load(path: Path) -> dict[str, Any]:
                 remedy=remedy,
             )
         ) from error
-    found_format = state.get("format") if isinstance(state, dict) else None
-    if found_format != FORMAT:
-        written_by = state.get("l2reg", "unknown") if isinstance(state, dict) else "unknown"
-        found = f"format {found_format}, written by l2reg {written_by}"
-        remedy = OTHER_BUILD
-        raise InputError(
-            Problem(
-                where=str(path),
-                what="has another format",
-                expected=f"{expected}; the weights of an earlier one give another field now",
-                found=found,
-                remedy=remedy,
-            )
-        )
-    loaded: dict[str, Any] = state
-    return loaded
 
 
 def find(checkpoint: Path) -> Path:

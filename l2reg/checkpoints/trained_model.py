@@ -65,6 +65,12 @@ class TrainedModel:
             notes.append(
                 f"its initial weights, {parent}, were selected by scores on {inherited} {of}"
             )
+        if self.origin.imported_from:
+            files = ", ".join(self.origin.imported_from)
+            notes.append(
+                f"its weights come from {files}, trained outside l2reg on images that are unknown "
+                "here (by LapIRN's authors: OASIS): these pairs may be among them"
+            )
         return notes
 
 

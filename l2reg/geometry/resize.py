@@ -33,13 +33,21 @@ def voxel_ratio(old: Sequence[int], new: Sequence[int]) -> list[float]:
     ]
 
 
-def resize_field(disp: Field, shape: Shape3) -> Float[Tensor, "b 3 new_i new_j new_k"]:
+def resize_field(
+    disp: Field, shape: Shape3, *, align_corners: bool = True
+) -> Float[Tensor, "b 3 new_i new_j new_k"]:
     """Return ``disp`` on a grid of ``shape``, its values in voxels of that grid.
 
     The deformation stays the same. The values of a submission stay in voxels of the full grid
     instead; ``submission/fields.py`` converts to those.
+
+    Args:
+        disp: Field in voxels.
+        shape: Shape of the new grid.
+        align_corners: See ``resample``.
     """
-    return resample(disp, shape) * _column(disp, voxel_ratio(disp.shape[2:], shape))
+    resampled = resample(disp, shape, align_corners=align_corners)
+    return resampled * _column(disp, voxel_ratio(disp.shape[2:], shape))
 
 
 def resize_image(image: Image, shape: Shape3) -> Float[Tensor, "b c new_i new_j new_k"]:
@@ -77,11 +85,20 @@ def resize_points(points: Points, old: Sequence[int], new: Sequence[int]) -> Poi
     return points * constant(points, voxel_ratio(old, new))
 
 
-def resample(volume: Image, shape: Shape3) -> Float[Tensor, "b c new_i new_j new_k"]:
-    """Return ``volume`` on a grid of ``shape``, interpolated linearly, without change of unit."""
+def resample(
+    volume: Image, shape: Shape3, *, align_corners: bool = True
+) -> Float[Tensor, "b c new_i new_j new_k"]:
+    """Return ``volume`` on a grid of ``shape``, interpolated linearly, without change of unit.
+
+    Args:
+        volume: Image or field.
+        shape: Shape of the new grid.
+        align_corners: Whether the centres of the corner voxels keep their positions, as everywhere
+            in l2reg but in published networks; else the outer faces of the corner voxels do.
+    """
     if volume.shape[2:] == shape:
         return volume
-    return F.interpolate(volume, size=shape, mode="trilinear", align_corners=True)
+    return F.interpolate(volume, size=shape, mode="trilinear", align_corners=align_corners)
 
 
 def apply_separable(

@@ -1,5 +1,7 @@
 """Field heads: the last layer of a network, from feature maps to a displacement field."""
 
+from functools import partial
+
 import torch
 from torch import nn
 
@@ -67,13 +69,24 @@ def integrate_gradient(gradient: Field) -> Field:
     return torch.stack([steps[:, c].cumsum(dim=1 + c) for c in range(3)], dim=1)
 
 
-def resize_prediction(prediction: Prediction, shape: Shape3) -> Prediction:
-    """Return the field of ``prediction``, and its velocity or gradient, on a grid of ``shape``."""
+def resize_prediction(
+    prediction: Prediction, shape: Shape3, *, align_corners: bool = True
+) -> Prediction:
+    """Return the field of ``prediction``, and its velocity or gradient, on a grid of ``shape``.
+
+    Args:
+        prediction: Prediction on another grid.
+        shape: Shape of the new grid.
+        align_corners: See ``geometry.resize.resample``.
+    """
     velocity, gradient = prediction.velocity, prediction.gradient
+    resize = partial(resize_field, shape=shape, align_corners=align_corners)
     return Prediction(
-        resize_field(prediction.disp, shape),
-        velocity=None if velocity is None else resize_field(velocity, shape),
-        gradient=None if gradient is None else resample(gradient, shape),
+        resize(prediction.disp),
+        velocity=None if velocity is None else resize(velocity),
+        gradient=None
+        if gradient is None
+        else resample(gradient, shape, align_corners=align_corners),
     )
 
 

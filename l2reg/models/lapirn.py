@@ -4,7 +4,8 @@ LapIRN (Mok and Chung, "Large Deformation Diffeomorphic Image Registration with 
 Networks", 2020) and its conditional variant ("Conditional Deformable Image Registration with
 Convolutional Neural Network", 2021). Two things differ from the papers: a level warps the moving
 image of its own resolution, and the grids of all levels have the same corners
-(``blocks.DoublingConv``).
+(``blocks.DoublingConv``), unlike in the authors' code, whose pyramid ``published_pyramid`` brings
+back for weights that were trained with it.
 """
 
 from collections.abc import Sequence
@@ -13,17 +14,21 @@ from itertools import pairwise
 
 import torch
 import torch.nn.functional as F
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from l2reg.batch import Batch
 from l2reg.geometry.constants import constant
-from l2reg.geometry.resize import resample, resize_image
+from l2reg.geometry.resize import resample, resize_field, resize_image
 from l2reg.geometry.warp import warp
-from l2reg.models.blocks import crop_prediction, halve_shape, pad_to_halvable
+from l2reg.models.blocks import crop_prediction, halve_shape, pad_to_halvable, pad_to_multiple
 from l2reg.models.heads import as_prediction, check_kind, resize_prediction
 from l2reg.models.lapirn_level import LapIRNLevel
 from l2reg.models.prediction import Prediction
-from l2reg.shapes import Field, PerPair, WorkingGrid, as_working_grid
+from l2reg.shapes import Field, Image, PerPair, Shape3, WorkingGrid, as_working_grid
+
+LevelImage = Float[Tensor, "b c level_i level_j level_k"]
+FinerField = Float[Tensor, "b 3 finer_i finer_j finer_k"]
 
 
 class LapIRN(nn.Module):
@@ -33,7 +38,8 @@ class LapIRN(nn.Module):
     so that it estimates the remaining motion.
 
     Args:
-        width: Number of feature maps of every layer.
+        width: Number of feature maps of the residual blocks, and of every layer unless
+            ``encoder_width`` is another number.
         blocks: Number of residual blocks per level.
         hidden: Number of units of the layers that convert the smoothness to scales and shifts.
         max_displacement: Largest component that one level adds, as a fraction of half the volume.
@@ -41,12 +47,18 @@ class LapIRN(nn.Module):
             ``None`` for a network without this input. In training it is drawn for each pair.
         max_smoothness: Largest factor of the smoothness weight that is drawn in training.
         stages: Fractions of all training steps after which the next finer level is added, coarsest
-            first; one increasing entry per level, the last of which is 1.0.
+            first; one entry per level, none smaller than the one before, of which the last alone is
+            1.0.
         freeze: Fraction of all training steps for which the coarser levels are frozen after a finer
             one is added.
         head: Quantity that the levels' outputs add up to: ``displacement``, ``velocity`` or
             ``gradient``.
         grid: Working grid.
+        encoder_width: Number of feature maps of every level's encoder, and of the maps that the
+            finest level's decoder takes from the residual blocks; ``None`` for ``width``.
+        published_pyramid: Whether images are averaged over three voxels at every second voxel, and
+            fields and feature maps enlarged with the outer faces of the voxels aligned
+            (``align_corners=False``), as in the authors' code.
     """
 
     def __init__(
@@ -61,10 +73,15 @@ class LapIRN(nn.Module):
         freeze: float,
         head: str,
         grid: WorkingGrid,
+        encoder_width: int | None = None,  # defaults for the checkpoints without these keys
+        published_pyramid: bool = False,
     ) -> None:
         super().__init__()
-        if any(a >= b for a, b in pairwise([0.0, *stages])) or [*stages][-1:] != [1.0]:
-            raise ValueError(f"stages must increase and end with 1.0, got {list(stages)}")
+        decreases = any(a > b for a, b in pairwise([0.0, *stages]))
+        if decreases or [stage for stage in stages if stage >= 1] != [1.0]:
+            raise ValueError(
+                f"stages must not decrease, and the last alone be 1.0, got {list(stages)}"
+            )
         if smoothness is not None and not 0 <= smoothness <= max_smoothness:
             raise ValueError(
                 f"smoothness must be null or 0 to {max_smoothness:g}, got {smoothness}"
@@ -76,9 +93,18 @@ class LapIRN(nn.Module):
         self.stages = list(stages)
         self.freeze = freeze
         self.head = check_kind(head)
+        self.published_pyramid = published_pyramid
+        encoder_width = width if encoder_width is None else encoder_width
+        finest = len(stages) - 1
         self.levels = nn.ModuleList(
             LapIRNLevel(
-                2 if level == 0 else 5, width, blocks, None if smoothness is None else hidden
+                2 if level == 0 else 5,
+                encoder_width=encoder_width,
+                width=width,
+                enlarged_width=encoder_width if level == finest else width,
+                blocks=blocks,
+                hidden=None if smoothness is None else hidden,
+                same_corners=not published_pyramid,
             )
             for level in range(len(stages))
         )
@@ -100,26 +126,48 @@ class LapIRN(nn.Module):
         """
         i, j, k = batch["fixed"].shape[2:]
         pair = torch.cat([batch["fixed"], batch["moving"]]).float()
-        pair = pad_to_halvable(pair, len(self.levels))
+        if self.published_pyramid:
+            pair = pad_to_multiple(pair, 2 ** len(self.levels))
+        else:
+            pair = pad_to_halvable(pair, len(self.levels))
         padded = halve_shape(pair.shape[2:], 0)
         factor = self._smoothness(batch["fixed"])
         condition = None if factor is None else factor / self.max_smoothness
         total, embedding = None, None
         for level in range(self.in_use if self.training else len(self.levels)):
-            shape = halve_shape(padded, len(self.levels) - 1 - level)
-            fixed, moving = resize_image(pair, shape).chunk(2)
+            halvings = len(self.levels) - 1 - level
+            shape = halve_shape(padded, halvings)
+            fixed, moving = self._shrink(pair, halvings).chunk(2)
             inputs = [moving, fixed]
             if total is not None:
-                total = resample(total, shape)
-                inputs = [warp(moving, self._prediction(total).disp), fixed, total]
+                total, disp = self._enlarge(total, shape)
+                inputs = [warp(moving, disp), fixed, total]
             residual_field, embedding = self.levels[level](
                 torch.cat(inputs, dim=1), embedding, condition
             )
             residual_field = self.max_displacement * F.softsign(residual_field.float())
             total = residual_field if total is None else total + residual_field
         assert total is not None
-        prediction = resize_prediction(self._prediction(total), padded)
+        prediction = resize_prediction(
+            self._prediction(total), padded, align_corners=not self.published_pyramid
+        )
         return replace(crop_prediction(prediction, (i, j, k)), smoothness=factor)
+
+    def _shrink(self, image: Image, halvings: int) -> LevelImage:
+        """Return ``image`` on a level's grid, of half the voxels along each axis per halving."""
+        if not self.published_pyramid:
+            return resize_image(image, halve_shape(image.shape[2:], halvings))
+        for _ in range(halvings):
+            image = F.avg_pool3d(image, 3, stride=2, padding=1, count_include_pad=False)
+        return image
+
+    def _enlarge(self, total: Field, shape: Shape3) -> tuple[FinerField, FinerField]:
+        """Return the summed outputs on a finer grid, and their displacement in its voxels."""
+        finer = resample(total, shape, align_corners=not self.published_pyramid)
+        if self.published_pyramid:  # integrates velocities on the coarser grid
+            disp = self._prediction(total).disp
+            return finer, resize_field(disp, shape, align_corners=False)
+        return finer, self._prediction(finer).disp
 
     def _prediction(self, components: Field) -> Prediction:
         """Convert summed outputs, in fractions of half the volume, to a prediction in voxels.

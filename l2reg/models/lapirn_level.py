@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from l2reg.models.blocks import DoublingConv
 from l2reg.shapes import Field, Image, PerPair
 
-Embedding = Float[Tensor, "b width i j k"]
+Embedding = Float[Tensor, "b enlarged_width i j k"]
 CoarserEmbedding = Float[Tensor, "b width half_i half_j half_k"]
 
 
@@ -20,22 +20,47 @@ class LapIRNLevel(nn.Module):
     Args:
         channels: Number of input channels: 2 at the coarsest level (moving and fixed image), 5 at
             finer ones (and the field so far).
-        width: Number of feature maps of every layer.
+        encoder_width: Number of feature maps of the encoder.
+        width: Number of feature maps of the residual blocks. The decoder has the mean of the
+            numbers of maps that it takes from the encoder and the blocks.
+        enlarged_width: Number of feature maps of the blocks after they are enlarged: ``width`` at
+            all but the finest level, the blocks of the next level add them.
         blocks: Number of residual blocks.
         hidden: Number of units of the layers that condition the blocks; ``None`` for unconditional
             blocks.
+        same_corners: Whether the maps are enlarged such that both grids have the same corners:
+            m voxels become 2 m - 1, else 2 m.
     """
 
-    def __init__(self, channels: int, width: int, blocks: int, hidden: int | None) -> None:
+    def __init__(
+        self,
+        channels: int,
+        *,
+        encoder_width: int,
+        width: int,
+        enlarged_width: int,
+        blocks: int,
+        hidden: int | None,
+        same_corners: bool,
+    ) -> None:
         super().__init__()
         self.encode = nn.Sequential(
-            _convolution(channels, width), nn.LeakyReLU(0.2), _convolution(width, width)
+            _convolution(channels, encoder_width),
+            nn.LeakyReLU(0.2),
+            _convolution(encoder_width, encoder_width),
         )
-        self.shrink = _convolution(width, width, stride=2)
+        self.shrink = _convolution(encoder_width, width, stride=2)
         self.blocks = nn.ModuleList(ResidualBlock(width, hidden) for _ in range(blocks))
-        self.enlarge = DoublingConv(width, width, bias=False)
+        self.enlarge: nn.Module
+        if same_corners:
+            self.enlarge = DoublingConv(width, enlarged_width, bias=False)
+        else:
+            self.enlarge = nn.ConvTranspose3d(width, enlarged_width, 2, stride=2, bias=False)
+        decoder_input = enlarged_width + encoder_width
         self.decode = nn.Sequential(
-            _convolution(2 * width, width), nn.LeakyReLU(0.2), _convolution(width, 3)
+            _convolution(decoder_input, decoder_input // 2),
+            nn.LeakyReLU(0.2),
+            _convolution(decoder_input // 2, 3),
         )
         nn.init.zeros_(self.decode[-1].weight)  # type: ignore[arg-type]
 

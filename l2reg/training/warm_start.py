@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from torch import Tensor, nn
 from tqdm import tqdm
@@ -11,6 +12,7 @@ from l2reg.checkpoints.provenance import Provenance
 from l2reg.problems import InputError, Problem
 
 _NAMES_SHOWN = 8
+_PYRAMID = "published_pyramid"
 
 
 def warm_start(model: nn.Module, checkpoint: Path) -> Provenance:
@@ -21,7 +23,8 @@ def warm_start(model: nn.Module, checkpoint: Path) -> Provenance:
         checkpoint: Run folder (its best model) or checkpoint file.
 
     Raises:
-        InputError: If there is no such checkpoint, or none of its weights fits.
+        InputError: If there is no such checkpoint, none of its weights fits, or they were trained
+            with another ``published_pyramid``.
     """
     path = storage.find(checkpoint)
     state = storage.load(path)
@@ -30,6 +33,7 @@ def warm_start(model: nn.Module, checkpoint: Path) -> Provenance:
     matches = {n: t for n, t in source.items() if n in target and target[n].shape == t.shape}
     if not matches:
         raise InputError(_nothing_fits(checkpoint, source, target))
+    _check_same_pyramid(model, state["config"]["model"], checkpoint)
     model.load_state_dict(matches, strict=False)
     tqdm.write(f"starting from {path}: {len(matches)} of {len(target)} tensors loaded")
     mismatches = [n for n in source if n in target and n not in matches]
@@ -41,6 +45,21 @@ def warm_start(model: nn.Module, checkpoint: Path) -> Provenance:
         if names:
             tqdm.write(f"  {what}: {_shorten(names)}")
     return Provenance.from_parent(path, state)
+
+
+def _check_same_pyramid(model: nn.Module, node: Mapping[str, Any], checkpoint: Path) -> None:
+    """Raise an ``InputError`` if the weights fit, but mean something else on other grids."""
+    before, now = node.get(_PYRAMID, False), getattr(model, _PYRAMID, False)
+    if before != now:
+        raise InputError(
+            Problem(
+                where=f"init_from={checkpoint}",
+                what="was trained with levels on other grids",
+                expected=f"model.{_PYRAMID}={str(before).lower()}",
+                found=str(now).lower(),
+                remedy="set the key so; the same weights give another field otherwise",
+            )
+        )
 
 
 def _shape(name: str, tensors: Mapping[str, Tensor]) -> str:

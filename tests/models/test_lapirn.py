@@ -3,6 +3,7 @@ from typing import Any
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import nn
 
 from l2reg.geometry.compose import integrate
@@ -73,6 +74,40 @@ def test_velocities_add_up_over_the_levels_and_are_integrated_once(
     torch.testing.assert_close(prediction.disp, integrate(prediction.velocity, squarings=7))
 
 
+def test_without_stages_all_levels_are_trained_from_the_first_step() -> None:
+    model = small_lapirn(stages=[0.0, 0.0, 1.0], freeze=0.0)
+    model.set_progress(0.0)
+    assert model.in_use == 3
+    assert all(p.requires_grad for p in model.parameters())
+
+
+@pytest.mark.parametrize("head", ["displacement", "velocity"])
+def test_a_stage_of_the_published_pyramid_gives_its_field_enlarged_by_the_outer_faces(
+    head: str, batch: Batches, awake: Awake
+) -> None:
+    model = awake(small_lapirn(published_pyramid=True, head=head)).train()
+    model.set_progress(0.0)
+    pair = batch(16, 24, 32)
+    pooled = F.avg_pool3d(torch.cat([pair["moving"], pair["fixed"]], dim=1), 3, 2, 1,
+                          count_include_pad=False)  # fmt: skip
+    pooled = F.avg_pool3d(pooled, 3, 2, 1, count_include_pad=False)
+    added, _ = model.levels[0](pooled, None, None)
+    disp = 0.4 * F.softsign(added) * (torch.tensor([4, 6, 8]).view(3, 1, 1, 1) - 1) / 2
+    if head == "velocity":
+        disp = integrate(disp, squarings=7)
+    voxels = torch.tensor([15 / 3, 23 / 5, 31 / 7]).view(3, 1, 1, 1)
+    expected = F.interpolate(disp, scale_factor=4, mode="trilinear", align_corners=False) * voxels
+    torch.testing.assert_close(model(pair).disp, expected)
+
+
+def test_a_narrow_encoder_narrows_the_finest_levels_maps_from_the_blocks() -> None:
+    model = small_lapirn(encoder_width=2)
+    assert [tuple(level.enlarge.weight.shape[:2]) for level in model.levels] == [
+        (4, 4), (4, 4), (4, 2)
+    ]  # fmt: skip
+    assert [level.decode[0].weight.shape[0] for level in model.levels] == [3, 3, 2]
+
+
 def test_smoothness_is_drawn_in_training_and_set_at_test_time(batch: Batches, awake: Awake) -> None:
     model = awake(small_lapirn(smoothness=2.0))
     pair = batch(16, 20, 24, pairs=3)
@@ -90,8 +125,8 @@ def test_smoothness_is_drawn_in_training_and_set_at_test_time(batch: Batches, aw
 
 
 def test_options_that_do_not_fit_are_refused() -> None:
-    for stages in ([], [0.5], [0.5, 0.5, 1.0], [0.0, 1.0]):
-        with pytest.raises(ValueError, match=r"increase and end with 1\.0"):
+    for stages in ([], [0.5], [0.5, 0.25, 1.0], [-0.5, 1.0], [1.0, 1.0]):
+        with pytest.raises(ValueError, match=r"not decrease, and the last alone be 1\.0"):
             small_lapirn(stages=stages)
     with pytest.raises(ValueError, match="null or 0 to 10, got 11"):
         small_lapirn(smoothness=11.0)

@@ -8,7 +8,8 @@ SHAPE = (9, 11, 13)
 
 def level(*, conditional: bool = False) -> LapIRNLevel:
     torch.manual_seed(0)
-    network = LapIRNLevel(5, 4, 2, 64 if conditional else None)
+    network = LapIRNLevel(5, encoder_width=4, width=4, enlarged_width=4, blocks=2,
+                          hidden=64 if conditional else None, same_corners=True)  # fmt: skip
     nn.init.normal_(network.decode[-1].weight)
     return network
 
