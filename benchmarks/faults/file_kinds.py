@@ -24,6 +24,7 @@ from l2reg.phantom.make import read_manifest
 from l2reg.problems import raise_if_any
 from l2reg.ranking.rank import rank
 from l2reg.ranking.team_scores import read_tasks
+from l2reg.registration.pair_table import read_pair_table
 from l2reg.submission.rules import RULES
 
 
@@ -96,6 +97,8 @@ def tables(data: Path, dataset: Dataset) -> list[Kind]:
     values = (*m.BYTES, *[m.change_json] * 6)
     return [
         Kind("pair list, CSV", "pairs_val.csv", pairs, lambda p: digest(read_csv(p)), words),
+        Kind("pair table, CSV", "pairs.csv", b"fixed,moving,name\na.nii,b.nii,x\nc.nii,d.nii,\n",
+             lambda p: digest(read_pair_table(p, None)), words),
         Kind("point file, CSV", "case_001.csv", points, lambda p: digest(*read_points([p])), words),
         Kind("data set, JSON", "LungCT_dataset.json", json_text,
              lambda p: digest(read_json(p, "registration_val")), values),

@@ -1,4 +1,4 @@
-"""``l2reg register``: register one scan to another; any two files."""
+"""``l2reg register``: register one scan to another, or the pairs of a table; any files."""
 
 import argparse
 import sys
@@ -17,8 +17,19 @@ FLAGGED = 3  # exit status
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of the command."""
-    parser.add_argument("fixed", type=Path, help="NIfTI volume to register to")
-    parser.add_argument("moving", type=Path, help="NIfTI volume to be warped")
+    parser.add_argument("fixed", type=Path, nargs="?", help="NIfTI volume to register to")
+    parser.add_argument("moving", type=Path, nargs="?", help="NIfTI volume to be warped")
+    parser.add_argument(
+        "--batch",
+        type=Path,
+        metavar="PAIRS.CSV",
+        help="register the pairs of a table instead, each into a folder of --out; columns fixed, "
+        "moving and, where known, name, initial, fixed_mask, fixed_labels, fixed_points, ...; "
+        "writes results.csv",
+    )
+    parser.add_argument(
+        "--resume", action="store_true", help="with --batch: leave out pairs that are complete"
+    )
     parser.add_argument("--out", type=Path, required=True, help="folder to write to")
     parser.add_argument(
         "--like",
@@ -87,11 +98,65 @@ def scan_files(options: argparse.Namespace, side: str) -> "ScanFiles":
 
 def run(options: argparse.Namespace) -> None:
     """Register, and print the files written, the verdict and the runtime in seconds."""
-    from l2reg.registration.annotations import score_lines
-    from l2reg.registration.register import register
     from l2reg.runtime import configure_malloc
 
     configure_malloc()
+    check_combination(options)
+    if options.batch:
+        run_batch(options)
+    else:
+        run_pair(options)
+
+
+def check_combination(options: argparse.Namespace) -> None:
+    """Raise ``InputError`` unless two scans are named, or a table and nothing of a single pair."""
+    from l2reg.problems import InputError, Problem
+
+    of_pair = ["fixed", "moving", "initial"]
+    of_pair += [f"{side}_{kind}" for side in of_pair[:2] for kind in ("mask", "labels", "points")]
+    given = [name for name in of_pair if getattr(options, name) is not None]
+    if options.batch and given:
+        found, remedy = given[0], f"leave it out: {given[0]} is a column of the table"
+    elif not options.batch and not (options.fixed and options.moving):
+        found, remedy = f"{len(given[:1])} scans", "l2reg register FIXED MOVING --out DIR"
+    elif options.resume and not options.batch:
+        found, remedy = "--resume without --batch", "leave out --resume"
+    else:
+        return
+    raise InputError(
+        Problem(
+            where="l2reg register",
+            what="does not know what to register",
+            expected="FIXED MOVING, or --batch PAIRS.CSV",
+            found=found,
+            remedy=remedy,
+        )
+    )
+
+
+def run_batch(options: argparse.Namespace) -> None:
+    """Register the pairs of a table; exit with 1 if one failed."""
+    from l2reg.registration.pair_table import read_pair_table
+    from l2reg.registration.register_table import RESULTS, TableOptions, register_table
+
+    rows = read_pair_table(options.batch, options.coordinates)
+    shared = TableOptions(options.like, options.device, options.prealign, options.save)
+    summary = register_table(rows, options.batch, options.out, shared, resume=options.resume)
+    print(
+        f"{options.out / RESULTS}: {summary.registered} registered, {summary.flagged} of them "
+        f"flagged, {summary.failed} failed"
+    )
+    if summary.failed:
+        sys.exit(1)
+    if options.strict and summary.flagged:
+        sys.exit(FLAGGED)
+
+
+def run_pair(options: argparse.Namespace) -> None:
+    """Register two scans."""
+    from l2reg.registration.annotations import score_lines
+    from l2reg.registration.register import register
+
     begin = time.perf_counter()
     result = register(
         scan_files(options, "fixed"),

@@ -1,10 +1,11 @@
 """Registration of two scans that belong to no data set, without training."""
 
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 from tqdm import tqdm
 
@@ -85,6 +86,7 @@ def register(
             the field leads out of the moving scan, as happens for scans of different parts of the
             body.
     """
+    begin = time.perf_counter()
     settings = build(load_preset("register", "default"))
     files = (as_scan_files(fixed), as_scan_files(moving))
     outputs = None if out is None else output_files(Path(out), save)
@@ -113,21 +115,36 @@ def register(
     transform = WorldTransform((field,))
     scores = annotations.scores(transform)
     if outputs is not None:
+        outputs.report.unlink(missing_ok=True)  # a report stands for files that are all written
         write_scans(outputs, field, scans.moving, annotations.grids[1])
         warped = warp_with_fill(images[1], outcome.total, 0.0)
         draw_picture(outputs.picture, batch, outcome.disp, warped)
         write_report(outputs.report, {
             "l2reg": version("l2reg"),
-            "fixed": {"file": scans.paths[0], "modality": scans.modalities[0]},
-            "moving": {"file": scans.paths[1], "modality": scans.modalities[1]},
-            "like": preset,
-            "prealign": prealign,
+            "inputs": describe_inputs(files, preset, prealign, initial),
+            "modalities": scans.modalities,
             "initial_map": asdict(start),
             "scores": {name: asdict(each) for name, each in scores.items()},
             "verdict": asdict(verdict),
+            "seconds": time.perf_counter() - begin,
         })  # fmt: skip
     grids = TransformScans(field.grid, annotations.grids[1])
     return Registration(scans.paths[1], grids, transform, verdict, scores, outputs)
+
+
+def describe_inputs(
+    files: tuple[ScanFiles, ScanFiles],
+    preset: str,
+    prealign: Prealignment,
+    initial: str | Path | None,
+) -> dict[str, Any]:
+    """Return the files and options of a registration as they are written to its report."""
+    scans = {
+        side: {name: None if value is None else str(value) for name, value in vars(each).items()}
+        for side, each in zip(("fixed", "moving"), files, strict=True)
+    }
+    given_map = None if initial is None else str(initial)
+    return {**scans, "like": preset, "prealign": prealign, "initial": given_map}
 
 
 def _read_scans(

@@ -81,7 +81,8 @@ def test_a_scan_whose_header_places_it_elsewhere_is_found_and_itk_agrees(
     assert report["initial_map"]["source"] == "rigid"
     assert report["initial_map"]["similarity"] > 0.9 > report["initial_map"]["header_similarity"]
     assert report["verdict"]["flags"] == []
-    assert report["fixed"] == {"file": str(fixed), "modality": "CT"}
+    assert report["inputs"]["fixed"]["image"] == str(fixed)
+    assert report["modalities"] == ["CT", "CT"]
 
 
 def test_an_inverted_contrast_is_registered_by_what_suits_it_and_flagged(
