@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from l2reg.cli.datasets import add_device_argument
+from l2reg.cli.warp import add_volume_argument
 from l2reg.config.presets import CHALLENGE_TASKS
 
 if TYPE_CHECKING:
@@ -17,8 +18,13 @@ FLAGGED = 3  # exit status
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of the command."""
-    parser.add_argument("fixed", type=Path, nargs="?", help="NIfTI volume to register to")
-    parser.add_argument("moving", type=Path, nargs="?", help="NIfTI volume to be warped")
+    parser.add_argument(
+        "fixed",
+        type=Path,
+        nargs="?",
+        help="scan to register to: NIfTI, MetaImage, NRRD or a folder of a DICOM series",
+    )
+    parser.add_argument("moving", type=Path, nargs="?", help="scan to be warped")
     parser.add_argument(
         "--batch",
         type=Path,
@@ -50,6 +56,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="start from this affine map, from fixed to moving positions, such as ANTs' "
         "0GenericAffine.mat, greedy:a.mat, fsl:a.mat or an .lta; nothing is searched",
     )
+    add_volume_argument(parser)
     for side in ("fixed", "moving"):
         parser.add_argument(f"--{side}-mask", type=Path, help="not 0 where it may be compared")
         parser.add_argument(f"--{side}-labels", type=Path, help="scored before and after, not used")
@@ -93,7 +100,7 @@ def scan_files(options: argparse.Namespace, side: str) -> "ScanFiles":
     others = {kind: getattr(options, f"{side}_{kind}") for kind in kinds}
     if others["points"] is not None:
         others["coordinates"] = check_coordinates(options.coordinates)
-    return ScanFiles(image=getattr(options, side), **others)
+    return ScanFiles(image=getattr(options, side), volume=options.volume, **others)
 
 
 def run(options: argparse.Namespace) -> None:
@@ -139,7 +146,7 @@ def run_batch(options: argparse.Namespace) -> None:
     from l2reg.registration.pair_table import read_pair_table
     from l2reg.registration.register_table import RESULTS, TableOptions, register_table
 
-    rows = read_pair_table(options.batch, options.coordinates)
+    rows = read_pair_table(options.batch, options.coordinates, options.volume)
     shared = TableOptions(options.like, options.device, options.prealign, options.save)
     summary = register_table(rows, options.batch, options.out, shared, resume=options.resume)
     print(

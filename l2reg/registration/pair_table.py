@@ -35,7 +35,9 @@ class PairRow:
     initial: str | None
 
 
-def read_pair_table(path: Path, coordinates: Coordinates | None) -> list[PairRow]:
+def read_pair_table(
+    path: Path, coordinates: Coordinates | None = None, volume: int | None = None
+) -> list[PairRow]:
     """Read the pairs of a table; whether their files exist is not looked at.
 
     Args:
@@ -43,6 +45,7 @@ def read_pair_table(path: Path, coordinates: Coordinates | None) -> list[PairRow
             Paths count from the folder of the table. Pairs without ``name`` are called
             ``pair_001`` and so on, by their row.
         coordinates: Coordinates of the landmarks, if there are any.
+        volume: Which volume of scans with several of them, counted from 0.
 
     Raises:
         InputError: If the file is missing, has other columns, no pair, a row without two scans, or
@@ -58,7 +61,7 @@ def read_pair_table(path: Path, coordinates: Coordinates | None) -> list[PairRow
         if fault := _fault(cells, len(line) - len(columns)):
             problems.append(_problem(f"{path}, row {number}", *fault))
         else:
-            rows.append(_pair_row(path.absolute().parent, cells, coordinates))
+            rows.append(_pair_row(path.absolute().parent, cells, coordinates, volume))
     counts = Counter(row.name for row in rows)
     problems += [
         _problem(str(path), "names two pairs alike", "names that occur once", f"{name!r} {n} times")
@@ -116,8 +119,10 @@ def _fault(cells: Mapping[str, str], n_surplus: int) -> tuple[str, str, str] | N
     return None
 
 
-def _pair_row(folder: Path, cells: Mapping[str, str], coordinates: Coordinates | None) -> PairRow:
-    fixed, moving = (_scan_files(folder, cells, side, coordinates) for side in _SIDES)
+def _pair_row(
+    folder: Path, cells: Mapping[str, str], coordinates: Coordinates | None, volume: int | None
+) -> PairRow:
+    fixed, moving = (_scan_files(folder, cells, side, coordinates, volume) for side in _SIDES)
     initial = cells.get("initial") or None
     if initial is not None:
         file = transform_path(initial)
@@ -126,12 +131,16 @@ def _pair_row(folder: Path, cells: Mapping[str, str], coordinates: Coordinates |
 
 
 def _scan_files(
-    folder: Path, cells: Mapping[str, str], side: str, coordinates: Coordinates | None
+    folder: Path,
+    cells: Mapping[str, str],
+    side: str,
+    coordinates: Coordinates | None,
+    volume: int | None,
 ) -> ScanFiles:
     others = {kind: cells.get(f"{side}_{kind}") for kind in _KINDS}
     paths = {kind: folder / name for kind, name in others.items() if name}
     known = check_coordinates(coordinates) if "points" in paths else "ras"
-    return ScanFiles(folder / cells[side], coordinates=known, **paths)
+    return ScanFiles(folder / cells[side], volume=volume, coordinates=known, **paths)
 
 
 def _problem(where: str, what: str, expected: str, found: str) -> Problem:

@@ -129,7 +129,7 @@ def register(
             "seconds": time.perf_counter() - begin,
         })  # fmt: skip
     grids = TransformScans(field.grid, annotations.grids[1])
-    return Registration(scans.paths[1], grids, transform, verdict, scores, outputs)
+    return Registration(files[1].image, grids, transform, verdict, scores, outputs)
 
 
 def describe_inputs(
@@ -156,12 +156,12 @@ def _read_scans(
 ) -> ScanPair:
     """Read the images and masks; no output may replace any input."""
     written = [] if outputs is None else outputs.paths
-    paths, masks = (files[0].image, files[1].image), (files[0].mask, files[1].mask)
-    others = {path for each in files for path in each.paths} - set(paths)
+    sources, masks = (files[0].image, files[1].image), (files[0].mask, files[1].mask)
+    others = {path for each in files for path in each.paths} - {each.path for each in sources}
     if initial is not None:
         others.add(transform_path(initial))
     raise_if_any(overwrite_problems(sorted(others), written))
-    return read_scans(paths, written, preset, presets, masks)
+    return read_scans(sources, written, preset, presets, masks)
 
 
 def _find_start(

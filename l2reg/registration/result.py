@@ -11,6 +11,7 @@ import torch
 from jaxtyping import Float, Float32, Float64
 
 from l2reg.geometry.jacobian import jacobian_determinant
+from l2reg.io.scan_source import ScanSource
 from l2reg.io.volumes import Volume, write_volume
 from l2reg.registration.annotations import Scores
 from l2reg.registration.transform_scans import TransformScans, read_scans_of
@@ -99,7 +100,7 @@ class Registration:
     """Registration of two scans.
 
     Attributes:
-        moving: File of the moving scan.
+        moving: The moving scan.
         scans: Grids of the fixed and of the moving scan.
         transform: Map from fixed to moving positions.
         verdict: What can be told about it without ground truth.
@@ -108,7 +109,7 @@ class Registration:
         files: The files that were written; none if no folder was named.
     """
 
-    moving: Path
+    moving: ScanSource
     scans: TransformScans
     transform: WorldTransform
     verdict: Verdict
@@ -137,12 +138,12 @@ class Registration:
         Raises:
             InputError: If the file is unreadable.
         """
-        path = self.moving if image is None else Path(image)
-        scans = TransformScans(self.scans.fixed, read_scans_of(None, path).moving)
+        source = self.moving if image is None else ScanSource(Path(image))
+        scans = TransformScans(self.scans.fixed, read_scans_of(None, source).moving)
         if labels:
-            warped, _ = resample_labels(path, self.transform, scans)
+            warped, _ = resample_labels(source, self.transform, scans)
         else:
-            warped, _ = resample_scan(path, self.transform, scans, interpolation)
+            warped, _ = resample_scan(source, self.transform, scans, interpolation)
         return nib.Nifti1Image.from_bytes(warped.to_bytes())  # with affine and scaling, as a file
 
     def points(self, points: Float[np.ndarray, "n 3"]) -> Float64[np.ndarray, "n 3"]:

@@ -23,14 +23,14 @@ def test_paths_count_from_the_folder_of_the_table() -> None:
     first, second = read_pair_table(table, "lps")
     folder = Path("study").absolute()
     assert first.name == "first"
-    assert first.fixed.image == folder / "sub/f.nii.gz"
+    assert first.fixed.image.path == folder / "sub/f.nii.gz"
     assert first.moving.mask == folder / "mask.nii.gz"
     assert first.fixed.mask is None
     assert first.moving.points == folder / "m.csv"
     assert first.moving.coordinates == "lps"
     assert first.initial == f"greedy:{folder / 'a.mat'}"
     assert second.name == "pair_002"
-    assert second.moving.image == Path("/data/m.nii")
+    assert second.moving.image.path == Path("/data/m.nii")
     assert second.initial == str(folder / "b.tfm")
     assert second.moving.points is None
 

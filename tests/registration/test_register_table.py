@@ -6,6 +6,7 @@ from unittest.mock import patch
 
 import numpy as np
 import pytest
+import SimpleITK as sitk  # noqa: N813
 import torch
 from scipy.ndimage import gaussian_filter
 
@@ -39,12 +40,13 @@ def table(volume: Callable[..., Path], random: np.random.Generator) -> None:
     body = gaussian_filter(random.normal(size=(16, 14, 15)), 1.5).astype("f4")
     for name, part in (("a", body[1:]), ("b", body[:-1])):
         volume(Path(f"{name}.nii.gz"), part - body.min() + 0.1, (9.0, 8.0, 7.0))
+    sitk.WriteImage(sitk.ReadImage("b.nii.gz"), "b.nrrd")
     np.savetxt("points.csv", [[4, 5, 6.0], [7, 6, 5]], delimiter=",")
     Path("pairs.csv").write_text(
         "fixed,moving,name,fixed_points,moving_points\n"
         "a.nii.gz,b.nii.gz,good,points.csv,points.csv\n"
         "a.nii.gz,none.nii.gz,lost\n"
-        "b.nii.gz,a.nii.gz\n"
+        "b.nrrd,a.nii.gz\n"
     )
 
 

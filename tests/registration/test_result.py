@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import SimpleITK as sitk  # noqa: N813
 
+from l2reg.io.scan_source import ScanSource
 from l2reg.io.volumes import read_volume
 from l2reg.registration.result import Registration, output_files, write_scans
 from l2reg.registration.transform_scans import TransformScans
@@ -29,7 +30,9 @@ def result(
     transform = WorldTransform((smooth_field,))
     files = output_files(Path("out"), ["inverse", "jacobian"])
     write_scans(files, smooth_field, read_volume(Path("moving.nii.gz")), moving)
-    return Registration(Path("moving.nii.gz"), oblique_scans, transform, VERDICT, {}, files)
+    return Registration(
+        ScanSource(Path("moving.nii.gz")), oblique_scans, transform, VERDICT, {}, files
+    )
 
 
 def test_scans_labels_and_points_follow_the_transform(result: Registration) -> None:
