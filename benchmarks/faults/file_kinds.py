@@ -3,9 +3,11 @@
 import json
 from dataclasses import replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import nibabel as nib
 import numpy as np
+import SimpleITK as sitk  # noqa: N813
 
 from benchmarks.faults import mutations as m
 from benchmarks.faults.kinds import SHAPE, Kind, digest
@@ -61,9 +63,18 @@ def volumes(dataset: Dataset, pair: Pair) -> list[Kind]:
              is_checked=True),
         Kind("mask", "mask.nii.gz", mask.read_bytes(), lambda p: digest(read_mask(p)), nifti,
              is_checked=True),
+        Kind("NRRD", "scan.nrrd", nrrd(array), volume, (*m.BYTES, *[m.change_words] * 4)),
         Kind("ITK transform for a scan", "warp.nii", warp.to_bytes(), volume, nifti),
         Kind("ITK affine for a scan", "affine.mat", b"#Insight Transform File V1.0\n", volume),
     ]  # fmt: skip
+
+
+def nrrd(array: np.ndarray) -> bytes:
+    """Return a scan as a compressed NRRD file."""
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / "scan.nrrd"
+        sitk.WriteImage(sitk.GetImageFromArray(array.T), str(path), useCompression=True)
+        return path.read_bytes()
 
 
 def tables(data: Path, dataset: Dataset) -> list[Kind]:

@@ -13,6 +13,8 @@ from l2reg.problems import InputError, Problem
 ITK_SUFFIXES = (".mha", ".mhd", ".nrrd", ".nhdr")
 _LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 _MAX_APART = 0.5  # of the smallest spacing, between a slice and its place in an even stack
+_MAX_WORD = 128  # characters of a word in a field of an NRRD header
+_HEADER = 2**20  # bytes of an NRRD file that may be header
 _POSITION = "0020|0032"  # DICOM tag of the position of a slice, LPS mm
 _DCM2NIIX = "convert the series to NIfTI: dcm2niix -z y FOLDER"
 
@@ -47,6 +49,8 @@ def read_itk_image(path: Path) -> SpatialImage:
         InputError: If SimpleITK is not installed, or cannot read the file.
     """
     sitk = simpleitk(path)
+    if path.suffix.lower() in (".nrrd", ".nhdr"):
+        _check_words(path)
     try:
         image = sitk.ReadImage(str(path))
     except RuntimeError as error:
@@ -122,6 +126,17 @@ def _array(image: Any, path: Path) -> np.ndarray:
             remedy="store one channel, or the magnitude, as a separate volume",
         )
     )
+
+
+def _check_words(path: Path) -> None:
+    """Raise an ``InputError`` if a field has a long word, at which ITK 5.4 may crash."""
+    with path.open("rb") as stream:
+        header = stream.read(_HEADER).replace(b"\r", b"").partition(b"\n\n")[0]
+    for line in header.splitlines():
+        is_field = not line.startswith(b"#") and b":=" not in line
+        if is_field and max(map(len, line.split()), default=0) > _MAX_WORD:
+            error = ValueError(f"a word of its header is longer than {_MAX_WORD} characters")
+            raise _unreadable(path, f"{path.stat().st_size} bytes", error)
 
 
 def _slice_position(sitk: Any, name: str) -> list[float]:

@@ -128,6 +128,16 @@ def test_damaged_files_and_colours_are_refused(scan: sitk.Image) -> None:
     assert "empty: has 0 series" in refusal("empty")
 
 
+def test_a_header_with_an_endless_word_is_refused(scan: sitk.Image) -> None:
+    """ITK 5.4 crashes at it."""
+    sitk.WriteImage(scan, "a.nrrd")
+    head, data = Path("a.nrrd").read_bytes().split(b"\n\n", 1)
+    Path("b.nrrd").write_bytes(head.replace(b"little", b"a" * 100_000) + b"\n\n" + data)
+    assert "b.nrrd: cannot be read" in refusal("b.nrrd")
+    Path("c.nrrd").write_bytes(head + b"\nSegment0_Tags:=" + b"a" * 1000 + b"\n\n" + data)
+    lies_as_in(scan, Path("c.nrrd"))
+
+
 def test_several_volumes_have_a_fourth_axis(scan: sitk.Image) -> None:
     image = from_simpleitk(sitk.JoinSeries([scan, scan + 1]), Path("a"))
     assert image.shape == (*SHAPE, 2)
