@@ -73,7 +73,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=extra_names,
         default=(),
         metavar="NAMES",
-        help="inverse,jacobian: the transform from moving to fixed, the local change of volume",
+        help="inverse, jacobian, initial, deformable (separated by commas): the transform from "
+        "moving to fixed, the local change of volume, the map at the start, the field before it",
     )
     parser.add_argument(
         "--strict",
@@ -85,9 +86,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def extra_names(text: str) -> tuple[str, ...]:
     """Return the names of extra files."""
-    names = tuple(text.split(","))
-    if unknown := sorted(set(names) - {"inverse", "jacobian"}):
-        raise argparse.ArgumentTypeError(f"unknown: {', '.join(unknown)}; inverse, jacobian exist")
+    names, known = tuple(text.split(",")), ("inverse", "jacobian", "initial", "deformable")
+    if unknown := sorted(set(names) - set(known)):
+        raise argparse.ArgumentTypeError(f"unknown: {', '.join(unknown)}; {', '.join(known)} exist")
     return names
 
 

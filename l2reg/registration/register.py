@@ -7,6 +7,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, cast
 
+import numpy as np
 from tqdm import tqdm
 
 from l2reg.batch import Batch, to_device
@@ -33,6 +34,7 @@ from l2reg.registration.result import (
     RegistrationFiles,
     output_files,
     write_scans,
+    write_stages,
 )
 from l2reg.registration.scan_files import ScanFiles, as_scan_files
 from l2reg.registration.scan_pair import ScanPair, read_scans
@@ -43,7 +45,12 @@ from l2reg.registration.verdict import Judge, Outcome, Verdict
 from l2reg.registration.working_grid import on_grids, overlap_regions, working_batch
 from l2reg.runtime import select_device
 from l2reg.shapes import Affine, Shape3
-from l2reg.transforms.world_transform import WorldTransform, displacement_map
+from l2reg.transforms.world_transform import (
+    AffineMap,
+    DisplacementMap,
+    WorldTransform,
+    displacement_map,
+)
 
 _ANY_CONTRAST = "abdomen"  # preset for any two contrasts
 
@@ -75,8 +82,9 @@ def register(
         prealign: How the initial map is found, see ``InitialMapSearch``.
         initial: Affine transform from fixed to moving positions to start from, see
             ``read_transform``; nothing is searched then.
-        save: Extra files: ``inverse``, the transform from moving to fixed positions, and
-            ``jacobian``, the local change of volume from fixed to moving.
+        save: Extra files: ``inverse``, the transform from moving to fixed positions, ``jacobian``,
+            the local change of volume from fixed to moving, ``initial`` and ``deformable``, the two
+            stages.
 
     Raises:
         InputError: Before anything is written, if a file is unreadable or does not belong to its
@@ -117,6 +125,7 @@ def register(
     if outputs is not None:
         outputs.report.unlink(missing_ok=True)  # a report stands for files that are all written
         write_scans(outputs, field, scans.moving, annotations.grids[1])
+        write_stages(outputs, *_stages(scans, outcome))
         warped = warp_with_fill(images[1], outcome.total, 0.0)
         draw_picture(outputs.picture, batch, outcome.disp, warped)
         write_report(outputs.report, {
@@ -177,6 +186,15 @@ def _find_start(
     if start.source != "headers":
         tqdm.write(str(start))
     return small, start
+
+
+def _stages(scans: ScanPair, outcome: Outcome) -> tuple[AffineMap, DisplacementMap]:
+    """Return the initial map, and the field that fixed positions pass through before it."""
+    place = scans.fixed.place
+    voxels = np.vstack([outcome.initial[0].double().numpy(), [0, 0, 0, 1]])
+    matrix = scans.moving.affine @ voxels @ np.linalg.inv(place.affine)
+    disp = resize_field(outcome.disp, scans.shape)[0].numpy()
+    return AffineMap(matrix), displacement_map(disp, place, place.affine)
 
 
 @dataclass(frozen=True)

@@ -20,11 +20,13 @@ from l2reg.registration.verdict import Verdict
 from l2reg.registration.warp_files import resample_labels, resample_scan
 from l2reg.transforms.image_grid import ImageGrid
 from l2reg.transforms.itk import write_warp
+from l2reg.transforms.matrices import write_matrix
 from l2reg.transforms.warped_scan import ScanInterpolation, write_warped_scan
-from l2reg.transforms.world_transform import DisplacementMap, WorldTransform
+from l2reg.transforms.world_transform import AffineMap, DisplacementMap, WorldTransform
 
-Extra = Literal["inverse", "jacobian"]
+Extra = Literal["inverse", "jacobian", "initial", "deformable"]
 EXTRAS: tuple[Extra, ...] = get_args(Extra)
+_SUFFIXES = {"initial": ".mat"}
 
 
 @dataclass(frozen=True)
@@ -40,6 +42,9 @@ class RegistrationFiles:
         inverse: The transform from moving to fixed positions, if asked for.
         jacobian: Volume in the moving scan per volume in the fixed scan, if asked for: 1 where it
             is kept, 0 or less where the deformation folds.
+        initial: The map that the registration started from, if asked for: 4 x 4, RAS mm, as of
+            greedy.
+        deformable: The field before that map, if asked for: fixed positions pass through it first.
     """
 
     warped: Path
@@ -48,6 +53,8 @@ class RegistrationFiles:
     report: Path
     inverse: Path | None = None
     jacobian: Path | None = None
+    initial: Path | None = None
+    deformable: Path | None = None
 
     @property
     def paths(self) -> list[Path]:
@@ -62,7 +69,7 @@ def output_files(folder: Path, save: Sequence[Extra]) -> RegistrationFiles:
         folder / "transform.nii.gz",
         folder / "picture.png",
         folder / "registration.json",
-        **{name: folder / f"{name}.nii.gz" for name in save},
+        **{name: folder / f"{name}{_SUFFIXES.get(name, '.nii.gz')}" for name in save},
     )
 
 
@@ -85,6 +92,20 @@ def write_scans(
         write_warp(files.inverse, transform.inverse.on_grid(moving_grid))
     if files.jacobian is not None:
         write_volume(files.jacobian, volume_change(field), place)
+
+
+def write_stages(files: RegistrationFiles, initial: AffineMap, deformable: DisplacementMap) -> None:
+    """Write the two stages of a registration, those that were asked for.
+
+    Args:
+        files: Where to.
+        initial: The map that the registration started from.
+        deformable: The field that fixed positions pass through before that map.
+    """
+    if files.initial is not None:
+        write_matrix(files.initial, initial.matrix)
+    if files.deformable is not None:
+        write_warp(files.deformable, deformable)
 
 
 def volume_change(field: DisplacementMap) -> Float32[np.ndarray, "i j k"]:

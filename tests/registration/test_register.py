@@ -383,13 +383,15 @@ def test_masks_labels_landmarks_and_a_given_start_are_taken(
         lung = (intensities(scan) < -600).astype(np.uint8)
         nib.save(nib.Nifti1Image(lung, place), path)
     np.savetxt(tmp_path / "points.csv", [[20, 20, 20], [30, 25, 30]], delimiter=",")
+    ras = nib.affines.apply_affine(nib.load(fixed).affine, [[20, 20, 20], [30, 25, 30]])
+    np.savetxt(tmp_path / "ras.csv", ras, delimiter=",")
     sitk.WriteTransform(sitk.TranslationTransform(3, (-60.0, 20.0, 0.0)), str(tmp_path / "a.tfm"))
     points = str(tmp_path / "points.csv")
     main(["register", str(fixed), str(away), "--out", str(tmp_path / "out"), "--like", "lung",
           "--initial", str(tmp_path / "a.tfm"), "--fixed-mask", str(mask), "--device", "cpu",
           "--fixed-labels", str(labels[0]), "--moving-labels", str(labels[1]),
           "--fixed-points", points, "--moving-points", points, "--coordinates", "voxels",
-          "--save", "inverse,jacobian"])  # fmt: skip
+          "--save", "inverse,jacobian,initial,deformable"])  # fmt: skip
     said = capsys.readouterr().out
     assert "starts from the given map, 63.2 mm and 0.0 degrees away from the headers" in said
     report = json.loads((tmp_path / "out" / "registration.json").read_text())
@@ -401,6 +403,12 @@ def test_masks_labels_landmarks_and_a_given_start_are_taken(
     for name in ("inverse", "jacobian"):
         assert str(tmp_path / "out" / f"{name}.nii.gz") in said.splitlines()
     assert nib.load(tmp_path / "out" / "inverse.nii.gz").shape[:3] == image.shape
+    stages = [str(tmp_path / "out/deformable.nii.gz"), f"greedy:{tmp_path / 'out/initial.mat'}"]
+    for name, transforms in (("one", [str(tmp_path / "out/transform.nii.gz")]), ("two", stages)):
+        main(["warp", *transforms, "--points", str(tmp_path / "ras.csv"), "--coordinates", "ras",
+              "--out", str(tmp_path / f"{name}.csv")])  # fmt: skip
+    by_one, by_two = (np.loadtxt(tmp_path / f"{n}.csv", delimiter=",") for n in ("one", "two"))
+    np.testing.assert_allclose(by_two, by_one, atol=0.01)
     assert abs(intensities(tmp_path / "out" / "jacobian.nii.gz").mean() - 1) < 0.3
 
 

@@ -7,10 +7,11 @@ import SimpleITK as sitk  # noqa: N813
 
 from l2reg.io.scan_source import ScanSource
 from l2reg.io.volumes import read_volume
-from l2reg.registration.result import Registration, output_files, write_scans
+from l2reg.registration.result import Registration, output_files, write_scans, write_stages
 from l2reg.registration.transform_scans import TransformScans
 from l2reg.registration.verdict import Verdict
-from l2reg.transforms.world_transform import DisplacementMap, WorldTransform
+from l2reg.registration.warp_files import read_transforms
+from l2reg.transforms.world_transform import AffineMap, DisplacementMap, WorldTransform
 
 pytestmark = pytest.mark.parametrize("oblique_scans", [(True, False)], indirect=True, ids=str)
 VERDICT = Verdict(1.0, 0.5, 0.9, 0.5, 0.9, 1.0, 2.0, 0.0, 0.0)
@@ -49,6 +50,20 @@ def test_scans_labels_and_points_follow_the_transform(result: Registration) -> N
     assert moved.shape == points.shape
     inside = result.transform.contains(points.T)
     np.testing.assert_allclose(result.inverse(moved.T).T[inside], points[inside], atol=0.5)
+
+
+def test_the_stages_are_written_for_tools_that_compose_them(
+    oblique_scans: TransformScans, smooth_field: DisplacementMap, affine_map: AffineMap
+) -> None:
+    files = output_files(Path("out"), ["initial", "deformable"])
+    write_stages(files, affine_map, smooth_field)
+    transform = read_transforms(
+        ["out/deformable.nii.gz", "greedy:out/initial.mat"], oblique_scans, inverse=False
+    )
+    fixed, _ = oblique_scans.both("")
+    points = fixed.points()
+    expected = affine_map(points + smooth_field.disp_mm.reshape(3, -1))
+    np.testing.assert_allclose(transform(points), expected, atol=1e-4)
 
 
 def test_the_transform_is_saved_in_any_form(result: Registration) -> None:
