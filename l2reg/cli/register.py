@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 
 from l2reg.cli.datasets import add_device_argument
 from l2reg.cli.warp import add_volume_argument
-from l2reg.config.presets import CHALLENGE_TASKS
 
 if TYPE_CHECKING:
     from l2reg.registration.scan_files import ScanFiles
@@ -39,9 +38,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", type=Path, required=True, help="folder to write to")
     parser.add_argument(
         "--like",
-        choices=CHALLENGE_TASKS,
+        choices=("abdomen", "lung", "brain", "oasis", "auto"),
         default="abdomen",
-        help="abdomen: any two scans (default); lung: two CT; oasis: two MR of one sequence",
+        help="abdomen: any two scans (default); lung: two CT; brain or oasis: two MR of one "
+        "sequence; auto: what the scans show, which is said",
     )
     parser.add_argument(
         "--prealign",

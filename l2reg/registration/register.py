@@ -28,6 +28,7 @@ from l2reg.registration.initial_map import InitialMap, InitialMapSearch, Prealig
 from l2reg.registration.input_checks import check_field, check_overlap, overwrite_problems
 from l2reg.registration.modality import Modality
 from l2reg.registration.outputs import draw_picture, write_report
+from l2reg.registration.preset_choice import preset_name
 from l2reg.registration.result import (
     Extra,
     Registration,
@@ -77,7 +78,7 @@ def register(
         moving: A NIfTI volume, whose grid may differ from that of ``fixed``.
         out: Folder to write to; nothing is written by default.
         preset: Task whose settings are used: ``abdomen`` for two modalities, ``lung`` for two CT,
-            ``oasis`` for two MR of one sequence.
+            ``oasis`` or ``brain`` for two MR of one sequence, ``auto`` for what they show.
         device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
         prealign: How the initial map is found, see ``InitialMapSearch``.
         initial: Affine transform from fixed to moving positions to start from, see
@@ -99,9 +100,9 @@ def register(
     files = (as_scan_files(fixed), as_scan_files(moving))
     outputs = None if out is None else output_files(Path(out), save)
     given_map = None if initial is None else read_initial(initial, files, prealign)
-    scans = _read_scans(files, outputs, initial, preset, settings["intensity"])
+    scans = _read_scans(files, outputs, initial, preset_name(preset), settings["intensity"])
     annotations = read_annotations(*files)
-    method = training_free_method(preset, select_device(device))
+    method = training_free_method(scans.preset, select_device(device))
 
     small, start = _find_start(scans, settings["initial_map"], prealign, given_map)
     regions = overlap_regions(scans.views, start.matrix)
@@ -115,7 +116,7 @@ def register(
         *images, start.matrix, scans.spacing_mm, settings["max_voxels"], overlap=regions[0]
     )
     pair = _Pair(small, batch, start.matrix, scans.shape)
-    outcome, verdict = _register_suitably(pair, method, preset, settings["judge"])
+    outcome, verdict = _register_suitably(pair, method, scans.preset, settings["judge"])
     verdict = replace(verdict, flags=(*scans.flags, *start.flags, *verdict.flags))
     check_field(scans.paths, outcome.total, scans.moving, inside)
 
@@ -131,6 +132,7 @@ def register(
         write_report(outputs.report, {
             "l2reg": version("l2reg"),
             "inputs": describe_inputs(files, preset, prealign, initial),
+            "preset": scans.preset,
             "modalities": scans.modalities,
             "initial_map": asdict(start),
             "scores": {name: asdict(each) for name, each in scores.items()},

@@ -20,6 +20,7 @@ from l2reg.registration.input_checks import (
     size_problems,
 )
 from l2reg.registration.modality import Modality, modality, preset_flags
+from l2reg.registration.preset_choice import AUTO, choose_preset
 from l2reg.registration.scan_files import grid_problems
 from l2reg.registration.working_grid import Views
 from l2reg.shapes import Affine, ImagePair, MaskPair, Shape3, Spacing
@@ -36,6 +37,7 @@ class ScanPair:
         volumes: Intensities and headers.
         views: What may be compared: their fields of view, inside of their masks.
         modalities: CT in Hounsfield units, or anything else.
+        preset: Name of the preset in use.
         intensities: Their normalisation.
         flags: Warnings about scans that the settings are not meant for.
     """
@@ -44,6 +46,7 @@ class ScanPair:
     volumes: tuple[Volume, Volume]
     views: Views
     modalities: tuple[Modality, Modality]
+    preset: str
     intensities: tuple[Intensity, Intensity]
     flags: tuple[str, ...]
 
@@ -110,7 +113,7 @@ def read_scans(
     Args:
         sources: The fixed and the moving scan.
         outputs: Files that will be written.
-        preset: Name of the preset in use.
+        preset: Name of the preset, or ``auto``; what that chooses is said.
         presets: The normalisation of every preset for every modality.
         masks: Masks of what may be compared, beside the padding; on the grids of the scans.
 
@@ -126,11 +129,15 @@ def read_scans(
         _field_of_view(paths[1], moving) & _read_mask(masks[1], sources[1], moving),
     )
     kinds = (modality(fixed.array, views[0]), modality(moving.array, views[1]))
+    if preset == AUTO:
+        preset, reason = choose_preset((fixed, moving), views, kinds)
+        tqdm.write(f"--like auto: {preset}, as {reason}")
     pair = ScanPair(
         sources=sources,
         volumes=(fixed, moving),
         views=views,
         modalities=kinds,
+        preset=preset,
         intensities=(presets[preset][kinds[0]], presets[preset][kinds[1]]),
         flags=tuple(preset_flags(paths, kinds, preset)),
     )

@@ -42,6 +42,19 @@ def test_scans_are_normalised_by_what_they_are(
     )
 
 
+def test_the_settings_are_chosen_by_what_the_scans_show_and_said(
+    volume: Callable[..., Path],
+    tmp_path: Path,
+    random: np.random.Generator,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    path = volume(tmp_path / "ct.nii.gz", ct(random), (10.0, 10.0, 10.0))
+    pair = read_scans((ScanSource(path), ScanSource(path)), [], "auto", PRESETS)
+    assert pair.preset == "abdomen"
+    assert pair.intensities == (PRESETS["abdomen"]["CT"],) * 2
+    assert "--like auto: abdomen, as both are CT, but" in capsys.readouterr().out
+
+
 def test_the_map_of_the_headers_is_that_of_the_affines(
     volume: Callable[..., Path], tmp_path: Path, random: np.random.Generator
 ) -> None:
