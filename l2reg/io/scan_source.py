@@ -3,12 +3,20 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, TypeAlias
 
+import numpy as np
 from nibabel.arrayproxy import ArrayProxy
 from nibabel.spatialimages import SpatialImage
 
+from l2reg.io.itk import from_simpleitk
 from l2reg.io.nifti import open_image
 from l2reg.problems import InputError, Problem
+
+# File or DICOM folder, image of nibabel or SimpleITK, or array (i, j, k) and affine to RAS mm
+ScanInput: TypeAlias = Any
+
+_IN_MEMORY = Path("image in memory")
 
 
 @dataclass(frozen=True)
@@ -41,6 +49,40 @@ def open_source(source: Path | ScanSource) -> tuple[SpatialImage, Path]:
     if source.volume is not None and _n_volumes(image.shape) > 1:
         image = _select_volume(image, source.volume, source.path)
     return image, source.path
+
+
+def as_source(scan: ScanInput, volume: int | None = None) -> ScanSource:
+    """Return where a scan comes from.
+
+    Args:
+        scan: A file or DICOM folder; an image of nibabel or SimpleITK; or an array ``(i, j, k)``
+            and the 4 x 4 affine that takes its voxels to RAS mm.
+        volume: Which of several volumes it is, counted from 0.
+
+    Raises:
+        InputError: If it is something else.
+    """
+    if isinstance(scan, str | Path):
+        return ScanSource(Path(scan), volume)
+    if isinstance(scan, SpatialImage):
+        # without its file: the header in memory counts
+        image = type(scan)(scan.dataobj, scan.affine, scan.header)
+        return ScanSource(Path(scan.get_filename() or _IN_MEMORY), volume, image)
+    if type(scan).__module__.startswith("SimpleITK"):
+        return ScanSource(_IN_MEMORY, volume, from_simpleitk(scan, _IN_MEMORY))
+    if isinstance(scan, tuple) and len(scan) == 2 and np.shape(scan[1]) == (4, 4):
+        array = np.asarray(scan[0])
+        array = array.astype(np.uint8) if array.dtype == bool else array
+        return ScanSource(_IN_MEMORY, volume, SpatialImage(array, np.asarray(scan[1], float)))
+    raise InputError(
+        Problem(
+            where=str(_IN_MEMORY),
+            what="is no scan",
+            expected="a path, an image of nibabel or SimpleITK, or (array, affine)",
+            found=f"a {type(scan).__name__}",
+            remedy="hand an array over as (array, affine), with the 4 x 4 affine to RAS mm",
+        )
+    )
 
 
 def _n_volumes(shape: Sequence[int]) -> int:

@@ -20,6 +20,7 @@ from l2reg.geometry.warp import warp_with_fill
 from l2reg.inference.method import Method
 from l2reg.inference.prepare import training_free_method
 from l2reg.io.files import ensure_writable
+from l2reg.io.scan_source import ScanInput
 from l2reg.optimisation.convex import Convex
 from l2reg.problems import raise_if_any
 from l2reg.registration.annotations import read_annotations
@@ -27,7 +28,7 @@ from l2reg.registration.initial_file import read_initial
 from l2reg.registration.initial_map import InitialMap, InitialMapSearch, Prealignment
 from l2reg.registration.input_checks import check_field, check_overlap, overwrite_problems
 from l2reg.registration.modality import Modality
-from l2reg.registration.outputs import draw_picture, write_report
+from l2reg.registration.outputs import draw_picture, registered_pair, write_report
 from l2reg.registration.preset_choice import preset_name
 from l2reg.registration.result import (
     Extra,
@@ -57,8 +58,8 @@ _ANY_CONTRAST = "abdomen"  # preset for any two contrasts
 
 
 def register(
-    fixed: str | Path | ScanFiles,
-    moving: str | Path | ScanFiles,
+    fixed: ScanInput | ScanFiles,
+    moving: ScanInput | ScanFiles,
     out: str | Path | None = None,
     *,
     preset: str = _ANY_CONTRAST,
@@ -74,8 +75,8 @@ def register(
     contrasts do so if it makes the scans less alike. Labels and landmarks are only scored.
 
     Args:
-        fixed: A NIfTI volume, with or without mask, labels and landmarks.
-        moving: A NIfTI volume, whose grid may differ from that of ``fixed``.
+        fixed: A scan, see ``as_source``, or one with mask, labels and landmarks.
+        moving: The same; its grid may differ from that of ``fixed``.
         out: Folder to write to; nothing is written by default.
         preset: Task whose settings are used: ``abdomen`` for two modalities, ``lung`` for two CT,
             ``oasis`` or ``brain`` for two MR of one sequence, ``auto`` for what they show.
@@ -123,12 +124,13 @@ def register(
     field = displacement_map(outcome.total[0].numpy(), scans.fixed.place, scans.moving.affine)
     transform = WorldTransform((field,))
     scores = annotations.scores(transform)
+    warped = warp_with_fill(images[1], outcome.total, 0.0)
+    picture = registered_pair(batch, outcome.disp, warped)
     if outputs is not None:
         outputs.report.unlink(missing_ok=True)  # a report stands for files that are all written
         write_scans(outputs, field, scans.moving, annotations.grids[1])
         write_stages(outputs, *_stages(scans, outcome))
-        warped = warp_with_fill(images[1], outcome.total, 0.0)
-        draw_picture(outputs.picture, batch, outcome.disp, warped)
+        draw_picture(outputs.picture, picture, outputs.picture.absolute().parent.name)
         write_report(outputs.report, {
             "l2reg": version("l2reg"),
             "inputs": describe_inputs(files, preset, prealign, initial),
@@ -140,7 +142,7 @@ def register(
             "seconds": time.perf_counter() - begin,
         })  # fmt: skip
     grids = TransformScans(field.grid, annotations.grids[1])
-    return Registration(files[1].image, grids, transform, verdict, scores, outputs)
+    return Registration(files[1].image, grids, transform, verdict, scores, picture, outputs)
 
 
 def describe_inputs(

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
 from typing import Literal, get_args
 
@@ -9,15 +10,19 @@ import nibabel as nib
 import numpy as np
 import torch
 from jaxtyping import Float, Float32, Float64
+from matplotlib.figure import Figure
 
 from l2reg.geometry.jacobian import jacobian_determinant
-from l2reg.io.scan_source import ScanSource
+from l2reg.io.scan_source import ScanInput, ScanSource, as_source
 from l2reg.io.volumes import Volume, write_volume
 from l2reg.registration.annotations import Scores
+from l2reg.registration.outputs import DPI
 from l2reg.registration.transform_scans import TransformScans, read_scans_of
 from l2reg.registration.transform_writer import write_transform
 from l2reg.registration.verdict import Verdict
 from l2reg.registration.warp_files import resample_labels, resample_scan
+from l2reg.reporting.figures import pair_figure
+from l2reg.reporting.registered_pair import RegisteredPair
 from l2reg.transforms.image_grid import ImageGrid
 from l2reg.transforms.itk import write_warp
 from l2reg.transforms.matrices import write_matrix
@@ -127,6 +132,7 @@ class Registration:
         verdict: What can be told about it without ground truth.
         scores: Scores ``before``, by the headers alone, and ``after``; none without labels and
             landmarks.
+        picture: What ``show`` draws.
         files: The files that were written; none if no folder was named.
     """
 
@@ -135,6 +141,7 @@ class Registration:
     transform: WorldTransform
     verdict: Verdict
     scores: dict[str, Scores]
+    picture: RegisteredPair
     files: RegistrationFiles | None
 
     @property
@@ -144,7 +151,7 @@ class Registration:
 
     def warp(
         self,
-        image: str | Path | None = None,
+        image: ScanInput | None = None,
         *,
         labels: bool = False,
         interpolation: ScanInterpolation = "linear",
@@ -152,14 +159,14 @@ class Registration:
         """Return a scan or label map in the space of the moving scan on the grid of the fixed scan.
 
         Args:
-            image: NIfTI file; by default the moving scan.
+            image: Scan or label map, see ``as_source``; by default the moving scan.
             labels: Whether it is a label map, of which the nearest voxel counts.
             interpolation: Of a scan: ``linear``, or ``cubic``.
 
         Raises:
             InputError: If the file is unreadable.
         """
-        source = self.moving if image is None else ScanSource(Path(image))
+        source = self.moving if image is None else as_source(image)
         scans = TransformScans(self.scans.fixed, read_scans_of(None, source).moving)
         if labels:
             warped, _ = resample_labels(source, self.transform, scans)
@@ -174,6 +181,19 @@ class Registration:
             points: Positions in RAS mm.
         """
         return self.transform(points.T).T
+
+    def show(self) -> Figure:
+        """Return a figure of slices before and after; a notebook draws it, as it does the result.
+
+        In a script: ``result.show().savefig("picture.png")``.
+        """
+        return pair_figure(self.picture, str(self.moving.path.name))
+
+    def _repr_png_(self) -> bytes:
+        """Return the figure for a notebook."""
+        buffer = BytesIO()
+        self.show().savefig(buffer, format="png", dpi=DPI)
+        return buffer.getvalue()
 
     def save(self, path: str | Path, form: str = "itk") -> None:
         """Write the transform.

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from l2reg.io.scan_source import ScanSource
+from l2reg.io.scan_source import ScanInput, ScanSource, as_source
 from l2reg.problems import Problem
 from l2reg.registration.warp_files import Coordinates
 from l2reg.transforms.image_grid import ImageGrid
@@ -31,7 +31,7 @@ class ScanFiles:
 
     def __init__(
         self,
-        image: str | Path,
+        image: ScanInput,
         *,
         volume: int | None = None,
         mask: str | Path | None = None,
@@ -39,7 +39,7 @@ class ScanFiles:
         points: str | Path | None = None,
         coordinates: Coordinates = "ras",
     ) -> None:
-        object.__setattr__(self, "image", ScanSource(Path(image), volume))
+        object.__setattr__(self, "image", as_source(image, volume))
         paths = {"mask": mask, "labels": labels, "points": points}
         for name, path in paths.items():
             object.__setattr__(self, name, None if path is None else Path(path))
@@ -52,8 +52,8 @@ class ScanFiles:
         return [path for path in files if path is not None]
 
 
-def as_scan_files(scan: str | Path | ScanFiles) -> ScanFiles:
-    """Return the files of a scan of which only the image is named."""
+def as_scan_files(scan: ScanInput | ScanFiles) -> ScanFiles:
+    """Return the files of a scan of which only the image is given."""
     return scan if isinstance(scan, ScanFiles) else ScanFiles(scan)
 
 

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import SimpleITK as sitk  # noqa: N813
 
-from l2reg.io.scan_source import ScanSource
+from l2reg.io.scan_source import ScanSource, as_source
 from l2reg.io.volumes import read_volume
 from l2reg.problems import InputError
 
@@ -65,8 +65,38 @@ def test_a_truncated_file_is_refused_unless_the_volume_is_whole(series: np.ndarr
 
 
 def test_an_image_in_memory_is_read_as_its_file(series: np.ndarray) -> None:
-    image = nib.Nifti1Image(series[..., 1], np.diag([2.0, 3, 4, 1]))
-    volume = read_volume(ScanSource(Path("fixed"), None, image))
+    affine = np.diag([2.0, 3, 4, 1]) + np.eye(4, k=3)
+    array = series[..., 1]
+    image = nib.Nifti1Image(array, affine)
+    nib.save(image, "b.nii.gz")
+    for given in (image, nib.load("b.nii.gz"), sitk.ReadImage("b.nii.gz"), (array, affine)):
+        volume = read_volume(as_source(given))
+        np.testing.assert_array_equal(volume.array, array)
+        np.testing.assert_allclose(volume.affine, affine)
+        assert volume.voxel_type.dtype == np.int16
+    assert as_source(nib.load("b.nii.gz")).path.name == "b.nii.gz"
+    assert str(as_source((array, affine), 2)) == "image in memory, volume 2"
+
+
+def test_the_header_in_memory_counts_and_not_the_one_on_the_disk(series: np.ndarray) -> None:
+    image = nib.load("trailing.nii")
+    moved = nib.Nifti1Image(image.dataobj, image.affine + np.eye(4, k=3), image.header)
+    moved.file_map = image.file_map
+    volume = read_volume(as_source(moved, 1))
+    np.testing.assert_array_equal(volume.affine, moved.affine)
     np.testing.assert_array_equal(volume.array, series[..., 1])
-    np.testing.assert_array_equal(volume.affine, image.affine)
-    assert str(ScanSource(Path("fixed"), 2, image)) == "fixed, volume 2"
+
+
+def test_masks_and_series_in_memory_are_scans(series: np.ndarray) -> None:
+    mask = read_volume(as_source((series[..., 0] > 400, np.eye(4))))
+    np.testing.assert_array_equal(mask.array, series[..., 0] > 400)
+    volume = read_volume(as_source((series, np.eye(4)), 4))
+    np.testing.assert_array_equal(volume.array, series[..., 4])
+
+
+@pytest.mark.parametrize("given", [3, np.zeros(SHAPE), (np.zeros(SHAPE), np.eye(3))])
+def test_what_is_no_scan_is_refused_with_what_is(given: object) -> None:
+    with pytest.raises(InputError, match=r"(?s)is no scan.*\(array, affine\)"):
+        as_source(given)
+    with pytest.raises(InputError, match="does not have one real number"):
+        read_volume(as_source((np.zeros(SHAPE, complex), np.eye(4))))
