@@ -52,6 +52,16 @@ def test_the_volume_is_in_litres_whatever_the_spacing(random: np.random.Generato
         assert choose_preset([scan, scan], (view, view), ["other", "other"])[0] == preset
 
 
+@pytest.mark.parametrize(("n_lung", "preset"), [(2, "abdomen"), (3, "lung")])
+def test_the_bases_of_lungs_are_no_thorax(n_lung: int, preset: str) -> None:
+    """Slices of 1 litre: 2 of lung beside 18 of body, or 3 beside 17."""
+    scan = np.full((10, 20, 10), 40, np.int16)
+    scan[:, :n_lung] = -800
+    nib.save(nib.Nifti1Image(scan, np.diag([20.0, 25, 20, 1])), "a.nii.gz")
+    volume, view = read_volume(Path("a.nii.gz")), np.ones(scan.shape, dtype=bool)
+    assert choose_preset([volume, volume], (view, view), ["CT", "CT"])[0] == preset
+
+
 def test_brain_is_another_name() -> None:
     assert preset_name("brain") == preset_name("oasis") == "oasis"
     assert preset_name("auto") == "auto"

@@ -364,6 +364,35 @@ def test_scanner_circles_that_share_nothing_are_refused_or_flagged(
 
 
 @pytest.mark.slow
+def test_oblique_scans_in_nrrd_are_registered_where_itk_sees_them(
+    scans: tuple[Path, Path], tmp_path: Path
+) -> None:
+    """The fixed scan is one of two volumes; slices are two voxels thick."""
+    turn = Rotation.from_euler("zxy", [30, -15, 10], degrees=True).as_matrix()
+    images = []
+    for path in scans:
+        image = sitk.ReadImage(str(path))[:, :, ::2]
+        image.SetDirection((turn @ np.reshape(image.GetDirection(), (3, 3))).ravel().tolist())
+        image.SetOrigin((11.0, -7.0, 300.0))
+        images.append(image)
+    sitk.WriteImage(sitk.JoinSeries([images[0] * 0, images[0]]), str(tmp_path / "fixed.nrrd"))
+    sitk.WriteImage(images[1], str(tmp_path / "moving.mha"))
+    main(["register", str(tmp_path / "fixed.nrrd"), str(tmp_path / "moving.mha"), "--out",
+          str(tmp_path / "out"), "--volume", "1", "--like", "lung", "--device", "cpu"])  # fmt: skip
+    field = sitk.ReadImage(str(tmp_path / "out/transform.nii.gz"), sitk.sitkVectorFloat64)
+    transform = sitk.DisplacementFieldTransform(field)
+    by_itk = sitk.Resample(images[1], images[0], transform, sitk.sitkLinear, -1024.0)
+    warped = sitk.ReadImage(str(tmp_path / "out/warped.nii.gz"))
+    assert warped.GetPixelID() == images[1].GetPixelID()
+    np.testing.assert_allclose(warped.GetOrigin(), images[0].GetOrigin(), atol=1e-3)
+    np.testing.assert_allclose(warped.GetDirection(), images[0].GetDirection(), atol=1e-5)
+    found, expected, target = map(sitk.GetArrayFromImage, (warped, by_itk, images[0]))
+    np.testing.assert_allclose(found, expected, atol=1)
+    before = np.abs(target - sitk.GetArrayFromImage(sitk.Resample(images[1], images[0]))).mean()
+    assert np.abs(target - found).mean() < 0.6 * before
+
+
+@pytest.mark.slow
 def test_masks_labels_landmarks_and_a_given_start_are_taken(
     scans: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
