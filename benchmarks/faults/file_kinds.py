@@ -3,9 +3,11 @@
 import json
 from dataclasses import replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import nibabel as nib
 import numpy as np
+import SimpleITK as sitk  # noqa: N813
 
 from benchmarks.faults import mutations as m
 from benchmarks.faults.kinds import SHAPE, Kind, digest
@@ -24,6 +26,7 @@ from l2reg.phantom.make import read_manifest
 from l2reg.problems import raise_if_any
 from l2reg.ranking.rank import rank
 from l2reg.ranking.team_scores import read_tasks
+from l2reg.registration.pair_table import read_pair_table
 from l2reg.submission.rules import RULES
 
 
@@ -60,9 +63,18 @@ def volumes(dataset: Dataset, pair: Pair) -> list[Kind]:
              is_checked=True),
         Kind("mask", "mask.nii.gz", mask.read_bytes(), lambda p: digest(read_mask(p)), nifti,
              is_checked=True),
+        Kind("NRRD", "scan.nrrd", nrrd(array), volume, (*m.BYTES, *[m.change_words] * 4)),
         Kind("ITK transform for a scan", "warp.nii", warp.to_bytes(), volume, nifti),
         Kind("ITK affine for a scan", "affine.mat", b"#Insight Transform File V1.0\n", volume),
     ]  # fmt: skip
+
+
+def nrrd(array: np.ndarray) -> bytes:
+    """Return a scan as a compressed NRRD file."""
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / "scan.nrrd"
+        sitk.WriteImage(sitk.GetImageFromArray(array.T), str(path), useCompression=True)
+        return path.read_bytes()
 
 
 def tables(data: Path, dataset: Dataset) -> list[Kind]:
@@ -96,6 +108,8 @@ def tables(data: Path, dataset: Dataset) -> list[Kind]:
     values = (*m.BYTES, *[m.change_json] * 6)
     return [
         Kind("pair list, CSV", "pairs_val.csv", pairs, lambda p: digest(read_csv(p)), words),
+        Kind("pair table, CSV", "pairs.csv", b"fixed,moving,name\na.nii,b.nii,x\nc.nii,d.nii,\n",
+             lambda p: digest(read_pair_table(p, None)), words),
         Kind("point file, CSV", "case_001.csv", points, lambda p: digest(*read_points([p])), words),
         Kind("data set, JSON", "LungCT_dataset.json", json_text,
              lambda p: digest(read_json(p, "registration_val")), values),

@@ -33,6 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     content.add_argument("--labels", type=Path, help="label map; the nearest voxel counts")
     content.add_argument("--points", type=Path, help="CSV; the first three columns of each row")
     parser.add_argument("--reference", type=Path, help="scan whose positions are mapped")
+    add_volume_argument(parser)
     parser.add_argument(
         "--moving", type=Path, help="with --points in voxels: scan that the points are mapped to"
     )
@@ -49,6 +50,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", type=Path, required=True, help="file to write")
 
 
+def add_volume_argument(parser: argparse.ArgumentParser) -> None:
+    """Add the option that selects one of several volumes."""
+    parser.add_argument(
+        "--volume", type=int, metavar="N", help="of scans with several volumes, counted from 0"
+    )
+
+
 def add_transforms_argument(parser: argparse.ArgumentParser, number: str | None) -> None:
     """Add the argument of one or several transforms."""
     parser.add_argument(
@@ -62,6 +70,7 @@ def add_transforms_argument(parser: argparse.ArgumentParser, number: str | None)
 
 def run(options: argparse.Namespace) -> None:
     """Write the result, and print how much of it the transform and the scan cover."""
+    from l2reg.io.scan_source import ScanSource
     from l2reg.io.volumes import write_image
     from l2reg.registration.transform_reader import transform_path
     from l2reg.registration.transform_scans import read_scans_of
@@ -83,15 +92,19 @@ def run(options: argparse.Namespace) -> None:
     suffixes = (".csv",) if options.points else (".nii.gz", ".nii")
     check_output(options.out, [*inputs, *map(transform_path, options.transforms)], suffixes)
     moving = options.moving if options.points else source
-    scans = read_scans_of(options.reference, moving)
+    scans = read_scans_of(
+        *(path and ScanSource(path, options.volume) for path in (options.reference, moving))
+    )
     transform = read_transforms(options.transforms, scans, inverse=options.inverse)
     if options.points:
         inside = warp_point_file(source, options.out, transform, options.coordinates, scans)
         print(f"{options.out}: {100 * inside:.0f} % of the points lie where the transform is known")
         return
     if options.labels:
-        image, inside = resample_labels(source, transform, scans)
+        image, inside = resample_labels(ScanSource(source, options.volume), transform, scans)
     else:
-        image, inside = resample_scan(source, transform, scans, options.interpolation)
+        image, inside = resample_scan(
+            ScanSource(source, options.volume), transform, scans, options.interpolation
+        )
     write_image(options.out, image)
     print(f"{options.out}: {100 * inside:.0f} % of the grid lies inside {source}")

@@ -120,6 +120,9 @@ def _header_in_file(image: SpatialImage, kind: type[Nifti1Header]) -> Nifti1Head
     ITK turns an axis round whose voxel size is negative.
     """
     holder = image.file_map.get("header", image.file_map["image"])
+    if holder.filename is None and holder.fileobj is None:  # an image in memory
+        assert isinstance(image.header, kind)
+        return image.header
     with holder.get_prepare_fileobj("rb") as stream:
         header: Nifti1Header = kind.from_fileobj(stream, check=False)
     return header

@@ -1,4 +1,4 @@
-"""NIfTI files: opened, and their voxels read, with errors that name the file and the remedy."""
+"""Image files: opened, and their voxels read, with errors that name the file and the remedy."""
 
 import gzip
 import math
@@ -19,6 +19,7 @@ from nibabel.volumeutils import apply_read_scaling
 from nibabel.wrapstruct import WrapStructError
 
 from l2reg.io.files import is_system_error
+from l2reg.io.itk import ITK_SUFFIXES, read_dicom_series, read_itk_image
 from l2reg.io.voxel_types import VoxelType
 from l2reg.problems import InputError, Problem
 from l2reg.shapes import Shape3
@@ -34,8 +35,8 @@ _UNREADABLE = (
     OverflowError,
     ValueError,
 )
-_DICOM_REMEDY = "convert the series to NIfTI: dcm2niix -z y FOLDER, or SimpleITK.ImageSeriesReader"
-_OTHER_FORMATS = (".mha", ".mhd", ".nrrd", ".nhdr", ".mnc", ".gipl", ".vtk", ".tif", ".tiff")
+_DICOM_REMEDY = "name the folder of its series, or convert it to NIfTI: dcm2niix -z y FOLDER"
+_OTHER_FORMATS = (".mnc", ".gipl", ".vtk", ".tif", ".tiff")
 _N_LOOKED_AT = 20  # files of a folder
 _PIECE = 2**18  # bytes that are read at a time
 _GZIP = b"\x1f\x8b"
@@ -48,13 +49,13 @@ Nifti2Header.quaternion_threshold = np.float64(1e-3)
 
 
 def open_image(path: Path) -> SpatialImage:
-    """Open a volume; its voxels are not read.
+    """Open a volume; of NIfTI the voxels are not read. The path may be a DICOM folder.
 
     Raises:
-        InputError: If the file is missing or no volume.
+        InputError: If the file is missing or no volume, or needs SimpleITK, which is not installed.
     """
     if path.is_dir():
-        raise InputError(_not_a_file(path))
+        return _open_folder(path)
     if not path.is_file():
         raise InputError(
             Problem(
@@ -65,6 +66,8 @@ def open_image(path: Path) -> SpatialImage:
                 remedy="check the path; `l2reg check` lists all missing files of a data set",
             )
         )
+    if path.name.lower().endswith(ITK_SUFFIXES):
+        return read_itk_image(path)
     try:
         image = nib.load(path)
     except _UNREADABLE as error:
@@ -90,7 +93,8 @@ def volume_shape(image: SpatialImage, path: Path) -> Shape3:
                 what="is not a 3D volume",
                 expected="three axes",
                 found=f"shape {image.shape}",
-                remedy="store one volume of one channel in a file",
+                remedy="store one volume of one channel in a file; l2reg register and warp take "
+                "one of several volumes, counted from 0: --volume 0",
             )
         )
     i, j, k = shape
@@ -188,6 +192,8 @@ def _scale(voxels: ArrayProxy, content: bytearray) -> np.ndarray:
 def voxel_type(image: SpatialImage) -> VoxelType:
     """Return how the file stores its voxels: data type, and of integers scale factor and offset."""
     dtype, voxels = image.get_data_dtype(), image.dataobj
+    if isinstance(voxels, np.ndarray):
+        return VoxelType(voxels.dtype)
     if dtype.kind == "f":
         return VoxelType(dtype)
     if type(voxels) is not ArrayProxy:  # a format with a scaling of its own
@@ -211,18 +217,19 @@ def _unreadable(path: Path, error: Exception) -> Exception:
     )
 
 
-def _not_a_file(path: Path) -> Problem:
+def _open_folder(path: Path) -> SpatialImage:
     files = sorted(file for file in path.iterdir() if file.is_file())
     volumes = [file.name for file in files if file.name.lower().endswith((".nii.gz", ".nii"))]
-    is_dicom = not volumes and any(map(_is_dicom, files[:_N_LOOKED_AT]))
-    return Problem(
-        where=str(path),
-        what="is a folder of DICOM files" if is_dicom else "is a folder",
-        expected="a NIfTI volume (.nii.gz)",
-        found=f"{len(files)} files, {len(volumes)} of them NIfTI volumes",
-        remedy=_DICOM_REMEDY
-        if is_dicom
-        else " such as ".join(["name a file", *(str(path / name) for name in volumes[:1])]),
+    if not volumes and any(map(_is_dicom, files[:_N_LOOKED_AT])):
+        return read_dicom_series(path)
+    raise InputError(
+        Problem(
+            where=str(path),
+            what="is a folder",
+            expected="a NIfTI volume (.nii.gz), or a folder of DICOM files",
+            found=f"{len(files)} files, {len(volumes)} of them NIfTI volumes",
+            remedy=" such as ".join(["name a file", *(str(path / name) for name in volumes[:1])]),
+        )
     )
 
 

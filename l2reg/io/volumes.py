@@ -14,6 +14,7 @@ from nibabel.spatialimages import SpatialImage
 from l2reg.io.files import atomic_write
 from l2reg.io.headers import Placement, placement, set_place, unit_in_mm
 from l2reg.io.nifti import open_image, read_voxels, volume_shape, voxel_type
+from l2reg.io.scan_source import ScanSource, open_source
 from l2reg.io.voxel_types import VoxelType
 from l2reg.problems import InputError, Problem
 from l2reg.shapes import Shape3, Spacing
@@ -63,14 +64,14 @@ class Volume:
         return (i, j, k)
 
 
-def read_volume(path: Path) -> Volume:
+def read_volume(source: Path | ScanSource) -> Volume:
     """Read a volume of real numbers and its affine; the file is opened once.
 
     Raises:
         InputError: If the file is missing or unreadable, is not three-dimensional, has voxels that
             are not finite real numbers, or an affine that is sheared or cannot be inverted.
     """
-    image = open_image(path)
+    image, path = open_source(source)
     place = placement(image, path)
     return Volume(_finite(read_voxels(image, path), path), place, voxel_type(image))
 
@@ -120,13 +121,13 @@ def place_problems(paths: Iterable[Path]) -> list[Problem]:
     return problems
 
 
-def read_voxel_type(path: Path) -> VoxelType:
+def read_voxel_type(source: Path | ScanSource) -> VoxelType:
     """Return how a file stores its voxels; they are not read.
 
     Raises:
         InputError: If the file is missing or unreadable.
     """
-    return voxel_type(open_image(path))
+    return voxel_type(open_source(source)[0])
 
 
 def read_intent(image: SpatialImage) -> Intent:
@@ -164,14 +165,15 @@ def _finite(voxels: np.ndarray, path: Path) -> Float32[np.ndarray, "i j k"]:
     return image
 
 
-def read_labels(path: Path) -> Shaped[np.ndarray, "i j k"]:
+def read_labels(source: Path | ScanSource) -> Shaped[np.ndarray, "i j k"]:
     """Return a label map as int16.
 
     Raises:
         InputError: If the file is missing or unreadable, is not three-dimensional, or has values
             that are not integers of 16 bits.
     """
-    values = read_voxels(open_image(path), path)
+    image, path = open_source(source)
+    values = read_voxels(image, path)
     fractional = values[values != np.floor(values)]  # NaN is among them
     if fractional.size:
         raise InputError(

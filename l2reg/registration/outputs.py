@@ -15,14 +15,15 @@ from l2reg.reporting.figures import pair_figure
 from l2reg.reporting.registered_pair import RegisteredPair
 from l2reg.shapes import Field
 
+DPI = 70  # of pictures
 
-def draw_picture(
-    path: Path, batch: Batch, disp: Field, warped: Float[Tensor, "b 1 fi fj fk"]
-) -> None:
-    """Draw slices of both scans before and after registration.
+
+def registered_pair(
+    batch: Batch, disp: Field, warped: Float[Tensor, "b 1 fi fj fk"]
+) -> RegisteredPair:
+    """Return what a picture shows: both scans before and after registration, and the field.
 
     Args:
-        path: PNG file to write.
         batch: The pair on the working grid, the moving scan after the initial map.
         disp: Field after the initial map, on the working grid.
         warped: Registered moving scan, intensities in [0, 1], on any grid of the fixed scan.
@@ -30,7 +31,7 @@ def draw_picture(
     i, j, k = disp.shape[2:]
     no_labels = np.zeros((i, j, k), dtype=np.int16)
     i_mm, j_mm, k_mm = batch["spacing_mm"][0].tolist()
-    registered = RegisteredPair(
+    return RegisteredPair(
         fixed=batch["fixed"][0, 0].numpy(),
         moving=batch["moving"][0, 0].numpy(),
         warped=resample(warped, (i, j, k))[0, 0].numpy(),
@@ -39,8 +40,18 @@ def draw_picture(
         warped_labels=no_labels,
         spacing_mm=(i_mm, j_mm, k_mm),
     )
+
+
+def draw_picture(path: Path, pair: RegisteredPair, title: str) -> None:
+    """Draw slices of both scans before and after registration.
+
+    Args:
+        path: PNG file to write.
+        pair: The pair.
+        title: First line of the picture.
+    """
     with atomic_write(path) as temporary:
-        pair_figure(registered, path.parent.name).savefig(temporary, format="png", dpi=70)
+        pair_figure(pair, title).savefig(temporary, format="png", dpi=DPI)
 
 
 def write_report(path: Path, content: Mapping[str, Any]) -> None:

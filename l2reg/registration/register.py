@@ -1,11 +1,13 @@
 """Registration of two scans that belong to no data set, without training."""
 
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
+import numpy as np
 from tqdm import tqdm
 
 from l2reg.batch import Batch, to_device
@@ -18,6 +20,7 @@ from l2reg.geometry.warp import warp_with_fill
 from l2reg.inference.method import Method
 from l2reg.inference.prepare import training_free_method
 from l2reg.io.files import ensure_writable
+from l2reg.io.scan_source import ScanInput
 from l2reg.optimisation.convex import Convex
 from l2reg.problems import raise_if_any
 from l2reg.registration.annotations import read_annotations
@@ -25,13 +28,15 @@ from l2reg.registration.initial_file import read_initial
 from l2reg.registration.initial_map import InitialMap, InitialMapSearch, Prealignment
 from l2reg.registration.input_checks import check_field, check_overlap, overwrite_problems
 from l2reg.registration.modality import Modality
-from l2reg.registration.outputs import draw_picture, write_report
+from l2reg.registration.outputs import draw_picture, registered_pair, write_report
+from l2reg.registration.preset_choice import preset_name
 from l2reg.registration.result import (
     Extra,
     Registration,
     RegistrationFiles,
     output_files,
     write_scans,
+    write_stages,
 )
 from l2reg.registration.scan_files import ScanFiles, as_scan_files
 from l2reg.registration.scan_pair import ScanPair, read_scans
@@ -42,14 +47,19 @@ from l2reg.registration.verdict import Judge, Outcome, Verdict
 from l2reg.registration.working_grid import on_grids, overlap_regions, working_batch
 from l2reg.runtime import select_device
 from l2reg.shapes import Affine, Shape3
-from l2reg.transforms.world_transform import WorldTransform, displacement_map
+from l2reg.transforms.world_transform import (
+    AffineMap,
+    DisplacementMap,
+    WorldTransform,
+    displacement_map,
+)
 
 _ANY_CONTRAST = "abdomen"  # preset for any two contrasts
 
 
 def register(
-    fixed: str | Path | ScanFiles,
-    moving: str | Path | ScanFiles,
+    fixed: ScanInput | ScanFiles,
+    moving: ScanInput | ScanFiles,
     out: str | Path | None = None,
     *,
     preset: str = _ANY_CONTRAST,
@@ -65,17 +75,18 @@ def register(
     contrasts do so if it makes the scans less alike. Labels and landmarks are only scored.
 
     Args:
-        fixed: A NIfTI volume, with or without mask, labels and landmarks.
-        moving: A NIfTI volume, whose grid may differ from that of ``fixed``.
+        fixed: A scan, see ``as_source``, or one with mask, labels and landmarks.
+        moving: The same; its grid may differ from that of ``fixed``.
         out: Folder to write to; nothing is written by default.
         preset: Task whose settings are used: ``abdomen`` for two modalities, ``lung`` for two CT,
-            ``oasis`` for two MR of one sequence.
+            ``oasis`` or ``brain`` for two MR of one sequence, ``auto`` for what they show.
         device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
         prealign: How the initial map is found, see ``InitialMapSearch``.
         initial: Affine transform from fixed to moving positions to start from, see
             ``read_transform``; nothing is searched then.
-        save: Extra files: ``inverse``, the transform from moving to fixed positions, and
-            ``jacobian``, the local change of volume from fixed to moving.
+        save: Extra files: ``inverse``, the transform from moving to fixed positions, ``jacobian``,
+            the local change of volume from fixed to moving, ``initial`` and ``deformable``, the two
+            stages.
 
     Raises:
         InputError: Before anything is written, if a file is unreadable or does not belong to its
@@ -85,13 +96,14 @@ def register(
             the field leads out of the moving scan, as happens for scans of different parts of the
             body.
     """
+    begin = time.perf_counter()
     settings = build(load_preset("register", "default"))
     files = (as_scan_files(fixed), as_scan_files(moving))
     outputs = None if out is None else output_files(Path(out), save)
     given_map = None if initial is None else read_initial(initial, files, prealign)
-    scans = _read_scans(files, outputs, initial, preset, settings["intensity"])
+    scans = _read_scans(files, outputs, initial, preset_name(preset), settings["intensity"])
     annotations = read_annotations(*files)
-    method = training_free_method(preset, select_device(device))
+    method = training_free_method(scans.preset, select_device(device))
 
     small, start = _find_start(scans, settings["initial_map"], prealign, given_map)
     regions = overlap_regions(scans.views, start.matrix)
@@ -105,29 +117,47 @@ def register(
         *images, start.matrix, scans.spacing_mm, settings["max_voxels"], overlap=regions[0]
     )
     pair = _Pair(small, batch, start.matrix, scans.shape)
-    outcome, verdict = _register_suitably(pair, method, preset, settings["judge"])
+    outcome, verdict = _register_suitably(pair, method, scans.preset, settings["judge"])
     verdict = replace(verdict, flags=(*scans.flags, *start.flags, *verdict.flags))
     check_field(scans.paths, outcome.total, scans.moving, inside)
 
     field = displacement_map(outcome.total[0].numpy(), scans.fixed.place, scans.moving.affine)
     transform = WorldTransform((field,))
     scores = annotations.scores(transform)
+    warped = warp_with_fill(images[1], outcome.total, 0.0)
+    picture = registered_pair(batch, outcome.disp, warped)
     if outputs is not None:
+        outputs.report.unlink(missing_ok=True)  # a report stands for files that are all written
         write_scans(outputs, field, scans.moving, annotations.grids[1])
-        warped = warp_with_fill(images[1], outcome.total, 0.0)
-        draw_picture(outputs.picture, batch, outcome.disp, warped)
+        write_stages(outputs, *_stages(scans, outcome))
+        draw_picture(outputs.picture, picture, outputs.picture.absolute().parent.name)
         write_report(outputs.report, {
             "l2reg": version("l2reg"),
-            "fixed": {"file": scans.paths[0], "modality": scans.modalities[0]},
-            "moving": {"file": scans.paths[1], "modality": scans.modalities[1]},
-            "like": preset,
-            "prealign": prealign,
+            "inputs": describe_inputs(files, preset, prealign, initial),
+            "preset": scans.preset,
+            "modalities": scans.modalities,
             "initial_map": asdict(start),
             "scores": {name: asdict(each) for name, each in scores.items()},
             "verdict": asdict(verdict),
+            "seconds": time.perf_counter() - begin,
         })  # fmt: skip
     grids = TransformScans(field.grid, annotations.grids[1])
-    return Registration(scans.paths[1], grids, transform, verdict, scores, outputs)
+    return Registration(files[1].image, grids, transform, verdict, scores, picture, outputs)
+
+
+def describe_inputs(
+    files: tuple[ScanFiles, ScanFiles],
+    preset: str,
+    prealign: Prealignment,
+    initial: str | Path | None,
+) -> dict[str, Any]:
+    """Return the files and options of a registration as they are written to its report."""
+    scans = {
+        side: {name: None if value is None else str(value) for name, value in vars(each).items()}
+        for side, each in zip(("fixed", "moving"), files, strict=True)
+    }
+    given_map = None if initial is None else str(initial)
+    return {**scans, "like": preset, "prealign": prealign, "initial": given_map}
 
 
 def _read_scans(
@@ -139,12 +169,12 @@ def _read_scans(
 ) -> ScanPair:
     """Read the images and masks; no output may replace any input."""
     written = [] if outputs is None else outputs.paths
-    paths, masks = (files[0].image, files[1].image), (files[0].mask, files[1].mask)
-    others = {path for each in files for path in each.paths} - set(paths)
+    sources, masks = (files[0].image, files[1].image), (files[0].mask, files[1].mask)
+    others = {path for each in files for path in each.paths} - {each.path for each in sources}
     if initial is not None:
         others.add(transform_path(initial))
     raise_if_any(overwrite_problems(sorted(others), written))
-    return read_scans(paths, written, preset, presets, masks)
+    return read_scans(sources, written, preset, presets, masks)
 
 
 def _find_start(
@@ -160,6 +190,15 @@ def _find_start(
     if start.source != "headers":
         tqdm.write(str(start))
     return small, start
+
+
+def _stages(scans: ScanPair, outcome: Outcome) -> tuple[AffineMap, DisplacementMap]:
+    """Return the initial map, and the field that fixed positions pass through before it."""
+    place = scans.fixed.place
+    voxels = np.vstack([outcome.initial[0].double().numpy(), [0, 0, 0, 1]])
+    matrix = scans.moving.affine @ voxels @ np.linalg.inv(place.affine)
+    disp = resize_field(outcome.disp, scans.shape)[0].numpy()
+    return AffineMap(matrix), displacement_map(disp, place, place.affine)
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
 from typing import Literal, get_args
 
@@ -9,21 +10,28 @@ import nibabel as nib
 import numpy as np
 import torch
 from jaxtyping import Float, Float32, Float64
+from matplotlib.figure import Figure
 
 from l2reg.geometry.jacobian import jacobian_determinant
+from l2reg.io.scan_source import ScanInput, ScanSource, as_source
 from l2reg.io.volumes import Volume, write_volume
 from l2reg.registration.annotations import Scores
+from l2reg.registration.outputs import DPI
 from l2reg.registration.transform_scans import TransformScans, read_scans_of
 from l2reg.registration.transform_writer import write_transform
 from l2reg.registration.verdict import Verdict
 from l2reg.registration.warp_files import resample_labels, resample_scan
+from l2reg.reporting.figures import pair_figure
+from l2reg.reporting.registered_pair import RegisteredPair
 from l2reg.transforms.image_grid import ImageGrid
 from l2reg.transforms.itk import write_warp
+from l2reg.transforms.matrices import write_matrix
 from l2reg.transforms.warped_scan import ScanInterpolation, write_warped_scan
-from l2reg.transforms.world_transform import DisplacementMap, WorldTransform
+from l2reg.transforms.world_transform import AffineMap, DisplacementMap, WorldTransform
 
-Extra = Literal["inverse", "jacobian"]
+Extra = Literal["inverse", "jacobian", "initial", "deformable"]
 EXTRAS: tuple[Extra, ...] = get_args(Extra)
+_SUFFIXES = {"initial": ".mat"}
 
 
 @dataclass(frozen=True)
@@ -39,6 +47,9 @@ class RegistrationFiles:
         inverse: The transform from moving to fixed positions, if asked for.
         jacobian: Volume in the moving scan per volume in the fixed scan, if asked for: 1 where it
             is kept, 0 or less where the deformation folds.
+        initial: The map that the registration started from, if asked for: 4 x 4, RAS mm, as of
+            greedy.
+        deformable: The field before that map, if asked for: fixed positions pass through it first.
     """
 
     warped: Path
@@ -47,6 +58,8 @@ class RegistrationFiles:
     report: Path
     inverse: Path | None = None
     jacobian: Path | None = None
+    initial: Path | None = None
+    deformable: Path | None = None
 
     @property
     def paths(self) -> list[Path]:
@@ -61,7 +74,7 @@ def output_files(folder: Path, save: Sequence[Extra]) -> RegistrationFiles:
         folder / "transform.nii.gz",
         folder / "picture.png",
         folder / "registration.json",
-        **{name: folder / f"{name}.nii.gz" for name in save},
+        **{name: folder / f"{name}{_SUFFIXES.get(name, '.nii.gz')}" for name in save},
     )
 
 
@@ -86,6 +99,20 @@ def write_scans(
         write_volume(files.jacobian, volume_change(field), place)
 
 
+def write_stages(files: RegistrationFiles, initial: AffineMap, deformable: DisplacementMap) -> None:
+    """Write the two stages of a registration, those that were asked for.
+
+    Args:
+        files: Where to.
+        initial: The map that the registration started from.
+        deformable: The field that fixed positions pass through before that map.
+    """
+    if files.initial is not None:
+        write_matrix(files.initial, initial.matrix)
+    if files.deformable is not None:
+        write_warp(files.deformable, deformable)
+
+
 def volume_change(field: DisplacementMap) -> Float32[np.ndarray, "i j k"]:
     """Return the determinant of the Jacobian in the world; faces have that of their neighbours."""
     linear = np.linalg.inv(field.place.affine[:3, :3])
@@ -99,20 +126,22 @@ class Registration:
     """Registration of two scans.
 
     Attributes:
-        moving: File of the moving scan.
+        moving: The moving scan.
         scans: Grids of the fixed and of the moving scan.
         transform: Map from fixed to moving positions.
         verdict: What can be told about it without ground truth.
         scores: Scores ``before``, by the headers alone, and ``after``; none without labels and
             landmarks.
+        picture: What ``show`` draws.
         files: The files that were written; none if no folder was named.
     """
 
-    moving: Path
+    moving: ScanSource
     scans: TransformScans
     transform: WorldTransform
     verdict: Verdict
     scores: dict[str, Scores]
+    picture: RegisteredPair
     files: RegistrationFiles | None
 
     @property
@@ -122,7 +151,7 @@ class Registration:
 
     def warp(
         self,
-        image: str | Path | None = None,
+        image: ScanInput | None = None,
         *,
         labels: bool = False,
         interpolation: ScanInterpolation = "linear",
@@ -130,19 +159,19 @@ class Registration:
         """Return a scan or label map in the space of the moving scan on the grid of the fixed scan.
 
         Args:
-            image: NIfTI file; by default the moving scan.
+            image: Scan or label map, see ``as_source``; by default the moving scan.
             labels: Whether it is a label map, of which the nearest voxel counts.
             interpolation: Of a scan: ``linear``, or ``cubic``.
 
         Raises:
             InputError: If the file is unreadable.
         """
-        path = self.moving if image is None else Path(image)
-        scans = TransformScans(self.scans.fixed, read_scans_of(None, path).moving)
+        source = self.moving if image is None else as_source(image)
+        scans = TransformScans(self.scans.fixed, read_scans_of(None, source).moving)
         if labels:
-            warped, _ = resample_labels(path, self.transform, scans)
+            warped, _ = resample_labels(source, self.transform, scans)
         else:
-            warped, _ = resample_scan(path, self.transform, scans, interpolation)
+            warped, _ = resample_scan(source, self.transform, scans, interpolation)
         return nib.Nifti1Image.from_bytes(warped.to_bytes())  # with affine and scaling, as a file
 
     def points(self, points: Float[np.ndarray, "n 3"]) -> Float64[np.ndarray, "n 3"]:
@@ -152,6 +181,19 @@ class Registration:
             points: Positions in RAS mm.
         """
         return self.transform(points.T).T
+
+    def show(self) -> Figure:
+        """Return a figure of slices before and after; a notebook draws it, as it does the result.
+
+        In a script: ``result.show().savefig("picture.png")``.
+        """
+        return pair_figure(self.picture, str(self.moving.path.name))
+
+    def _repr_png_(self) -> bytes:
+        """Return the figure for a notebook."""
+        buffer = BytesIO()
+        self.show().savefig(buffer, format="png", dpi=DPI)
+        return buffer.getvalue()
 
     def save(self, path: str | Path, form: str = "itk") -> None:
         """Write the transform.

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+from l2reg.io.scan_source import ScanInput, ScanSource, as_source
 from l2reg.problems import Problem
 from l2reg.registration.warp_files import Coordinates
 from l2reg.transforms.image_grid import ImageGrid
@@ -15,14 +16,14 @@ class ScanFiles:
     """Files of one scan.
 
     Attributes:
-        image: NIfTI volume.
+        image: The scan.
         mask: Label map on the grid of the image, not 0 where it may be compared.
         labels: Label map on the grid of the image, by which a registration is scored.
         points: Table of landmarks, by which a registration is scored.
         coordinates: Coordinates of the landmarks.
     """
 
-    image: Path
+    image: ScanSource
     mask: Path | None
     labels: Path | None
     points: Path | None
@@ -30,14 +31,16 @@ class ScanFiles:
 
     def __init__(
         self,
-        image: str | Path,
+        image: ScanInput,
         *,
+        volume: int | None = None,
         mask: str | Path | None = None,
         labels: str | Path | None = None,
         points: str | Path | None = None,
         coordinates: Coordinates = "ras",
     ) -> None:
-        paths = {"image": image, "mask": mask, "labels": labels, "points": points}
+        object.__setattr__(self, "image", as_source(image, volume))
+        paths = {"mask": mask, "labels": labels, "points": points}
         for name, path in paths.items():
             object.__setattr__(self, name, None if path is None else Path(path))
         object.__setattr__(self, "coordinates", coordinates)
@@ -45,16 +48,16 @@ class ScanFiles:
     @property
     def paths(self) -> list[Path]:
         """All files."""
-        files = (self.image, self.mask, self.labels, self.points)
+        files = (self.image.path, self.mask, self.labels, self.points)
         return [path for path in files if path is not None]
 
 
-def as_scan_files(scan: str | Path | ScanFiles) -> ScanFiles:
-    """Return the files of a scan of which only the image is named."""
+def as_scan_files(scan: ScanInput | ScanFiles) -> ScanFiles:
+    """Return the files of a scan of which only the image is given."""
     return scan if isinstance(scan, ScanFiles) else ScanFiles(scan)
 
 
-def grid_problems(path: Path, grid: ImageGrid, image: Path, own: ImageGrid) -> list[Problem]:
+def grid_problems(path: Path, grid: ImageGrid, image: ScanSource, own: ImageGrid) -> list[Problem]:
     """Return a problem if a label map or mask does not lie on the grid of its scan.
 
     Args:

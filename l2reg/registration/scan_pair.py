@@ -10,6 +10,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from l2reg.data.intensity import Intensity, Region
+from l2reg.io.scan_source import ScanSource
 from l2reg.io.volumes import Volume, read_mask, read_volume
 from l2reg.problems import InputError, raise_if_any
 from l2reg.registration.field_of_view import field_of_view
@@ -19,6 +20,7 @@ from l2reg.registration.input_checks import (
     size_problems,
 )
 from l2reg.registration.modality import Modality, modality, preset_flags
+from l2reg.registration.preset_choice import AUTO, choose_preset
 from l2reg.registration.scan_files import grid_problems
 from l2reg.registration.working_grid import Views
 from l2reg.shapes import Affine, ImagePair, MaskPair, Shape3, Spacing
@@ -31,20 +33,27 @@ class ScanPair:
     """A fixed and a moving scan, in this order wherever there are two of something.
 
     Attributes:
-        paths: Their files.
+        sources: Where they come from.
         volumes: Intensities and headers.
         views: What may be compared: their fields of view, inside of their masks.
         modalities: CT in Hounsfield units, or anything else.
+        preset: Name of the preset in use.
         intensities: Their normalisation.
         flags: Warnings about scans that the settings are not meant for.
     """
 
-    paths: tuple[Path, Path]
+    sources: tuple[ScanSource, ScanSource]
     volumes: tuple[Volume, Volume]
     views: Views
     modalities: tuple[Modality, Modality]
+    preset: str
     intensities: tuple[Intensity, Intensity]
     flags: tuple[str, ...]
+
+    @property
+    def paths(self) -> tuple[Path, Path]:
+        """Their files."""
+        return (self.sources[0].path, self.sources[1].path)
 
     @property
     def fixed(self) -> Volume:
@@ -93,7 +102,7 @@ class ScanPair:
 
 
 def read_scans(
-    paths: tuple[Path, Path],
+    sources: tuple[ScanSource, ScanSource],
     outputs: Sequence[Path],
     preset: str,
     presets: Mapping[str, Mapping[Modality, Intensity]],
@@ -102,9 +111,9 @@ def read_scans(
     """Read two scans, each file once, and say which part of their volumes is padding.
 
     Args:
-        paths: The files of the fixed and of the moving scan.
+        sources: The fixed and the moving scan.
         outputs: Files that will be written.
-        preset: Name of the preset in use.
+        preset: Name of the preset, or ``auto``; what that chooses is said.
         presets: The normalisation of every preset for every modality.
         masks: Masks of what may be compared, beside the padding; on the grids of the scans.
 
@@ -113,17 +122,22 @@ def read_scans(
             grid of its scan, or a scan has fewer than 8 voxels along an axis or almost no contrast
             after normalisation; all faults of one kind are listed together.
     """
-    fixed, moving = _read_volumes(paths, outputs)
+    fixed, moving = _read_volumes(sources, outputs)
+    paths = (sources[0].path, sources[1].path)
     views = (
-        _field_of_view(paths[0], fixed) & _read_mask(masks[0], paths[0], fixed),
-        _field_of_view(paths[1], moving) & _read_mask(masks[1], paths[1], moving),
+        _field_of_view(paths[0], fixed) & _read_mask(masks[0], sources[0], fixed),
+        _field_of_view(paths[1], moving) & _read_mask(masks[1], sources[1], moving),
     )
     kinds = (modality(fixed.array, views[0]), modality(moving.array, views[1]))
+    if preset == AUTO:
+        preset, reason = choose_preset((fixed, moving), views, kinds)
+        tqdm.write(f"--like auto: {preset}, as {reason}")
     pair = ScanPair(
-        paths=paths,
+        sources=sources,
         volumes=(fixed, moving),
         views=views,
         modalities=kinds,
+        preset=preset,
         intensities=(presets[preset][kinds[0]], presets[preset][kinds[1]]),
         flags=tuple(preset_flags(paths, kinds, preset)),
     )
@@ -137,13 +151,13 @@ def read_scans(
     return pair
 
 
-def _read_volumes(paths: Sequence[Path], outputs: Sequence[Path]) -> list[Volume]:
+def _read_volumes(sources: Sequence[ScanSource], outputs: Sequence[Path]) -> list[Volume]:
     """Read volumes; the faults of all files are listed together."""
     volumes: list[Volume] = []
-    problems = overwrite_problems(paths, outputs)
-    for path in paths:
+    problems = overwrite_problems([source.path for source in sources], outputs)
+    for source in sources:
         try:
-            volumes.append(read_volume(path))
+            volumes.append(read_volume(source))
         except InputError as error:
             problems += error.problems
     raise_if_any(problems)
@@ -161,7 +175,7 @@ def _field_of_view(path: Path, scan: Volume) -> Region:
     return view
 
 
-def _read_mask(path: Path | None, image: Path, scan: Volume) -> Region:
+def _read_mask(path: Path | None, image: ScanSource, scan: Volume) -> Region:
     """Return a mask on the grid of its scan; all of the scan without one."""
     if path is None:
         return np.ones(scan.array.shape, dtype=bool)

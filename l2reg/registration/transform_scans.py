@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+from l2reg.io.scan_source import ScanSource
 from l2reg.problems import InputError, Problem
 from l2reg.transforms.image_grid import ImageGrid, read_grid
 
@@ -52,7 +53,9 @@ class TransformScans:
         return fixed, moving
 
 
-def read_scans_of(fixed: Path | None, moving: Path | None) -> TransformScans:
+def read_scans_of(
+    fixed: Path | ScanSource | None, moving: Path | ScanSource | None
+) -> TransformScans:
     """Return the grids of two scans, of which only the headers are read."""
     return TransformScans(
         None if fixed is None else read_grid(fixed), None if moving is None else read_grid(moving)

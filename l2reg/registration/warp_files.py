@@ -12,6 +12,7 @@ from jaxtyping import Float, Float64
 
 from l2reg.geometry.warp import inside_scan
 from l2reg.io.point_tables import read_point_table, write_point_table
+from l2reg.io.scan_source import ScanSource
 from l2reg.io.volumes import nifti_image, read_labels, read_volume, read_voxel_type
 from l2reg.problems import InputError, Problem, raise_if_any
 from l2reg.registration.input_checks import overwrite_problems
@@ -58,7 +59,7 @@ def read_transforms(
 
 
 def resample_scan(
-    source: Path,
+    source: ScanSource,
     transform: WorldTransform,
     scans: TransformScans,
     interpolation: ScanInterpolation,
@@ -84,7 +85,7 @@ def resample_scan(
 
 
 def resample_labels(
-    source: Path, transform: WorldTransform, scans: TransformScans
+    source: ScanSource, transform: WorldTransform, scans: TransformScans
 ) -> tuple[nib.Nifti1Image, float]:
     """Return a label map by the nearest voxel; otherwise as ``resample_scan``."""
     reference, moving = scans.both(str(source))
@@ -160,7 +161,7 @@ def _field(
     return torch.from_numpy(transform.voxel_field(reference, affine))[None]
 
 
-def _check_inside(source: Path, disp: Field, shape: Sequence[int]) -> float:
+def _check_inside(source: ScanSource, disp: Field, shape: Sequence[int]) -> float:
     inside = float(inside_scan(disp, shape).float().mean())
     if inside == 0:
         raise InputError(

@@ -8,7 +8,8 @@ import numpy as np
 from jaxtyping import Float64
 
 from l2reg.io.headers import Placement, placement
-from l2reg.io.nifti import open_image, volume_shape
+from l2reg.io.nifti import volume_shape
+from l2reg.io.scan_source import ScanSource, open_source
 from l2reg.shapes import Shape3
 from l2reg.transforms.world import voxel_map, voxels_to_world
 
@@ -50,12 +51,12 @@ class ImageGrid:
         return float(np.linalg.norm(moved, axis=0).max())
 
 
-def read_grid(path: Path) -> ImageGrid:
+def read_grid(source: Path | ScanSource) -> ImageGrid:
     """Return the grid of a volume; its voxels are not read.
 
     Raises:
         InputError: If the file is missing, unreadable or not three-dimensional, or has an affine
             that is sheared or cannot be inverted.
     """
-    image = open_image(path)
+    image, path = open_source(source)
     return ImageGrid(volume_shape(image, path), placement(image, path))

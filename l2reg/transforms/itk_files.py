@@ -1,6 +1,5 @@
 """ITK transform files (``.tfm``, ``.txt``, ``.mat``, ``.h5``), through SimpleITK."""
 
-import importlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,7 @@ from jaxtyping import Float64
 
 from l2reg.io.files import atomic_write
 from l2reg.io.headers import Placement
+from l2reg.io.itk import simpleitk
 from l2reg.problems import InputError, Problem
 from l2reg.transforms.itk import RAS_TO_LPS
 from l2reg.transforms.world_transform import AffineMap, DisplacementMap, Step, WorldTransform
@@ -24,7 +24,7 @@ def read_itk(path: Path) -> WorldTransform:
         InputError: If SimpleITK is not installed, or the file is unreadable or has another kind of
             transform.
     """
-    sitk = _simpleitk(path)
+    sitk = simpleitk(path)
     try:
         transform = sitk.ReadTransform(str(path))
     except RuntimeError as error:
@@ -51,7 +51,7 @@ def write_itk(path: Path, transform: WorldTransform) -> None:
     Raises:
         InputError: If SimpleITK is not installed, or a field goes to a file of affine maps.
     """
-    sitk = _simpleitk(path)
+    sitk = simpleitk(path)
     matrix = transform.matrix
     if matrix is not None:
         result = _affine(sitk, matrix)
@@ -71,21 +71,6 @@ def write_itk(path: Path, transform: WorldTransform) -> None:
         )
     with atomic_write(path) as temporary:
         sitk.WriteTransform(result, str(temporary))
-
-
-def _simpleitk(path: Path) -> Any:
-    try:
-        return importlib.import_module("SimpleITK")
-    except ImportError as error:
-        raise InputError(
-            Problem(
-                where=str(path),
-                what="is read and written by SimpleITK",
-                expected="SimpleITK",
-                found="it is not installed",
-                remedy="pip install 'l2reg[itk]'",
-            )
-        ) from error
 
 
 def _steps(sitk: Any, transform: Any, path: Path) -> Iterator[Step]:

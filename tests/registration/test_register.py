@@ -81,7 +81,8 @@ def test_a_scan_whose_header_places_it_elsewhere_is_found_and_itk_agrees(
     assert report["initial_map"]["source"] == "rigid"
     assert report["initial_map"]["similarity"] > 0.9 > report["initial_map"]["header_similarity"]
     assert report["verdict"]["flags"] == []
-    assert report["fixed"] == {"file": str(fixed), "modality": "CT"}
+    assert report["inputs"]["fixed"]["image"] == str(fixed)
+    assert report["modalities"] == ["CT", "CT"]
 
 
 def test_an_inverted_contrast_is_registered_by_what_suits_it_and_flagged(
@@ -363,6 +364,35 @@ def test_scanner_circles_that_share_nothing_are_refused_or_flagged(
 
 
 @pytest.mark.slow
+def test_oblique_scans_in_nrrd_are_registered_where_itk_sees_them(
+    scans: tuple[Path, Path], tmp_path: Path
+) -> None:
+    """The fixed scan is one of two volumes; slices are two voxels thick."""
+    turn = Rotation.from_euler("zxy", [30, -15, 10], degrees=True).as_matrix()
+    images = []
+    for path in scans:
+        image = sitk.ReadImage(str(path))[:, :, ::2]
+        image.SetDirection((turn @ np.reshape(image.GetDirection(), (3, 3))).ravel().tolist())
+        image.SetOrigin((11.0, -7.0, 300.0))
+        images.append(image)
+    sitk.WriteImage(sitk.JoinSeries([images[0] * 0, images[0]]), str(tmp_path / "fixed.nrrd"))
+    sitk.WriteImage(images[1], str(tmp_path / "moving.mha"))
+    main(["register", str(tmp_path / "fixed.nrrd"), str(tmp_path / "moving.mha"), "--out",
+          str(tmp_path / "out"), "--volume", "1", "--like", "lung", "--device", "cpu"])  # fmt: skip
+    field = sitk.ReadImage(str(tmp_path / "out/transform.nii.gz"), sitk.sitkVectorFloat64)
+    transform = sitk.DisplacementFieldTransform(field)
+    by_itk = sitk.Resample(images[1], images[0], transform, sitk.sitkLinear, -1024.0)
+    warped = sitk.ReadImage(str(tmp_path / "out/warped.nii.gz"))
+    assert warped.GetPixelID() == images[1].GetPixelID()
+    np.testing.assert_allclose(warped.GetOrigin(), images[0].GetOrigin(), atol=1e-3)
+    np.testing.assert_allclose(warped.GetDirection(), images[0].GetDirection(), atol=1e-5)
+    found, expected, target = map(sitk.GetArrayFromImage, (warped, by_itk, images[0]))
+    np.testing.assert_allclose(found, expected, atol=1)
+    before = np.abs(target - sitk.GetArrayFromImage(sitk.Resample(images[1], images[0]))).mean()
+    assert np.abs(target - found).mean() < 0.6 * before
+
+
+@pytest.mark.slow
 def test_masks_labels_landmarks_and_a_given_start_are_taken(
     scans: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -382,13 +412,15 @@ def test_masks_labels_landmarks_and_a_given_start_are_taken(
         lung = (intensities(scan) < -600).astype(np.uint8)
         nib.save(nib.Nifti1Image(lung, place), path)
     np.savetxt(tmp_path / "points.csv", [[20, 20, 20], [30, 25, 30]], delimiter=",")
+    ras = nib.affines.apply_affine(nib.load(fixed).affine, [[20, 20, 20], [30, 25, 30]])
+    np.savetxt(tmp_path / "ras.csv", ras, delimiter=",")
     sitk.WriteTransform(sitk.TranslationTransform(3, (-60.0, 20.0, 0.0)), str(tmp_path / "a.tfm"))
     points = str(tmp_path / "points.csv")
     main(["register", str(fixed), str(away), "--out", str(tmp_path / "out"), "--like", "lung",
           "--initial", str(tmp_path / "a.tfm"), "--fixed-mask", str(mask), "--device", "cpu",
           "--fixed-labels", str(labels[0]), "--moving-labels", str(labels[1]),
           "--fixed-points", points, "--moving-points", points, "--coordinates", "voxels",
-          "--save", "inverse,jacobian"])  # fmt: skip
+          "--save", "inverse,jacobian,initial,deformable"])  # fmt: skip
     said = capsys.readouterr().out
     assert "starts from the given map, 63.2 mm and 0.0 degrees away from the headers" in said
     report = json.loads((tmp_path / "out" / "registration.json").read_text())
@@ -400,6 +432,12 @@ def test_masks_labels_landmarks_and_a_given_start_are_taken(
     for name in ("inverse", "jacobian"):
         assert str(tmp_path / "out" / f"{name}.nii.gz") in said.splitlines()
     assert nib.load(tmp_path / "out" / "inverse.nii.gz").shape[:3] == image.shape
+    stages = [str(tmp_path / "out/deformable.nii.gz"), f"greedy:{tmp_path / 'out/initial.mat'}"]
+    for name, transforms in (("one", [str(tmp_path / "out/transform.nii.gz")]), ("two", stages)):
+        main(["warp", *transforms, "--points", str(tmp_path / "ras.csv"), "--coordinates", "ras",
+              "--out", str(tmp_path / f"{name}.csv")])  # fmt: skip
+    by_one, by_two = (np.loadtxt(tmp_path / f"{n}.csv", delimiter=",") for n in ("one", "two"))
+    np.testing.assert_allclose(by_two, by_one, atol=0.01)
     assert abs(intensities(tmp_path / "out" / "jacobian.nii.gz").mean() - 1) < 0.3
 
 

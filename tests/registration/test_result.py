@@ -5,13 +5,22 @@ import numpy as np
 import pytest
 import SimpleITK as sitk  # noqa: N813
 
+from l2reg.io.scan_source import ScanSource
 from l2reg.io.volumes import read_volume
-from l2reg.registration.result import Registration, output_files, write_scans
+from l2reg.registration.result import Registration, output_files, write_scans, write_stages
 from l2reg.registration.transform_scans import TransformScans
 from l2reg.registration.verdict import Verdict
-from l2reg.transforms.world_transform import DisplacementMap, WorldTransform
+from l2reg.registration.warp_files import read_transforms
+from l2reg.reporting.registered_pair import RegisteredPair
+from l2reg.transforms.world_transform import AffineMap, DisplacementMap, WorldTransform
 
 pytestmark = pytest.mark.parametrize("oblique_scans", [(True, False)], indirect=True, ids=str)
+PICTURE = RegisteredPair(
+    *np.random.default_rng(0).random((3, 9, 8, 7)).astype("f4"),
+    np.zeros((3, 9, 8, 7), "f4"),
+    *np.zeros((2, 9, 8, 7), np.int16),
+    (2.0, 1.0, 3.0),
+)
 VERDICT = Verdict(1.0, 0.5, 0.9, 0.5, 0.9, 1.0, 2.0, 0.0, 0.0)
 
 
@@ -29,7 +38,9 @@ def result(
     transform = WorldTransform((smooth_field,))
     files = output_files(Path("out"), ["inverse", "jacobian"])
     write_scans(files, smooth_field, read_volume(Path("moving.nii.gz")), moving)
-    return Registration(Path("moving.nii.gz"), oblique_scans, transform, VERDICT, {}, files)
+    return Registration(
+        ScanSource(Path("moving.nii.gz")), oblique_scans, transform, VERDICT, {}, PICTURE, files
+    )
 
 
 def test_scans_labels_and_points_follow_the_transform(result: Registration) -> None:
@@ -46,6 +57,35 @@ def test_scans_labels_and_points_follow_the_transform(result: Registration) -> N
     assert moved.shape == points.shape
     inside = result.transform.contains(points.T)
     np.testing.assert_allclose(result.inverse(moved.T).T[inside], points[inside], atol=0.5)
+
+
+def test_the_stages_are_written_for_tools_that_compose_them(
+    oblique_scans: TransformScans, smooth_field: DisplacementMap, affine_map: AffineMap
+) -> None:
+    files = output_files(Path("out"), ["initial", "deformable"])
+    write_stages(files, affine_map, smooth_field)
+    transform = read_transforms(
+        ["out/deformable.nii.gz", "greedy:out/initial.mat"], oblique_scans, inverse=False
+    )
+    fixed, _ = oblique_scans.both("")
+    points = fixed.points()
+    expected = affine_map(points + smooth_field.disp_mm.reshape(3, -1))
+    np.testing.assert_allclose(transform(points), expected, atol=1e-4)
+
+
+def test_what_is_warped_may_be_in_memory(result: Registration) -> None:
+    image = nib.load("moving.nii.gz")
+    array = np.asarray(image.dataobj)
+    expected = np.asarray(result.warp("moving.nii.gz", labels=True).dataobj)
+    for given in (image, (array, image.affine), sitk.ReadImage("moving.nii.gz")):
+        warped = result.warp(given, labels=True)
+        np.testing.assert_array_equal(np.asarray(warped.dataobj), expected)
+        assert warped.get_data_dtype() == np.int16
+
+
+def test_a_notebook_shows_the_slices(result: Registration) -> None:
+    assert result._repr_png_()[:4] == b"\x89PNG"
+    assert "moving.nii.gz" in result.show().get_suptitle()
 
 
 def test_the_transform_is_saved_in_any_form(result: Registration) -> None:

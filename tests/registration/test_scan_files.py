@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from l2reg.io.headers import Placement
+from l2reg.io.scan_source import ScanSource
 from l2reg.registration.scan_files import ScanFiles, as_scan_files, grid_problems
 from l2reg.transforms.image_grid import ImageGrid
 
@@ -32,7 +33,7 @@ def test_a_label_map_must_have_the_shape_and_place_of_its_scan(
     moved = affine.copy()
     moved[0, 3] += shift_mm
     own, other = ImageGrid((4, 5, 6), Placement(affine)), ImageGrid(shape, Placement(moved))
-    problems = grid_problems(Path("labels"), other, Path("scan"), own)
+    problems = grid_problems(Path("labels"), other, ScanSource(Path("scan")), own)
     assert len(problems) == (found is not None)
     if found is not None:
         assert found in problems[0].found

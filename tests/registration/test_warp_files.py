@@ -170,3 +170,28 @@ def test_an_output_never_replaces_an_input_nor_has_another_suffix(
              "--out", out)  # fmt: skip
     assert "remedy" in str(stop.value.code)
     assert {path: path.read_bytes() for path in Path().iterdir()} == content
+
+
+def test_scans_of_other_formats_and_one_of_several_volumes_are_warped_alike(
+    pair: TransformScans,
+) -> None:
+    for name in ("fixed", "moving", "moving_labels"):
+        sitk.WriteImage(sitk.ReadImage(f"{name}.nii.gz"), f"{name}.nrrd")
+    scan = nib.load("moving.nii.gz")
+    volumes = np.stack([np.zeros_like(scan.dataobj), scan.dataobj], axis=-1)
+    nib.save(nib.Nifti1Image(volumes, scan.affine), "volumes.nii.gz")
+    for end in (".nii.gz", ".nrrd"):
+        warp("field.nii.gz", "--image", f"moving{end}", "--reference", f"fixed{end}",
+             "--out", f"warped_by{end[:3]}.nii.gz")  # fmt: skip
+        warp("field.nii.gz", "--labels", f"moving_labels{end}", "--reference", f"fixed{end}",
+             "--out", f"labels_by{end[:3]}.nii.gz")  # fmt: skip
+    warp("field.nii.gz", "--image", "volumes.nii.gz", "--volume", "1", "--reference",
+         "fixed.nii.gz", "--out", "second.nii.gz")  # fmt: skip
+    np.testing.assert_allclose(array("warped_by.nr.nii.gz"), array("warped_by.ni.nii.gz"), atol=1)
+    np.testing.assert_array_equal(array("labels_by.nr.nii.gz"), array("labels_by.ni.nii.gz"))
+    np.testing.assert_array_equal(array("second.nii.gz"), array("warped_by.ni.nii.gz"))
+    assert nib.load("warped_by.nr.nii.gz").get_data_dtype() == np.int16
+    with pytest.raises(SystemExit, match="--volume 0"):
+        warp("field.nii.gz", "--image", "volumes.nii.gz", "--reference", "fixed.nii.gz",
+             "--out", "third.nii.gz")  # fmt: skip
+    assert not Path("third.nii.gz").exists()

@@ -1,0 +1,146 @@
+"""Registration of many pairs of scans, one after the other, with one table of results."""
+
+import csv
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tqdm import tqdm
+
+from l2reg.io.files import atomic_write, load_json
+from l2reg.problems import raise_if_any
+from l2reg.registration.initial_map import Prealignment
+from l2reg.registration.input_checks import overwrite_problems
+from l2reg.registration.pair_table import PairRow
+from l2reg.registration.register import describe_inputs, register
+from l2reg.registration.result import Extra, output_files
+
+RESULTS = "results.csv"
+_VERDICT = (
+    *("overlap", "similarity_before", "similarity_after", "mean_displacement_mm"),
+    *("max_displacement_mm", "at_limit", "folds"),
+)
+_SCORES = ("dice_before", "dice_after", "tre_mm_before", "tre_mm_after")
+_COLUMNS = ("name", "fixed", "moving", "status", *_VERDICT, *_SCORES, "seconds", "flags", "error")
+
+
+@dataclass(frozen=True)
+class TableOptions:
+    """Options of ``register`` that all pairs of a table share."""
+
+    preset: str
+    device: str
+    prealign: Prealignment
+    save: Sequence[Extra]
+
+
+@dataclass(frozen=True)
+class TableSummary:
+    """Numbers of pairs by their outcome.
+
+    Attributes:
+        registered: Pairs with a result, the flagged ones among them.
+        flagged: Pairs whose result may be wrong.
+        failed: Pairs without a result.
+    """
+
+    registered: int
+    flagged: int
+    failed: int
+
+
+def register_table(
+    rows: Sequence[PairRow], table: Path, out: Path, options: TableOptions, *, resume: bool
+) -> TableSummary:
+    """Register the pairs of a table, each into a folder of its name, and write ``results.csv``.
+
+    A pair that fails costs no other one: the table of results, which is written anew after each
+    pair, says why it failed.
+
+    Args:
+        rows: The pairs.
+        table: The table that they were read from.
+        out: Folder of the results.
+        options: What all pairs share.
+        resume: Whether to leave out the pairs whose folder is complete: it has all files, of the
+            same scans and options.
+
+    Raises:
+        InputError: If the results would replace the table, or cannot be written.
+    """
+    raise_if_any(overwrite_problems([table], [out / RESULTS]))
+    results: list[dict[str, Any]] = []
+    for number, row in enumerate(rows, start=1):
+        report = _complete_report(row, out / row.name, options) if resume else None
+        told = "already there" if report else ""
+        if report is None:
+            begin = time.perf_counter()
+            report = _register(row, out / row.name, options)
+            told = f"{time.perf_counter() - begin:.1f} s"
+        results.append(_result(row, report))
+        _write(out / RESULTS, results)
+        tqdm.write(f"[{number}/{len(rows)}] {row.name}: {_line(results[-1])} ({told})")
+    statuses = [result["status"] for result in results]
+    n_failed = statuses.count("failed")
+    return TableSummary(len(rows) - n_failed, statuses.count("flagged"), n_failed)
+
+
+def _register(row: PairRow, folder: Path, options: TableOptions) -> Mapping[str, Any]:
+    """Return the report of a registration, or the error that prevented it."""
+    try:
+        register(row.fixed, row.moving, folder, initial=row.initial, **vars(options))
+        report: Mapping[str, Any] = load_json(output_files(folder, ()).report)
+    except Exception as error:  # of any kind: the other pairs must still be registered
+        return {"error": " ".join(f"{type(error).__name__}: {error}".split())}
+    return report
+
+
+def _complete_report(row: PairRow, folder: Path, options: TableOptions) -> Mapping[str, Any] | None:
+    """Return the report of a pair that was registered with the same inputs, if it is whole."""
+    files = output_files(folder, options.save)
+    if not all(path.is_file() for path in files.paths):
+        return None
+    inputs = describe_inputs((row.fixed, row.moving), options.preset, options.prealign, row.initial)
+    try:
+        report = load_json(files.report)
+        _result(row, report)
+        return report if report["inputs"] == inputs else None
+    except (ValueError, KeyError, TypeError, OSError):  # damaged, or of another version
+        return None
+
+
+def _result(row: PairRow, report: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a row of the table of results."""
+    result = {"name": row.name, "fixed": row.fixed.image, "moving": row.moving.image}
+    if "error" in report:
+        return result | {"status": "failed", "error": report["error"]}
+    verdict = report["verdict"]
+    result |= {name: f"{verdict[name]:.4f}" for name in _VERDICT}
+    for when, scores in report["scores"].items():
+        means = {"dice": list(scores["dice"].values()), "tre_mm": scores["tre_mm"]}
+        result |= {f"{kind}_{when}": f"{np.mean(v):.4f}" for kind, v in means.items() if v}
+    return result | {
+        "status": "flagged" if verdict["flags"] else "ok",
+        "seconds": f"{report['seconds']:.1f}",
+        "flags": "; ".join(verdict["flags"]),
+    }
+
+
+def _line(result: Mapping[str, Any]) -> str:
+    if result["status"] == "failed":
+        return f"failed: {result['error']}"
+    change = f"similarity {result['similarity_before']} -> {result['similarity_after']}"
+    return " !!! ".join([change, *filter(None, [result["flags"]])])
+
+
+def _write(path: Path, results: Sequence[Mapping[str, Any]]) -> None:
+    with (
+        atomic_write(path) as temporary,
+        temporary.open("w", newline="", encoding="utf-8") as file,
+    ):
+        writer = csv.DictWriter(file, _COLUMNS, restval="")
+        writer.writeheader()
+        writer.writerows(results)

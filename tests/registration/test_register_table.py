@@ -1,0 +1,124 @@
+import csv
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from unittest.mock import patch
+
+import numpy as np
+import pytest
+import SimpleITK as sitk  # noqa: N813
+import torch
+from scipy.ndimage import gaussian_filter
+
+from l2reg.cli.main import main
+
+
+@pytest.fixture(autouse=True)
+def shortcuts() -> Iterator[None]:
+    """The field is zero, and the picture empty."""
+    with (
+        patch("l2reg.inference.method.Method.solve", return_value=torch.zeros(1, 3, 8, 8, 8)),
+        patch(
+            "l2reg.registration.register.draw_picture", side_effect=lambda path, *_: path.touch()
+        ),
+    ):
+        yield
+
+
+def results() -> list[dict[str, str]]:
+    with Path("out/results.csv").open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def times() -> dict[str, int]:
+    return {str(path): path.stat().st_mtime_ns for path in Path("out").rglob("*.nii.gz")}
+
+
+@pytest.fixture
+def table(volume: Callable[..., Path], random: np.random.Generator) -> None:
+    """Three pairs of 16 voxels or fewer, of which the second one lacks its moving scan."""
+    body = gaussian_filter(random.normal(size=(16, 14, 15)), 1.5).astype("f4")
+    for name, part in (("a", body[1:]), ("b", body[:-1])):
+        volume(Path(f"{name}.nii.gz"), part - body.min() + 0.1, (9.0, 8.0, 7.0))
+    sitk.WriteImage(sitk.ReadImage("b.nii.gz"), "b.nrrd")
+    np.savetxt("points.csv", [[4, 5, 6.0], [7, 6, 5]], delimiter=",")
+    Path("pairs.csv").write_text(
+        "fixed,moving,name,fixed_points,moving_points\n"
+        "a.nii.gz,b.nii.gz,good,points.csv,points.csv\n"
+        "a.nii.gz,none.nii.gz,lost\n"
+        "b.nrrd,a.nii.gz\n"
+    )
+
+
+WORDS = ["register", "--batch", "pairs.csv", "--out", "out", "--coordinates", "voxels",
+         "--device", "cpu", "--prealign", "none"]  # fmt: skip
+
+
+def test_a_pair_that_fails_costs_no_other_and_resume_leaves_out_what_is_complete(
+    table: None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as end:
+        main(WORDS)
+    assert end.value.code == 1
+    assert "results.csv: 2 registered" in capsys.readouterr().out
+    good, lost, third = results()
+    assert lost["status"] == "failed"
+    assert "none.nii.gz: is missing" in lost["error"]
+    assert third["name"] == "pair_003"
+    report = json.loads(Path("out/good/registration.json").read_text())
+    assert float(good["overlap"]) == pytest.approx(report["verdict"]["overlap"], abs=1e-4)
+    after = np.mean(report["scores"]["after"]["tre_mm"])
+    assert float(good["tre_mm_after"]) == pytest.approx(after, abs=1e-4)
+    assert good["dice_after"] == third["tre_mm_after"] == ""
+    assert (good["status"] == "flagged") == bool(report["verdict"]["flags"])
+    before = times()
+    assert len(before) == 4
+    Path("out/pair_003/picture.png").unlink()
+    with pytest.raises(SystemExit):
+        main([*WORDS, "--resume"])
+    changed = {path for path, time in times().items() if before[path] != time}
+    assert changed == {"out/pair_003/warped.nii.gz", "out/pair_003/transform.nii.gz"}
+    assert "good: similarity" in capsys.readouterr().out
+    assert results()[0] == good
+
+
+def test_other_options_or_scans_are_not_taken_for_complete(table: None) -> None:
+    text = Path("pairs.csv").read_text().splitlines()
+    Path("pairs.csv").write_text("\n".join(text[:2]))
+    main(WORDS)
+    before = times()
+    main([*WORDS, "--resume"])
+    assert times() == before
+    main([*WORDS, "--resume", "--like", "oasis"])
+    assert not set(times().values()) & set(before.values())
+    before = times()
+    Path("out/good/registration.json").write_text("{")
+    main([*WORDS, "--resume", "--like", "oasis"])
+    assert not set(times().values()) & set(before.values())
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ([], "1 scans"),
+        (["a.nii.gz", "--batch", "pairs.csv"], "fixed is a column"),
+        (["--batch", "pairs.csv", "--fixed-mask", "m.nii"], "fixed_mask is a column"),
+        (["a.nii.gz", "b.nii.gz", "--resume"], "--resume without --batch"),
+        (["--batch", "none.csv"], "none.csv: cannot be read"),
+    ],
+)
+def test_a_table_and_two_scans_exclude_each_other(words: list[str], said: str) -> None:
+    words = words or ["a.nii.gz"]
+    with pytest.raises(SystemExit) as end:
+        main(["register", *words, "--out", "out"])
+    assert said in str(end.value.code)
+    assert not Path("out").exists()
+
+
+def test_the_results_never_replace_the_table(table: None) -> None:
+    Path("out").mkdir()
+    text = Path("pairs.csv").read_text()
+    Path("out/results.csv").write_text(text)
+    with pytest.raises(SystemExit, match="is an input"):
+        main(["register", "--batch", "out/results.csv", "--out", "out", "--coordinates", "ras"])
+    assert Path("out/results.csv").read_text() == text
