@@ -221,6 +221,7 @@ def main() -> None:
     parser.add_argument("out", type=Path, help="folder for what is made: phantoms, disturbed scans")
     parser.add_argument("--settings", nargs="+", default=[""])
     parser.add_argument("--cases", nargs="+", choices=CASES, default=list(CASES))
+    parser.add_argument("--pairs", nargs="+", help="such as 'MR 1 <- 2'; all by default")
     parser.add_argument("--peer-python")
     options = parser.parse_args()
     if not os.environ.get("L2REG_DATA"):
@@ -232,6 +233,8 @@ def main() -> None:
     print(f"| pair | {' | '.join(titles)} |\n|{'---|' * (1 + len(titles))}", flush=True)
     found: dict[str, dict[str, Score]] = {}
     for name, pair in pairs(options.cases, root, options.out):
+        if options.pairs and name not in options.pairs:
+            continue
         starts: dict[str, Field] = {}
         row = found[name] = {}
         for each in tried:
