@@ -71,6 +71,7 @@ SLOTS: Mapping[str, tuple[str, ...]] = {
     "augment": ("l2reg.data.augment.Augment",),
     "prealign_search": _BLOCK_MATCHING,
     "features": _FEATURES,
+    "normalisation": ("l2reg.features.local_normalisation.LocalNormalisation",),
     "refine": ("l2reg.optimisation.refinement.Refinement",),
     "points": ("l2reg.optimisation.point_term.PointTerm",),
     "matcher": ("l2reg.optimisation.correspondences.KeypointMatcher",),

@@ -7,6 +7,7 @@ import torch
 
 from l2reg.batch import Batch, resize_batch, select_keys, swap_pair
 from l2reg.features.extractor import FeatureExtractor, comparable_features
+from l2reg.features.local_normalisation import LocalNormalisation
 from l2reg.geometry.compose import invert
 from l2reg.geometry.folding import remove_folds
 from l2reg.optimisation.gauss_newton import Regularisation, StepSettings, gauss_newton
@@ -26,6 +27,7 @@ class Refinement:
     Attributes:
         grid: Working grid of the finest level.
         features: Feature maps that are compared.
+        normalisation: Their local normalisation, or ``None``.
         levels: Rows ``(factor, control spacing, max steps)``, coarsest first: voxels of the working
             grid that one voxel of the level spans, voxels of the level between control points, and
             the largest number of steps.
@@ -47,6 +49,7 @@ class Refinement:
 
     grid: WorkingGrid
     features: FeatureExtractor
+    normalisation: LocalNormalisation | None
     levels: Sequence[Sequence[int]]
     elastic: float
     viscous: float
@@ -118,6 +121,9 @@ class Refinement:
     def _features(self, batch: Batch) -> tuple[tuple[Maps, Maps], tuple[Mask, Mask]]:
         """Return the feature maps of both scans, followed by their weighted labels, and masks."""
         maps, masks = comparable_features(batch, self.features)
+        if self.normalisation is not None:
+            fixed, moving = map(self.normalisation, maps, masks)
+            maps = (fixed, moving)
         if "fixed_labels" not in batch:
             return maps, masks
         factor = self.label_weight**0.5

@@ -7,6 +7,7 @@ import torch
 from l2reg.features.extractor import FeatureExtractor
 from l2reg.features.histogram_matching import HistogramMatching
 from l2reg.features.local_contrast import LocalContrast
+from l2reg.features.local_normalisation import LocalNormalisation
 from l2reg.features.mind import Mind
 from l2reg.geometry.compose import compose
 from l2reg.geometry.folding import min_corner_determinant
@@ -28,7 +29,8 @@ def refiner(
     features: FeatureExtractor | None = None, levels: Any = COARSE_TO_FINE, **changes: Any
 ) -> Refinement:
     settings: dict[str, Any] = {
-        "grid": "half", "elastic": 0.0, "viscous": 0.05, "smoothing_passes": 1,
+        "grid": "half", "normalisation": None,
+        "elastic": 0.0, "viscous": 0.05, "smoothing_passes": 1,
         "step_tolerance": 0.01, "cg_iterations": 15, "cg_tolerance": 0.03, "label_weight": 0.0,
         "points": points(0.0), "symmetric": False, "diffeomorphic": True, "min_determinant": 0.15,
     }  # fmt: skip
@@ -111,6 +113,24 @@ def test_every_kind_of_features_finds_a_deformation(
     found = refiner(features, viscous=viscous)(batch, torch.zeros_like(disp))
     assert error(torch.zeros_like(disp), disp) > 1.5
     assert error(found, disp) < 0.3
+
+
+def test_normalised_features_find_a_deformation_whatever_lies_beyond_the_masks(
+    rng: torch.Generator,
+) -> None:
+    disp = wave(SHAPE, 1.5)
+    batch = pair(rng, disp)
+    mask, near = torch.zeros(2, *batch["fixed"].shape)
+    mask[:, :, 3:-3, 3:-3, 3:-3] = near[:, :, 2:-2, 2:-2, 2:-2] = 1  # derivatives need a voxel more
+    batch["fixed_mask"] = mask
+    refine = refiner(
+        HistogramMatching(256, 100_000, 1.0), normalisation=LocalNormalisation(4, 1e-3), levels=FINE
+    )
+    zero = torch.zeros_like(disp)
+    found = refine(batch, zero)
+    assert error(found, disp, margin=5) < 0.5 * error(zero, disp, margin=5)
+    beyond = {**batch, "fixed": torch.where(near > 0, batch["fixed"], 0.9)}
+    torch.testing.assert_close(refine(beyond, zero), found)
 
 
 def test_a_coarse_level_alone_finds_a_smooth_field(rng: torch.Generator) -> None:
