@@ -172,9 +172,8 @@ def test_every_task_of_a_mixed_run_is_composed_with_the_same_command_line(
     assert task["loss"]["weights"]["keypoints"] == 0.3
 
 
-@pytest.mark.parametrize(
-    "number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_run_stopped_by_a_signal_goes_on_as_if_nothing_had_happened(
     number: signal.Signals,
 ) -> None:
@@ -278,7 +277,7 @@ def test_ctrl_c_ends_a_command_with_one_line_and_leaves_nothing() -> None:
         ),
         pytest.param(["train", "device=cuda:9"], ["device=cuda:9"], marks=pytest.mark.slow),
         pytest.param(
-            ["train", "trainer.precision=fp8"], ["float32 or bf16"], marks=pytest.mark.slow
+            ["train", "trainer.precision=fp8"], ["float32, tf32, bf16"], marks=pytest.mark.slow
         ),
         pytest.param(
             ["train", "model.head=afine"], ["displacement, velocity"], marks=pytest.mark.slow
