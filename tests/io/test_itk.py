@@ -1,3 +1,4 @@
+import locale
 from pathlib import Path
 from unittest.mock import patch
 
@@ -30,6 +31,7 @@ def write_series(
 ) -> None:
     """Write a DICOM file for each slice, each shifted within its plane against the one below."""
     folder.mkdir(exist_ok=True)
+    before = locale.setlocale(locale.LC_ALL)  # ITK leaves it at C when it writes DICOM
     writer = sitk.ImageFileWriter()
     writer.KeepOriginalImageUIDOn()
     direction = np.reshape(image.GetDirection(), (3, 3))
@@ -46,6 +48,7 @@ def write_series(
             part.SetMetaData(tag, value)
         writer.SetFileName(str(folder / f"{uid}_{(5 * k) % 7}.dcm"))  # not in the order of names
         writer.Execute(part)
+    locale.setlocale(locale.LC_ALL, before)
 
 
 def lies_as_in(image: sitk.Image, path: Path, atol: float = 1e-4) -> None:
