@@ -92,7 +92,7 @@ def write(out: Path) -> None:
 def errors(out: Path, kind: str, name: str, look: Look) -> Iterator[float]:
     """Yield the largest distance of each pair."""
     for folder in sorted(path for path in out.iterdir() if path.is_dir()):
-        expected = np.load(folder / f"{kind}.npy")
+        expected = np.load(folder / f"{kind}.npy", allow_pickle=False)
         moving = nib.Nifti1Image.from_filename(folder / "x.nii.gz")
         voxels = nib.affines.apply_affine(np.linalg.inv(moving.affine), expected)
         inside = ((voxels > 0.1) & (voxels < np.array(moving.shape) - 1.1)).all(axis=1)
@@ -151,7 +151,7 @@ def nitransforms(folder: Path, name: str) -> np.ndarray:
         transform = package.linear.load(folder / name, fmt="fsl", reference=fixed, moving=moving)
     elif name.endswith(".tfm"):
         transform = package.linear.load(folder / name, fmt="itk", reference=fixed)
-        matrix = np.load(folder / "matrix.npy")
+        matrix = np.load(folder / "matrix.npy", allow_pickle=False)
         package.linear.Affine(matrix, reference=fixed).to_filename(
             folder / "nitransforms.lta", fmt="fs", moving=moving
         )
