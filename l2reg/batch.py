@@ -87,6 +87,12 @@ def both_directions(batch: Batch) -> Batch:
     return cast(Batch, {**joined, "opposite": indices.roll(n_pairs)})
 
 
+def split_pairs(batch: Batch, n: int) -> list[Batch]:
+    """Return ``n`` batches with an equal share of the pairs each, in their order."""
+    parts = {name: tensor.chunk(n) for name, tensor in _tensors(batch).items()}
+    return [cast(Batch, {name: tensors[i] for name, tensors in parts.items()}) for i in range(n)]
+
+
 def resize_batch(batch: Batch, shape: Shape3, masks: Literal["nearest", "linear"]) -> Batch:
     """Return a batch on a grid of ``shape`` with the same corners.
 

@@ -3,9 +3,8 @@
 import ast
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
-
-import pytest
 
 ROOT = Path(__file__).parents[1]
 # Imports point upwards in this list only: a room may use the rooms above it, and its own files.
@@ -22,7 +21,6 @@ FILES_WING = {
 NETWORKS = {"models", "losses", "optimisation", "checkpoints", "inference", "registration",
             "training"}  # fmt: skip
 MODULES = sorted((ROOT / "l2reg").rglob("*.py"))
-IDS = [str(path.relative_to(ROOT)) for path in MODULES]
 
 
 def module_of(path: Path) -> str:
@@ -30,32 +28,35 @@ def module_of(path: Path) -> str:
     return name.removesuffix(".__init__")
 
 
+KNOWN = {module_of(module) for module in MODULES}
+
+
 def room_of(module: str) -> str:
     return module.split(".")[1]
 
 
+@cache
 def imported(path: Path) -> set[str]:
     """Return the modules that a file imports, those under TYPE_CHECKING and in functions too."""
     names = set()
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.ImportFrom) and node.module:
             below = {f"{node.module}.{alias.name}" for alias in node.names}
-            known = {module_of(module) for module in MODULES}
-            names |= (below & known) or {node.module}
+            names |= (below & KNOWN) or {node.module}
         elif isinstance(node, ast.Import):
             names |= {alias.name for alias in node.names}
     return names
 
 
-@pytest.mark.parametrize("path", MODULES, ids=IDS)
-def test_imports_point_up_the_list_of_rooms(path: Path) -> None:
-    own = module_of(path)
-    if own == "l2reg":
-        return  # it hands on what is imported when it is used
-    for name in imported(path):
-        if name.startswith("l2reg."):
-            above = ROOMS.index(room_of(name)) <= ROOMS.index(room_of(own))
-            assert above, f"{own} must not know {name}"
+def test_imports_point_up_the_list_of_rooms() -> None:
+    for path in MODULES:
+        own = module_of(path)
+        if own == "l2reg":
+            continue  # it hands on what is imported when it is used
+        for name in imported(path):
+            if name.startswith("l2reg."):
+                above = ROOMS.index(room_of(name)) <= ROOMS.index(room_of(own))
+                assert above, f"{own} must not know {name}"
 
 
 def test_no_files_import_each_other_in_a_circle() -> None:
@@ -73,61 +74,61 @@ def test_no_files_import_each_other_in_a_circle() -> None:
         visit(module, ())
 
 
-@pytest.mark.parametrize("path", MODULES, ids=IDS)
-def test_the_mathematics_knows_no_file(path: Path) -> None:
-    own = module_of(path)
-    if own == "l2reg" or room_of(own) not in MATHEMATICS:
-        return
-    for name in imported(path):
-        outside = {"pathlib", "yaml", "nibabel", "os", "json", "shutil"}
-        assert name.split(".")[0] not in outside, f"{own} must not know {name}"
-        if name.startswith("l2reg."):
-            allowed = MATHEMATICS | {"problems", "shapes", "runtime"}
-            assert room_of(name) in allowed, f"{own} must not know {name}"
+def test_the_mathematics_knows_no_file() -> None:
+    for path in MODULES:
+        own = module_of(path)
+        if own == "l2reg" or room_of(own) not in MATHEMATICS:
+            continue
+        for name in imported(path):
+            outside = {"pathlib", "yaml", "nibabel", "os", "json", "shutil"}
+            assert name.split(".")[0] not in outside, f"{own} must not know {name}"
+            if name.startswith("l2reg."):
+                allowed = MATHEMATICS | {"problems", "shapes", "runtime"}
+                assert room_of(name) in allowed, f"{own} must not know {name}"
 
 
-@pytest.mark.parametrize("path", MODULES, ids=IDS)
-def test_no_network_in_the_files_wing(path: Path) -> None:
-    own = module_of(path)
-    if own == "l2reg" or room_of(own) not in FILES_WING:
-        return
-    for name in imported(path):
-        assert not name.startswith("torch.nn") or name == "torch.nn.functional"
-        if name.startswith("l2reg."):
-            assert room_of(name) not in NETWORKS, f"{own} must not know {name}"
+def test_no_network_in_the_files_wing() -> None:
+    for path in MODULES:
+        own = module_of(path)
+        if own == "l2reg" or room_of(own) not in FILES_WING:
+            continue
+        for name in imported(path):
+            assert not name.startswith("torch.nn") or name == "torch.nn.functional"
+            if name.startswith("l2reg."):
+                assert room_of(name) not in NETWORKS, f"{own} must not know {name}"
 
 
-@pytest.mark.parametrize("path", MODULES, ids=IDS)
-def test_only_the_scripts_know_hydra(path: Path) -> None:
-    assert not {name.split(".")[0] for name in imported(path)} & {"hydra", "omegaconf"}
+def test_only_the_scripts_know_hydra() -> None:
+    for path in MODULES:
+        assert not {name.split(".")[0] for name in imported(path)} & {"hydra", "omegaconf"}, path
 
 
-@pytest.mark.parametrize("path", MODULES, ids=IDS)
-def test_files_stay_short(path: Path) -> None:
-    assert len(path.read_text().splitlines()) <= 300
+def test_files_stay_short() -> None:
+    for path in MODULES:
+        assert len(path.read_text().splitlines()) <= 300, path
 
 
-@pytest.mark.parametrize("path", [p for p in MODULES if p.name == "__init__.py"], ids=str)
-def test_a_room_is_introduced_by_one_sentence(path: Path) -> None:
-    if path.parent.name == "l2reg":
-        return  # it sets up threads besides
-    (sentence,) = ast.parse(path.read_text()).body
-    assert isinstance(sentence, ast.Expr)
-    assert isinstance(sentence.value, ast.Constant)
-    text = str(sentence.value.value)
-    assert text.endswith(".")
-    assert "\n" not in text
-    assert ". " not in text
+def test_a_room_is_introduced_by_one_sentence() -> None:
+    for path in [p for p in MODULES if p.name == "__init__.py"]:
+        if path.parent.name == "l2reg":
+            continue  # it sets up threads besides
+        (sentence,) = ast.parse(path.read_text()).body
+        assert isinstance(sentence, ast.Expr)
+        assert isinstance(sentence.value, ast.Constant)
+        text = str(sentence.value.value)
+        assert text.endswith(".")
+        assert "\n" not in text
+        assert ". " not in text
 
 
-@pytest.mark.parametrize("path", MODULES, ids=IDS)
-def test_every_module_has_its_tests(path: Path) -> None:
-    if path.name == "__init__.py":
-        return
-    relative = path.relative_to(ROOT / "l2reg")
-    beside = ROOT / "tests" / relative.parent / f"test_{relative.name}"
-    folder = ROOT / "tests" / relative.parent.parent / f"test_{relative.parent.name}.py"
-    assert beside.exists() or folder.exists(), f"{relative} has neither {beside} nor {folder}"
+def test_every_module_has_its_tests() -> None:
+    for path in MODULES:
+        if path.name == "__init__.py":
+            continue
+        relative = path.relative_to(ROOT / "l2reg")
+        beside = ROOT / "tests" / relative.parent / f"test_{relative.name}"
+        folder = ROOT / "tests" / relative.parent.parent / f"test_{relative.parent.name}.py"
+        assert beside.exists() or folder.exists(), f"{relative} has neither {beside} nor {folder}"
 
 
 def test_every_room_stands_in_the_list() -> None:

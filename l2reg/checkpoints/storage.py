@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from l2reg.io.files import atomic_write, is_system_error
 from l2reg.io.zips import check_members
@@ -97,3 +98,12 @@ def find(checkpoint: Path) -> Path:
 
 def _first_line(error: Exception) -> str:
     return (str(error).splitlines() or [type(error).__name__])[0][:120]
+
+
+def weights(state: Mapping[str, Any]) -> dict[str, Tensor]:
+    """Return the weights to predict with: their moving average if the run keeps one."""
+    if "averaged" not in state:
+        return dict(state["model"])
+    prefix = "module."
+    averaged = state["averaged"].items()
+    return {name.removeprefix(prefix): t for name, t in averaged if name.startswith(prefix)}

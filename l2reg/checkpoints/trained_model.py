@@ -99,7 +99,7 @@ def load_trained_model(
         config["task"]["root"] = overrides["data.root"]
     try:
         model: torch.nn.Module = build(config["model"], "model", trust)
-        model.load_state_dict(state["model"])
+        model.load_state_dict(storage.weights(state))
     except ForbiddenTargetError as error:
         where = f"{path}, {error.problems[0].where}"
         raise ForbiddenTargetError(replace(error.problems[0], where=where)) from error

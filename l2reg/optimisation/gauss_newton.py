@@ -16,7 +16,7 @@ Compared with gradient descent, a step costs no backward pass and takes the curv
 three to six steps a level replace some dozens.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -29,6 +29,7 @@ from l2reg.geometry.constants import constant
 from l2reg.geometry.filters import smooth
 from l2reg.geometry.resize import resample, resize_field, voxel_ratio
 from l2reg.geometry.warp import warp
+from l2reg.optimisation.conjugate_gradients import conjugate_gradients
 from l2reg.optimisation.point_term import PointMatches
 from l2reg.shapes import ControlField, Field, Image, Mask, Shape3, StartField
 
@@ -275,27 +276,6 @@ def _solve_step(
 
     diagonal = smooth(blocks[:, [0, 3, 5]], min(passes, 1))
     diagonal = diagonal + 2 * stiffness * weights.sum(dim=0) + 1e-12
-    return _conjugate_gradients(matrix, target, diagonal, settings)
-
-
-def _conjugate_gradients(
-    matrix: Callable[[Field], Field], target: Field, diagonal: Tensor, settings: StepSettings
-) -> Field:
-    def dot(a: Field, b: Field) -> Tensor:
-        return (a * b).sum(dim=(1, 2, 3, 4), keepdim=True)
-
-    solution, residual = torch.zeros_like(target), target.clone()
-    scaled = residual / diagonal
-    direction, residual_norm = scaled, dot(residual, scaled)
-    small_enough = residual_norm * settings.cg_tolerance**2
-    for _ in range(settings.cg_iterations):
-        if bool((residual_norm <= small_enough).all()):
-            break
-        applied = matrix(direction)
-        length = residual_norm / dot(direction, applied).clamp(min=1e-30)
-        solution.addcmul_(length, direction)
-        residual.addcmul_(length, applied, value=-1)
-        scaled = residual / diagonal
-        previous_norm, residual_norm = residual_norm, dot(residual, scaled)
-        direction.mul_(residual_norm / previous_norm.clamp(min=1e-30)).add_(scaled)
-    return solution
+    return conjugate_gradients(
+        matrix, target, diagonal, settings.cg_iterations, settings.cg_tolerance
+    )

@@ -120,10 +120,11 @@ def _batches(
     seed: int,
     device: torch.device,
 ) -> Batches:
+    n_pairs = settings.batch_size * settings.accumulate
     batches = {
         name: task.data.batches(
             grid_of(model),
-            items=range(rank() * settings.batch_size, (rank() + 1) * settings.batch_size),
+            items=range(rank() * n_pairs, (rank() + 1) * n_pairs),
             seed=seed,
             device=device,
         )
@@ -181,8 +182,8 @@ def _hooks(
         validation = _validation(trainer, tasks, device)
 
         def save_best(trainer: Trainer, scores: Mapping[str, float]) -> None:
-            state = {"step": trainer.step, "model": trainer.model.state_dict(), **last.extra}
-            state |= {"chosen_on": state["validated_on"], "scores": dict(scores)}
+            state = {"step": trainer.step, "model": trainer.validated_model.state_dict()}
+            state |= {**last.extra, "chosen_on": last.extra["validated_on"], "scores": dict(scores)}
             storage.save(run_dir / storage.BEST, state)
 
         hooks.append(Validate(validation.score, save_best, log, settings.validate_every))
@@ -197,7 +198,7 @@ def _validation(
 ) -> Validation | MixedValidation:
     validations = {}
     for name, task in tasks.items():
-        method = Method(trainer.model, None, device, trainer.settings.precision)
+        method = Method(trainer.validated_model, None, device, trainer.settings.precision)
         predictor = Predictor(method, task.data.reader)
         validations[name] = Validation(predictor, task.val, task.objective)
     return MixedValidation(validations) if len(tasks) > 1 else next(iter(validations.values()))

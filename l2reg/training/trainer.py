@@ -8,8 +8,10 @@ from typing import Any, Protocol, runtime_checkable
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from l2reg.batch import Batch, both_directions
+from l2reg.batch import Batch, both_directions, split_pairs
+from l2reg.models.prediction import StagedTraining
 from l2reg.problems import InputError, Problem
 from l2reg.runtime import autocast
 from l2reg.training.distributed import any_rank, average, gather, rank
@@ -50,12 +52,15 @@ class TrainerSettings:
     Attributes:
         max_steps: Total number of optimiser steps, including those before a resumption.
         batch_size: Number of pairs in a batch.
+        accumulate: Number of batches whose gradients make a step, in the memory of one.
         symmetric: Whether every pair is registered in both directions, in one pass. This takes the
             memory of twice as many pairs; swapping fixed and moving scans then changes nothing.
         precision: ``float32``; ``tf32``, in which GPUs round the factors of convolutions to 10
             bits; or ``bf16``, which runs the network under bfloat16 autocast. Losses stay in
             float32.
         max_grad_norm: Norm to which gradients are clipped.
+        ema_decay: Decay, in [0, 1), of a moving average of the weights, with which is validated and
+            predicted; 0 for none.
         freeze: The step until which parameters are frozen, by a pattern of their names (see
             ``training.freezing``), or ``None``.
         checkpoint_every: Number of steps between two writes of ``last.pt``.
@@ -66,20 +71,25 @@ class TrainerSettings:
 
     max_steps: int
     batch_size: int
+    accumulate: int
     symmetric: bool
     precision: str
     max_grad_norm: float
+    ema_decay: float
     freeze: Mapping[str, int] | None
     checkpoint_every: int
     validate_every: int
     picture_every: int
 
     def __post_init__(self) -> None:
-        if min(self.max_steps, self.batch_size, self.checkpoint_every) < 1:
+        if min(self.max_steps, self.batch_size, self.accumulate, self.checkpoint_every) < 1:
             raise ValueError(
-                "trainer.max_steps, batch_size and checkpoint_every must be 1 or more, got "
-                f"{self.max_steps}, {self.batch_size}, {self.checkpoint_every}"
+                "trainer.max_steps, batch_size, accumulate and checkpoint_every must be 1 or more, "
+                f"got {self.max_steps}, {self.batch_size}, {self.accumulate}, "
+                f"{self.checkpoint_every}"
             )
+        if not 0 <= self.ema_decay < 1:
+            raise ValueError(f"trainer.ema_decay must be in [0, 1), got {self.ema_decay}")
         if min(self.validate_every, self.picture_every) < 0:
             raise ValueError(
                 "trainer.validate_every and picture_every must be 0 or more, got "
@@ -125,6 +135,15 @@ class Trainer:
         self.step = 0
         self.best: float | None = None
         self.stop_requested = False
+        self.averaged: AveragedModel | None = None
+        if settings.ema_decay > 0:
+            decay = get_ema_multi_avg_fn(settings.ema_decay)  # type: ignore[no-untyped-call]
+            self.averaged = AveragedModel(model, multi_avg_fn=decay)
+
+    @property
+    def validated_model(self) -> nn.Module:
+        """The network that is validated and predicted with: the averaged one if there is one."""
+        return self.model if self.averaged is None else self.averaged.module
 
     @property
     def device(self) -> torch.device:
@@ -168,21 +187,31 @@ class Trainer:
         self.model.train()
         lr = self._set_learning_rate()
         self.freezing.apply(self.step)
+        self.optimizer.zero_grad(set_to_none=True)
+        parts = split_pairs(batch, self.settings.accumulate)
+        terms = _sums([self._backward(part, 1 / len(parts)) for part in parts])
+        average(p.grad for p in self.model.parameters() if p.grad is not None)
+        norm = nn.utils.clip_grad_norm_(self.model.parameters(), self.settings.max_grad_norm)
+        scalars = self._to_host({**terms, "grad_norm": norm})
+        if not math.isfinite(scalars["loss"] + scalars["grad_norm"]):
+            raise InputError(self._not_finite(scalars))
+        self.optimizer.step()
+        if self.averaged is not None:
+            self.averaged.update_parameters(self.model)
+            if isinstance(self.averaged.module, StagedTraining):
+                self.averaged.module.set_progress(self.step / self.settings.max_steps)
+        return {**scalars, "lr": lr}
+
+    def _backward(self, batch: Batch, weight: float) -> dict[str, Tensor]:
+        """Add the gradients of a batch times ``weight``; return the loss and its terms times it."""
         if self.settings.symmetric:
             batch = both_directions(batch)
         with autocast(batch["fixed"].device, self.settings.precision):
             prediction = self.model(batch)
         terms: dict[str, Tensor] = self.objective(prediction, batch)
-        loss = torch.stack(list(terms.values())).sum()
-        self.optimizer.zero_grad(set_to_none=True)
+        loss = torch.stack(list(terms.values())).sum() * weight
         loss.backward()  # type: ignore[no-untyped-call]
-        average(p.grad for p in self.model.parameters() if p.grad is not None)
-        norm = nn.utils.clip_grad_norm_(self.model.parameters(), self.settings.max_grad_norm)
-        scalars = self._to_host({"loss": loss, **terms, "grad_norm": norm})
-        if not math.isfinite(scalars["loss"] + scalars["grad_norm"]):
-            raise InputError(self._not_finite(scalars))
-        self.optimizer.step()
-        return {**scalars, "lr": lr}
+        return {"loss": loss.detach()} | {n: term.detach() * weight for n, term in terms.items()}
 
     def state_dict(self) -> dict[str, Any]:
         """Return the state from which the run continues bit for bit."""
@@ -191,6 +220,7 @@ class Trainer:
             "max_steps": self.settings.max_steps,
             "best": self.best,
             "model": self.model.state_dict(),
+            **({} if self.averaged is None else {"averaged": self.averaged.state_dict()}),
             "optimizer": self.optimizer.state_dict(),
             "rng": gather([rng_state(self.device)]),
         }
@@ -200,6 +230,8 @@ class Trainer:
         self.step = state["step"]
         self.best = state["best"]
         self.model.load_state_dict(state["model"])
+        if self.averaged is not None:
+            self.averaged.load_state_dict(state["averaged"])
         self.optimizer.load_state_dict(state["optimizer"])
         states = [state["rng"]] if isinstance(state["rng"], Mapping) else state["rng"]
         if rank() < len(states):  # one dictionary in checkpoints of earlier builds
@@ -230,3 +262,7 @@ class Trainer:
             remedy="the checkpoints hold the state before this step; lower optimizer.lr, or look "
             "at the term above that is nan or inf (its weight is loss.weights.<term>)",
         )
+
+
+def _sums(parts: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
+    return {name: torch.stack([part[name] for part in parts]).sum(dim=0) for name in parts[0]}

@@ -25,7 +25,7 @@ def warm_start(model: nn.Module, checkpoint: Path) -> Provenance:
     """
     path = storage.find(checkpoint)
     state = storage.load(path)
-    source: dict[str, Tensor] = state["model"]
+    source = storage.weights(state)
     target = model.state_dict()
     matches = {n: t for n, t in source.items() if n in target and target[n].shape == t.shape}
     if not matches:

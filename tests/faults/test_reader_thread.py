@@ -12,7 +12,8 @@ from l2reg.training.schedule import WarmupCosine
 from l2reg.training.trainer import Trainer, TrainerSettings
 
 SETTINGS = TrainerSettings(max_steps=40, batch_size=1, symmetric=False, precision="float32",
-                           max_grad_norm=1.0, freeze=None, checkpoint_every=10, validate_every=10,
+                           max_grad_norm=1.0, ema_decay=0.0, accumulate=1, freeze=None,
+                           checkpoint_every=10, validate_every=10,
                            picture_every=10)  # fmt: skip
 
 

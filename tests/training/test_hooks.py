@@ -19,7 +19,8 @@ from l2reg.training.trainer import Trainer, TrainerSettings
 def trainer() -> Trainer:
     model = nn.Linear(2, 2)
     settings = TrainerSettings(max_steps=40, batch_size=1, symmetric=False, precision="float32",
-                        max_grad_norm=1.0, freeze=None, checkpoint_every=10, validate_every=10,
+                        max_grad_norm=1.0, ema_decay=0.0, accumulate=1, freeze=None,
+                           checkpoint_every=10, validate_every=10,
                         picture_every=10)  # fmt: skip
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
     schedule = WarmupCosine(warmup=0.0, min_factor=0.0)

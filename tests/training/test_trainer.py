@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from l2reg.batch import Batch
+from l2reg.batch import Batch, collate
 from l2reg.checkpoints import storage
 from l2reg.data.augment import Augment
 from l2reg.problems import InputError
@@ -70,7 +70,9 @@ def settings(max_steps: int, **changes: Any) -> TrainerSettings:
         "batch_size": 1,
         "symmetric": False,
         "precision": "float32",
+        "accumulate": 1,
         "max_grad_norm": 1.0,
+        "ema_decay": 0.0,
         "freeze": None,
         "checkpoint_every": 100,
         "validate_every": 0,
@@ -110,16 +112,16 @@ class Recorder:
         self.closed = True
 
 
-@pytest.mark.parametrize("freeze", [None, {"layer.0*": 4}])
+@pytest.mark.parametrize("changes", [{}, {"freeze": {"layer.0*": 4}}, {"ema_decay": 0.7}])
 @pytest.mark.parametrize("stopped_at", [1, 3, 5])
 def test_a_run_stopped_and_resumed_equals_one_never_stopped_bit_for_bit(
-    tmp_path: Path, stopped_at: int, freeze: dict[str, int] | None
+    tmp_path: Path, stopped_at: int, changes: dict[str, Any]
 ) -> None:
-    whole, record = build(6, freeze=freeze), Recorder()
+    whole, record = build(6, **changes), Recorder()
     whole.hooks = [record]
     whole.run()
 
-    first = build(6, freeze=freeze)
+    first = build(6, **changes)
     first.hooks = [Recorder(stop_at=stopped_at)]
     first.run()
     assert first.step == stopped_at
@@ -127,12 +129,13 @@ def test_a_run_stopped_and_resumed_equals_one_never_stopped_bit_for_bit(
     storage.save(tmp_path / "last.pt", first.state_dict())
     torch.rand(7)  # another program draws from the stream in between
 
-    second, rest = build(6, freeze=freeze), Recorder()
+    second, rest = build(6, **changes), Recorder()
     second.load_state_dict(storage.load(tmp_path / "last.pt"))
     second.hooks = [rest]
     second.run()
     assert second.finished
     assert same(whole.model, second.model)
+    assert same(whole.validated_model, second.validated_model)
     assert rest.losses == record.losses[stopped_at:]
     assert rest.lrs == record.lrs[stopped_at:]
     assert rest.closed
@@ -275,6 +278,65 @@ def test_an_error_while_reading_reaches_the_caller() -> None:
         trainer.run()
 
 
+class Pairs:
+    """Batches of several pairs at once."""
+
+    def __init__(self, n: int) -> None:
+        self.n = n
+
+    def __getitem__(self, step: int) -> Batch:
+        return collate([AugmentedNoise()[self.n * step + item] for item in range(self.n)])
+
+
+@pytest.mark.parametrize("accumulate", [2, 4])
+def test_steps_in_parts_are_those_of_the_whole_batch(accumulate: int) -> None:
+    whole, parts = build(4), build(4, accumulate=accumulate)
+    records = []
+    for trainer in (whole, parts):
+        trainer.model.layer[1].p = 0.0  # which would draw otherwise for parts
+        trainer.batches, record = Pairs(4), Recorder()
+        trainer.hooks = [record]
+        trainer.run()
+        records.append(record.losses)
+    assert records[1] == pytest.approx(records[0], rel=1e-5)
+    for a, b in zip(whole.model.parameters(), parts.model.parameters(), strict=True):
+        torch.testing.assert_close(a, b, rtol=0, atol=1e-5)
+
+
+def test_parts_need_the_memory_of_one_batch() -> None:
+    trainer, sizes = build(1, accumulate=4), []
+    trainer.model.register_forward_hook(lambda *args: sizes.append(len(args[2])))
+    trainer.batches = Pairs(4)
+    trainer.run()
+    assert sizes == [1, 1, 1, 1]
+
+
+def test_the_averaged_weights_are_the_exponential_mean_of_those_of_all_steps() -> None:
+    trainer, seen = build(5, ema_decay=0.6), []
+
+    class Copy(Recorder):
+        def __call__(self, trainer: Trainer, scalars: Any) -> None:
+            seen.append([p.detach().clone() for p in trainer.model.parameters()])
+
+    trainer.hooks = [Copy()]
+    trainer.run()
+    expected = seen[0]
+    for weights in seen[1:]:
+        expected = [0.6 * a + 0.4 * b for a, b in zip(expected, weights, strict=True)]
+    for a, b in zip(trainer.validated_model.parameters(), expected, strict=True):
+        torch.testing.assert_close(a, b)
+    assert not same(trainer.validated_model, trainer.model)
+    stored = storage.weights(trainer.state_dict())
+    for name, tensor in trainer.validated_model.state_dict().items():
+        assert torch.equal(stored[name], tensor)
+
+
+def test_without_averaging_the_network_itself_is_validated() -> None:
+    trainer = build(1)
+    assert trainer.validated_model is trainer.model
+    assert storage.weights(trainer.state_dict()).keys() == trainer.model.state_dict().keys()
+
+
 def test_bf16_runs_the_network_in_bfloat16() -> None:
     seen = []
     trainer = build(1, precision="bf16")
@@ -296,7 +358,7 @@ def test_a_step_on_the_gpu_matches_the_cpu() -> None:
 
 
 def test_impossible_settings_are_refused() -> None:
-    with pytest.raises(ValueError, match="1 or more, got 0, 1, 100"):
+    with pytest.raises(ValueError, match="1 or more, got 0, 1, 1, 100"):
         settings(0)
     for changes in ({"validate_every": -1}, {"picture_every": -1}):
         with pytest.raises(ValueError, match="must be 0 or more"):
