@@ -120,7 +120,7 @@ def test_a_run_that_is_terminated_while_an_object_is_destroyed_ends() -> None:
 
 @pytest.mark.parametrize(
     ("choice", "words"),
-    [("convex refine=adamm", "adamm"), ("convex precision=fp8", "float32 or bf16")],
+    [("convex refine=adamm", "adamm"), ("convex precision=fp8", "float32, tf32, bf16")],
 )
 def test_a_wrong_choice_is_found_while_the_image_is_built(
     tmp_path: Path, choice: str, words: str

@@ -275,6 +275,7 @@ def test_the_zero_fields_of_the_real_scans_score_as_their_readme_says(
     np.testing.assert_allclose(found, expected, atol=5e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.data
 def test_the_later_lung_layout_is_scored_without_its_images(
     real_data: Path, open_data: Callable[..., Dataset]

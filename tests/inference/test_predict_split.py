@@ -283,7 +283,7 @@ def test_a_header_without_a_valid_place_is_told_before_the_work_if_files_are_sav
         (["model=zero", "task=phantom", "split=train"], "(?s)split=train: is no split.*split=val"),
         (["model=zero", "task=phantom", "split=test"], "has no pair"),
         (["model=zero", "task=phantom", "device=cuda:77"], "device=cuda:77"),
-        (["model=zero", "task=phantom", "precision=fp16"], "float32 or bf16"),
+        (["model=zero", "task=phantom", "precision=fp16"], "float32, tf32, bf16"),
         (["model=zero", "task=phantom", "rules=2022"], "rules=2022: are unknown"),
     ],
 )

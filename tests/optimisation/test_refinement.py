@@ -82,7 +82,9 @@ def error(found: torch.Tensor, disp: torch.Tensor, margin: int = 3) -> float:
     return float((found - disp)[inner].norm(dim=1).mean())
 
 
-@pytest.mark.parametrize("axis", [0, 1, 2])
+@pytest.mark.parametrize(
+    "axis", [0, *(pytest.param(axis, marks=pytest.mark.slow) for axis in (1, 2))]
+)
 def test_a_large_translation_is_found_from_coarse_to_fine_and_only_so(
     axis: int, rng: torch.Generator
 ) -> None:
@@ -308,6 +310,7 @@ def test_labels_bring_together_what_images_do_not_show(rng: torch.Generator) -> 
     assert error(refiner(label_weight=1.0)(batch, start), disp) == error(start, disp)
 
 
+@pytest.mark.slow
 def test_a_symmetric_field_is_undone_by_that_of_the_swapped_pair(rng: torch.Generator) -> None:
     disp = wave(SHAPE, 1.5)
     batch = pair(rng, disp)

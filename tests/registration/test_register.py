@@ -34,7 +34,7 @@ def inner(difference: np.ndarray) -> float:
     return float(np.abs(difference[10:-10, 10:-10, 10:-10]).mean())
 
 
-@pytest.mark.parametrize("preset", ["lung", "abdomen"])
+@pytest.mark.parametrize("preset", ["lung", pytest.param("abdomen", marks=pytest.mark.slow)])
 def test_two_files_are_brought_together_without_any_data_set(
     scans: tuple[Path, Path], tmp_path: Path, preset: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -141,7 +141,7 @@ def test_grids_may_differ_and_itk_applies_the_transform_to_the_original_scan(
     np.testing.assert_allclose(by_itk, warped, rtol=0, atol=0.1)
 
 
-@pytest.mark.parametrize("unit", ["mm", "micron"])
+@pytest.mark.parametrize("unit", [pytest.param("mm", marks=pytest.mark.slow), "micron"])
 def test_files_written_lie_where_itk_sees_the_fixed_scan_though_its_forms_disagree(
     scans: tuple[Path, Path], tmp_path: Path, unit: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -288,7 +288,11 @@ def test_a_missing_file_is_named(tmp_path: Path, scans: tuple[Path, Path]) -> No
         main(["register", str(scans[0]), str(tmp_path / "nothing.nii.gz"), "--out", "x"])
 
 
-@pytest.mark.parametrize(("axis", "preset"), [(2, "lung"), (0, "lung"), (1, "abdomen")])
+@pytest.mark.parametrize(
+    ("axis", "preset"),
+    [(2, "lung"), *(pytest.param(*other, marks=pytest.mark.slow)
+                    for other in ((0, "lung"), (1, "abdomen")))],
+)  # fmt: skip
 def test_the_same_scan_with_a_smaller_field_of_view_is_not_moved(
     scans: tuple[Path, Path], tmp_path: Path, axis: int, preset: str
 ) -> None:
@@ -315,7 +319,11 @@ def test_the_same_scan_with_a_smaller_field_of_view_is_not_moved(
     assert (warped[outside] == -1024).all()  # HU of air
 
 
-@pytest.mark.parametrize(("padding", "preset"), [(-3024, "lung"), (-1024, "abdomen"), (0, "oasis")])
+@pytest.mark.parametrize(
+    ("padding", "preset"),
+    [(-3024, "lung"), *(pytest.param(*other, marks=pytest.mark.slow)
+                        for other in ((-1024, "abdomen"), (0, "oasis")))],
+)  # fmt: skip
 def test_the_same_scan_in_two_scanner_circles_is_not_moved(
     scans: tuple[Path, Path],
     tmp_path: Path,
