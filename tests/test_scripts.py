@@ -250,11 +250,11 @@ def test_ctrl_c_ends_a_command_with_one_line_and_leaves_nothing() -> None:
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["train", "seed=-1"], ["seed=-1: is no random seed"]),
+        (["train", "seed=-1", "task.pairs=2"], ["seed=-1: is no random seed"]),
         pytest.param(
             ["train", "device=meta"], ["device=meta: cannot be used"], marks=pytest.mark.slow
         ),
-        (["train", "run_dir=/proc/x"], ["/proc/x: cannot be written"]),
+        (["train", "run_dir=/proc/x", "task.pairs=2"], ["/proc/x: cannot be written"]),
         pytest.param(["train", "-m", "--cfg", "job"], ["Only one of"], marks=pytest.mark.slow),
         (["train", "model=null"], ["error: model=null: use one of", "unet"]),
         (["evaluate", "task=lung", "out=${nothing}"], ["error: out: ", "'nothing' not found"]),
@@ -295,7 +295,10 @@ def test_ctrl_c_ends_a_command_with_one_line_and_leaves_nothing() -> None:
             ["rules=2022", "2021, current"],
             marks=pytest.mark.slow,
         ),
-        (["evaluate", "task=phantom", "show=[cases,label]"], ["show=label", "statistics"]),
+        (
+            ["evaluate", "task=phantom", "task.pairs=1", "show=[cases,label]"],
+            ["show=label", "statistics"],
+        ),
     ],
 )
 def test_wrong_input_ends_with_a_message_and_without_a_traceback(

@@ -83,7 +83,13 @@ def test_gradients_reach_every_weight(
     assert without == []
 
 
-@pytest.mark.parametrize("name", PARAMETERS)
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=pytest.mark.slow) if name == "pyramid_gunnarsson" else name
+        for name in PARAMETERS
+    ],
+)
 def test_bf16_autocast_stays_close_and_returns_float32(
     name: str, network: Networks, batch: Batches, awake: Awake
 ) -> None:
