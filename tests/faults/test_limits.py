@@ -52,7 +52,8 @@ WRITERS = [save_volume, save_checkpoint, save_cache, save_field, save_bundle, sa
 
 
 @pytest.fixture
-def folder(tmp_path: Path) -> Path:
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setattr("benchmarks.faults.guard.SECONDS", 120)  # to write, not to read, a file
     write_field(tmp_path / "fields/task_02", "0001_0001", NOISE)
     (tmp_path / "fields/dummy.txt").touch()
     (tmp_path / "out").mkdir()
