@@ -1,5 +1,6 @@
 """Where a scan comes from: a file, one of its volumes, or an image in memory."""
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,6 +10,7 @@ import numpy as np
 from nibabel.arrayproxy import ArrayProxy
 from nibabel.spatialimages import SpatialImage
 
+from l2reg.io.files import content_digest
 from l2reg.io.itk import from_simpleitk
 from l2reg.io.nifti import open_image
 from l2reg.problems import InputError, Problem
@@ -17,6 +19,7 @@ from l2reg.problems import InputError, Problem
 ScanInput: TypeAlias = Any
 
 _IN_MEMORY = Path("image in memory")
+_DETACHED = (".mhd", ".nhdr", ".hdr", ".img")  # forms with header and voxels in two files
 
 
 @dataclass(frozen=True)
@@ -110,3 +113,18 @@ def _select_volume(image: SpatialImage, volume: int, path: Path) -> SpatialImage
     else:
         voxels = voxels[:, :, :, volume]
     return type(image)(voxels, image.affine, image.header, file_map=image.file_map)
+
+
+def input_digest(path: Path) -> str | None:
+    """Return the SHA-256 of all bytes of an input; ``None`` if there is no such file.
+
+    A DICOM folder is all its files, a header whose voxels lie beside it both files.
+    """
+    if path.is_dir():
+        files = [file for file in sorted(path.iterdir()) if file.is_file()]
+    elif path.suffix.lower() in _DETACHED:
+        files = [file for file in sorted(path.parent.iterdir()) if file.stem == path.stem]
+    else:
+        files = [path] if path.is_file() else []
+    digests = "".join(content_digest(file) for file in files)
+    return hashlib.sha256(digests.encode()).hexdigest() if files else None

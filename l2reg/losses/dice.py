@@ -70,7 +70,7 @@ def _dice_loss(
 def _volumes(labels: LabelMap) -> dict[int, int]:
     """Return the number of voxels of every label."""
     low = int(labels.min())
-    counts = torch.bincount((labels - low).flatten())
+    counts = torch.bincount((labels.int() - low).flatten())
     present = counts.nonzero()[:, 0]
     return {
         low + n: count for n, count in zip(present.tolist(), counts[present].tolist(), strict=True)

@@ -5,11 +5,13 @@ more freedom than ``inverse_consistency``.
 """
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from l2reg.geometry.compose import compose
 from l2reg.geometry.jacobian import edge_differences
+from l2reg.losses.inverse_consistency import consistency_mask
 from l2reg.losses.objective import Aligned, masked_mean
 from l2reg.shapes import Field, Mask, PerPair
 
@@ -33,7 +35,8 @@ def gradient_inverse_consistency_error(
         / spacing_mm[:, axis, None, None, None, None].square()
         for axis, difference in enumerate(edge_differences(mm))
     ]
-    return masked_mean(torch.stack(squares).sum(dim=0), mask[:, :, :-1, :-1, :-1])
+    cells = -F.max_pool3d(-mask, 2, stride=1)  # whose voxels are all in the mask
+    return masked_mean(torch.stack(squares).sum(dim=0), cells)
 
 
 class GradientInverseConsistency(nn.Module):
@@ -48,4 +51,5 @@ class GradientInverseConsistency(nn.Module):
         if "opposite" not in batch:
             return disp.sum(dim=(1, 2, 3, 4)) * 0
         backward = disp[batch["opposite"]]
-        return gradient_inverse_consistency_error(disp, backward, aligned.mask, batch["spacing_mm"])
+        mask = consistency_mask(aligned)
+        return gradient_inverse_consistency_error(disp, backward, mask, batch["spacing_mm"])

@@ -39,6 +39,13 @@ class InverseConsistency(nn.Module):
         if "opposite" not in aligned.batch:
             return disp.sum(dim=(1, 2, 3, 4)) * 0
         backward = disp[aligned.batch["opposite"]]
-        is_empty = aligned.mask.sum(dim=(1, 2, 3, 4), keepdim=True) == 0
-        mask = torch.where(is_empty, aligned.batch["fixed_mask"], aligned.mask)
-        return inverse_consistency_error(disp, backward, mask)
+        return inverse_consistency_error(disp, backward, consistency_mask(aligned))
+
+
+def consistency_mask(aligned: Aligned) -> Mask:
+    """Return where both directions are compared: the overlap, or the fixed mask if that is empty.
+
+    A field gains nothing by leading out of the moving scan everywhere.
+    """
+    is_empty = aligned.mask.sum(dim=(1, 2, 3, 4), keepdim=True) == 0
+    return torch.where(is_empty, aligned.batch["fixed_mask"], aligned.mask)

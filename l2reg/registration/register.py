@@ -20,7 +20,7 @@ from l2reg.geometry.warp import warp_with_fill
 from l2reg.inference.method import Method
 from l2reg.inference.prepare import training_free_method
 from l2reg.io.files import ensure_writable
-from l2reg.io.scan_source import ScanInput
+from l2reg.io.scan_source import ScanInput, input_digest
 from l2reg.optimisation.convex import Convex
 from l2reg.problems import raise_if_any
 from l2reg.registration.annotations import read_annotations
@@ -151,13 +151,20 @@ def describe_inputs(
     prealign: Prealignment,
     initial: str | Path | None,
 ) -> dict[str, Any]:
-    """Return the files and options of a registration as they are written to its report."""
+    """Return the files, their digests and the options of a registration, for its report."""
     scans = {
         side: {name: None if value is None else str(value) for name, value in vars(each).items()}
         for side, each in zip(("fixed", "moving"), files, strict=True)
     }
-    given_map = None if initial is None else str(initial)
-    return {**scans, "like": preset, "prealign": prealign, "initial": given_map}
+    paths = [path for each in files for path in each.paths]
+    paths += [] if initial is None else [transform_path(initial)]
+    return {
+        **scans,
+        "like": preset,
+        "prealign": prealign,
+        "initial": None if initial is None else str(initial),
+        "sha256": {str(path): input_digest(path) for path in paths},
+    }
 
 
 def _read_scans(

@@ -66,7 +66,7 @@ def register_table(
         out: Folder of the results.
         options: What all pairs share.
         resume: Whether to leave out the pairs whose folder is complete: it has all files, of the
-            same scans and options.
+            same inputs, byte for byte, and options.
 
     Raises:
         InputError: If the results would replace the table, or cannot be written.

@@ -164,8 +164,7 @@ class Trainer:
         """
         try:
             steps = range(self.step, self.settings.max_steps)
-            device = next(self.model.parameters()).device
-            for batch in prefetch(self.batches, steps, device):
+            for batch in prefetch(self.batches, steps, self.device):
                 scalars = self.train_step(batch)
                 self.step += 1
                 for hook in self.hooks:

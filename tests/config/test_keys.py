@@ -124,8 +124,10 @@ def test_a_group_that_is_null_ends_the_program_with_its_choices(
 
 def test_null_is_a_value_of_keys_that_are_no_groups(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "argv", ["predict.py", "out=null", "data.cache=null", "a/model=null"])
+    is_started = False
     with name_nearest_key():
-        pass
+        is_started = True
+    assert is_started
 
 
 @pytest.mark.parametrize(

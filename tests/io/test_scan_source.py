@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import SimpleITK as sitk  # noqa: N813
 
-from l2reg.io.scan_source import ScanSource, as_source
+from l2reg.io.scan_source import ScanSource, as_source, input_digest
 from l2reg.io.volumes import read_volume
 from l2reg.problems import InputError
 
@@ -100,3 +100,28 @@ def test_what_is_no_scan_is_refused_with_what_is(given: object) -> None:
         as_source(given)
     with pytest.raises(InputError, match="does not have one real number"):
         read_volume(as_source((np.zeros(SHAPE, complex), np.eye(4))))
+
+
+@pytest.mark.parametrize("name", ["a.mhd", "a.nhdr", "a.nii", "a.mha", "series"])
+def test_a_digest_changes_with_any_byte_of_an_input_and_with_nothing_else(name: str) -> None:
+    path = Path("scans") / name
+    folder = path if name == "series" else path.parent
+    folder.mkdir(parents=True)
+    if name == "series":
+        for n in range(3):
+            (path / f"{n}.dcm").write_bytes(bytes([n]))
+    else:
+        sitk.WriteImage(sitk.Image(4, 5, 6, sitk.sitkInt16), str(path))
+    before = input_digest(path)
+    Path("scans/beside.txt").write_text("text")
+    assert input_digest(path) == before is not None
+    for part in [file for file in folder.iterdir() if file.name != "beside.txt"]:
+        content = part.read_bytes()
+        part.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+        assert input_digest(path) != before
+        part.write_bytes(content)
+        assert input_digest(path) == before
+
+
+def test_what_is_no_file_has_no_digest() -> None:
+    assert input_digest(Path("nowhere.nii.gz")) is None

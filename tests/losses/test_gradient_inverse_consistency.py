@@ -53,3 +53,22 @@ def test_the_term_needs_both_directions(aligned: Callable[..., Aligned]) -> None
     assert GradientInverseConsistency()(aligned(image, image, rough)).tolist() == [0, 0]
     both = aligned(image, image, rough, opposite=torch.tensor([1, 0]))
     assert (GradientInverseConsistency()(both) > 0.1).all()
+
+
+def test_only_cells_whose_voxels_are_all_in_the_mask_count() -> None:
+    forward = torch.zeros(1, 3, *SHAPE)
+    forward[:, 0, 4:] = 2.0  # a step between planes 3 and 4
+    mask = torch.ones(1, 1, *SHAPE)
+    assert gradient_inverse_consistency_error(forward, 0 * forward, mask, SPACING) > 0.1
+    mask[:, :, 4:] = 0
+    assert gradient_inverse_consistency_error(forward, 0 * forward, mask, SPACING) == 0
+
+
+def test_fields_that_lead_out_of_the_scan_everywhere_do_not_cost_nothing(
+    aligned: Callable[..., Aligned],
+) -> None:
+    image = torch.ones(2, 1, *SHAPE)
+    disp = 100 + torch.randn(2, 3, *SHAPE)
+    pair = aligned(image, image, disp, opposite=torch.tensor([1, 0]))
+    assert not pair.mask.any()
+    assert (GradientInverseConsistency()(pair) > 0.1).all()

@@ -92,6 +92,12 @@ def test_other_options_or_scans_are_not_taken_for_complete(table: None) -> None:
     main([*WORDS, "--resume", "--like", "oasis"])
     assert not set(times().values()) & set(before.values())
     before = times()
+    points = Path("points.csv").read_text()
+    Path("points.csv").write_text(points.replace("7.0", "7.5"))
+    assert Path("points.csv").read_text() != points
+    main([*WORDS, "--resume", "--like", "oasis"])
+    assert not set(times().values()) & set(before.values())
+    before = times()
     Path("out/good/registration.json").write_text("{")
     main([*WORDS, "--resume", "--like", "oasis"])
     assert not set(times().values()) & set(before.values())
