@@ -20,7 +20,7 @@ from l2reg.registration.outputs import DPI
 from l2reg.registration.transform_scans import TransformScans, read_scans_of
 from l2reg.registration.transform_writer import write_transform
 from l2reg.registration.verdict import Verdict
-from l2reg.registration.warp_files import resample_labels, resample_scan
+from l2reg.registration.warp_files import resample_labels, resample_scan, warn_of_inversion
 from l2reg.reporting.figures import pair_figure
 from l2reg.reporting.registered_pair import RegisteredPair
 from l2reg.transforms.image_grid import ImageGrid
@@ -94,6 +94,7 @@ def write_scans(
     write_warped_scan(files.warped, moving.array, moving.voxel_type, disp, place)
     write_warp(files.transform, field)
     if files.inverse is not None:
+        warn_of_inversion(transform.inverse, moving_grid.points())
         write_warp(files.inverse, transform.inverse.on_grid(moving_grid))
     if files.jacobian is not None:
         write_volume(files.jacobian, volume_change(field), place)
@@ -146,7 +147,10 @@ class Registration:
 
     @property
     def inverse(self) -> WorldTransform:
-        """The map from moving to fixed positions, found point by point."""
+        """The map from moving to fixed positions, found point by point.
+
+        Its ``inversion_error_mm`` says where it is not exact.
+        """
         return self.transform.inverse
 
     def warp(

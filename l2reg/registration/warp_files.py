@@ -9,6 +9,7 @@ import nibabel as nib
 import numpy as np
 import torch
 from jaxtyping import Float, Float64
+from tqdm import tqdm
 
 from l2reg.geometry.warp import inside_scan
 from l2reg.io.point_tables import read_point_table, write_point_table
@@ -32,6 +33,8 @@ from l2reg.transforms.world_transform import WorldTransform
 
 Coordinates = Literal["ras", "lps", "voxels"]
 COORDINATES: tuple[Coordinates, ...] = get_args(Coordinates)
+_EXACT_MM = 0.1  # error of an inverse that is not worth a word
+_N_TRIED = 20_000
 
 
 def read_transforms(
@@ -120,6 +123,7 @@ def warp_point_file(
     positions = voxels_to_world(to_ras(coordinates, first), table.points.T)
     from_ras = np.linalg.inv(to_ras(coordinates, second))
     moved = voxels_to_world(from_ras, transform(positions))
+    warn_of_inversion(transform, positions)
     write_point_table(out, replace(table, points=moved.T.copy()))
     return float(transform.contains(positions).mean())
 
@@ -158,7 +162,25 @@ def check_coordinates(coordinates: Coordinates | None) -> Coordinates:
 def _field(
     transform: WorldTransform, reference: ImageGrid, affine: Float[np.ndarray, "4 4"]
 ) -> Field:
+    warn_of_inversion(transform, reference.points())
     return torch.from_numpy(transform.voxel_field(reference, affine))[None]
+
+
+def warn_of_inversion(transform: WorldTransform, points: Float[np.ndarray, "3 n"]) -> None:
+    """Say it where a field is inverted at positions that have no inverse, or hardly one.
+
+    Args:
+        transform: A transform.
+        points: Positions in RAS mm, of which up to 20,000, evenly spaced, are tried.
+    """
+    tried = points[:, :: max(1, points.shape[1] // _N_TRIED)]
+    error_mm = transform.inversion_error_mm(tried)
+    wrong = error_mm > _EXACT_MM
+    if wrong.any():
+        tqdm.write(
+            f"!!! the inverse is not exact at {100 * wrong.mean():.2g} % of the positions, by up "
+            f"to {error_mm.max():.2g} mm: the transform folds or compresses strongly there"
+        )
 
 
 def _check_inside(source: ScanSource, disp: Field, shape: Sequence[int]) -> float:

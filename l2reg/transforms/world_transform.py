@@ -111,14 +111,14 @@ class InverseDisplacementMap:
     def __call__(self, points: Points) -> Points:
         """Return the fixed positions of moving positions, in RAS mm."""
         found: Points = points - self.inverse.displacement(points)
-        error = self._error(found, points)
+        error = self.error(found, points)
         step = np.ones(points.shape[1])
         for _ in range(_MAX_ITERATIONS):
             left = np.flatnonzero(np.linalg.norm(error, axis=0) > _TOLERANCE_MM)
             if not left.size:
                 break
             candidate = found[:, left] - step[left] * error[:, left]
-            candidate_error = self._error(candidate, points[:, left])
+            candidate_error = self.error(candidate, points[:, left])
             better = np.linalg.norm(candidate_error, axis=0) < np.linalg.norm(
                 error[:, left], axis=0
             )
@@ -131,7 +131,8 @@ class InverseDisplacementMap:
         """Return which positions have their fixed position inside the field's grid."""
         return self.inverse.contains(self(points))
 
-    def _error(self, found: Points, points: Points) -> Points:
+    def error(self, found: Points, points: Points) -> Points:
+        """Return where the field leads from the fixed positions found, less the moving ones."""
         error: Points = found + self.inverse.displacement(found) - points
         return error
 
@@ -165,6 +166,19 @@ class WorldTransform:
             inside &= step.contains(moved)
             moved = step(moved)
         return inside
+
+    def inversion_error_mm(self, points: Float[np.ndarray, "3 n"]) -> Float64[np.ndarray, " n"]:
+        """Return how far each position is from one that has an exact inverse.
+
+        0 without a step that inverts a field.
+        """
+        largest, moved = np.zeros(points.shape[1]), points.astype(np.float64)
+        for step in self.steps:
+            start, moved = moved, step(moved)
+            if isinstance(step, InverseDisplacementMap):
+                error = np.linalg.norm(step.error(moved, start), axis=0)
+                largest = np.maximum(largest, error)
+        return largest
 
     @property
     def inverse(self) -> "WorldTransform":
