@@ -24,6 +24,7 @@ _SCAN_FILES = ("l2reg.data.task.ScanFiles",)
 SLOTS: Mapping[str, tuple[str, ...]] = {
     "model": (
         "l2reg.models.backbone.Backbone",
+        "l2reg.models.descriptors.DescriptorNetwork",
         "l2reg.models.lapirn.LapIRN",
         "l2reg.models.pyramid.Pyramid",
         "l2reg.models.siamese_unet.SiameseUNet",
@@ -32,7 +33,10 @@ SLOTS: Mapping[str, tuple[str, ...]] = {
         "l2reg.optimisation.convex.Convex",
     ),
     "network": ("monai.networks.nets.SegResNet",),
-    "loss": ("l2reg.losses.objective.Objective",),
+    "loss": (
+        "l2reg.losses.descriptors.DescriptorContrast",
+        "l2reg.losses.objective.Objective",
+    ),
     "terms": (
         "l2reg.losses.bending.Bending",
         "l2reg.losses.dice.Dice",
@@ -65,7 +69,9 @@ SLOTS: Mapping[str, tuple[str, ...]] = {
     "moving": _SCAN_FILES,
     "unpaired": _SCAN_FILES,
     "intensity": ("l2reg.data.intensity.Percentiles", "l2reg.data.intensity.Window"),
-    "data": ("l2reg.data.dataset.Dataset",),
+    "data": ("l2reg.data.dataset.Dataset", "l2reg.training.synthetic_task.SyntheticData"),
+    "views": ("l2reg.phantom.views.SyntheticViews",),
+    "reference": ("l2reg.features.mind.Mind",),
     "sampling": ("l2reg.data.sampling.Sampling",),
     "pseudo_labels": ("l2reg.data.pseudo_labels.PseudoLabels",),
     "augment": ("l2reg.data.augment.Augment",),

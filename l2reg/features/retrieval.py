@@ -14,9 +14,9 @@ def retrieval_rate(
 ) -> Float[Tensor, " b"]:
     """Return the fraction of the points that are found again, for each pair.
 
-    A point of the fixed scan is found again if, of all voxels of the moving scan within a cube
-    around the same position, one with the smallest squared difference of features lies near its
-    true position. Points whose true positions lie outside their cubes do not count.
+    A point of the fixed scan is found again if, of all voxels of the moving scan in a cube around
+    the same position, the one with the smallest squared difference of features lies near its true
+    position. Points whose true positions lie outside their cubes do not count.
 
     Args:
         maps: Feature maps of the fixed and of the moving scan, on one grid.

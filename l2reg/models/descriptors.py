@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from l2reg.batch import Batch
 from l2reg.geometry.resize import resample
-from l2reg.models.blocks import crop, halvable_shape, pad_to_halvable
+from l2reg.models.blocks import crop, pad_to_halvable
 from l2reg.shapes import Image, Maps
 
 HalfMaps = Float[Tensor, "b m half_i half_j half_k"]  # on every second voxel, the first included
@@ -26,8 +26,8 @@ class ViewDescriptors:
     """Descriptors of both scans of a pair, on several grids with the same corners.
 
     Attributes:
-        fixed: Maps of the fixed scan with channels of unit length, finest first: on every second
-            voxel, every fourth and so on.
+        fixed: Maps of the fixed scan, finest first: on every second voxel, every fourth and so on.
+            Interpolated at a point, and scaled to unit length, they are its descriptor.
         moving: Those of the moving scan.
     """
 
@@ -69,30 +69,29 @@ class DescriptorNetwork(nn.Module):
         """Number of times that the coarsest level halves the grid of the scan."""
         return len(self.down)
 
-    def describe(self, image: Image) -> HalfMaps:
-        """Return the descriptors of a scan on every second voxel, the first included.
+    def describe(self, image: Image) -> Maps:
+        """Return the descriptors of a scan, interpolated linearly from the half grid to its own.
 
         Gain and offset of the intensities have no influence.
 
         Args:
-            image: Scan, of any intensities; at least 2 voxels along each axis.
+            image: Scan, of any intensities.
 
         Returns:
-            Channels of unit length, on a grid of ``size // 2 + 1`` voxels: where a size is even,
-            the last voxel lies one beyond the scan.
+            Channels of unit length.
         """
-        maps = self._decode(pad_to_halvable(image, self.halvings))[0]
-        return crop(_unit_length(self.heads[0](maps)), [size // 2 + 1 for size in image.shape[2:]])
+        level = self._decode(pad_to_halvable(image, self.halvings))[0]
+        maps = self.heads[0](level).float()
+        i, j, k = (2 * size - 1 for size in maps.shape[2:])
+        return F.normalize(crop(resample(maps, (i, j, k)), image.shape[2:]), dim=1)
 
     def forward(self, batch: Batch) -> ViewDescriptors:
         """Return the descriptors of both scans of all trained levels."""
         n_pairs = len(batch["fixed"])
         images = torch.cat([batch["fixed"], batch["moving"]])
         padded = pad_to_halvable(images, self.halvings)
-        maps = [
-            _unit_length(head(level))
-            for head, level in zip(self.heads, self._decode(padded), strict=False)
-        ]
+        decoded = self._decode(padded)
+        maps = [head(level).float() for head, level in zip(self.heads, decoded, strict=False)]
         return ViewDescriptors([m[:n_pairs] for m in maps], [m[n_pairs:] for m in maps])
 
     def _decode(self, padded: Image) -> list[Tensor]:
@@ -136,7 +135,3 @@ class _TwoConvs(nn.Sequential):
 def _halve(maps: Maps) -> HalfMaps:
     """Return the mean over three voxels along each axis, at every second voxel."""
     return F.avg_pool3d(maps, 3, stride=2, padding=1, count_include_pad=False)
-
-
-def _unit_length(maps: Maps) -> Maps:
-    return F.normalize(maps.float(), dim=1)

@@ -8,7 +8,7 @@ import torch
 
 from l2reg.geometry.warp import voxel_coords
 from l2reg.phantom.smooth_noise import smooth_noise
-from l2reg.shapes import LabelMap, Mask
+from l2reg.shapes import LabelMap, Maps, Mask
 
 N_CLASSES = 24  # class 0 is outside the body
 _N_ORGANS = 14  # at most, of which some are small or missing
@@ -37,7 +37,7 @@ def random_shapes(
     scores += 0.7 * torch.randn(
         n_pairs, _N_ORGANS, 1, 1, 1, generator=generator, device=device
     )  # sizes
-    classes = 1 + scores.argmax(dim=1, keepdim=True)
+    classes = 1 + _argmax(scores)
     following = _N_ORGANS + 1
     for _ in range(3):  # shells, each in a part of the volume
         grain, thickness = rng.choice(_GRAINS[2:]), rng.uniform(1, 2.5)
@@ -54,6 +54,16 @@ def random_shapes(
         classes[noise(rng.choice(_GRAINS[:3])) > rng.uniform(1.8, 2.6)] = following
         following += 1
     return torch.where(_bodies(n_pairs, size, generator), classes, 0)
+
+
+def _argmax(scores: Maps) -> LabelMap:
+    """Return the channel of the largest score: ``argmax``, which takes longer along this axis."""
+    largest, classes = scores[:, :1], torch.zeros_like(scores[:, :1], dtype=torch.long)
+    for channel in range(1, scores.shape[1]):
+        score = scores[:, channel : channel + 1]
+        classes.masked_fill_(score > largest, channel)
+        largest = torch.maximum(largest, score)
+    return classes
 
 
 def _bodies(n_pairs: int, size: int, generator: torch.Generator) -> torch.Tensor:

@@ -32,6 +32,7 @@ class SyntheticViews:
             large ones.
         phantom_share: Share of the pairs that show phantoms, in [0, 1].
         n_patients: Number of patients of the phantoms, a third each of abdomen, lung and brain.
+        patient_seed: Seed of these patients.
         shift: Standard deviation of the translation between the views, in voxels.
         elastic: Standard deviation of the smooth displacement between the views, in voxels.
         affine: Standard deviation of the entries of the linear map between the views.
@@ -41,6 +42,7 @@ class SyntheticViews:
     n_points: int
     phantom_share: float
     n_patients: int
+    patient_seed: int
     shift: float
     elastic: float
     affine: float
@@ -101,7 +103,8 @@ class SyntheticViews:
 
     def _phantom(self, rng: np.random.Generator, generator: torch.Generator) -> LabelMap:
         """Return a part of a patient's class map, turned, scaled and deformed."""
-        tissues = tissue_map(0, int(rng.integers(self.n_patients))).to(generator.device)
+        tissues = tissue_map(self.patient_seed, int(rng.integers(self.n_patients)))
+        tissues = tissues.to(generator.device)
         inside = (tissues[0, 0] > 0).nonzero()
         middle = inside[int(rng.integers(len(inside)))].float()
         turn, _ = np.linalg.qr(rng.normal(size=(3, 3)))

@@ -15,7 +15,7 @@ from l2reg.batch import Batch
 from l2reg.models.prediction import Prediction
 from l2reg.shapes import Scalar
 from l2reg.training.prefetch import Batches
-from l2reg.training.validation import Validation
+from l2reg.training.validation import Score
 
 
 class MixedBatches:
@@ -60,7 +60,7 @@ class MixedValidation:
         tasks: The validation of every task, by name.
     """
 
-    def __init__(self, tasks: Mapping[str, Validation]) -> None:
+    def __init__(self, tasks: Mapping[str, Score]) -> None:
         self.tasks = tasks
 
     def score(self) -> tuple[dict[str, float], float]:

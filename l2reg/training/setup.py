@@ -11,10 +11,6 @@ from tqdm import tqdm
 from l2reg.checkpoints import storage
 from l2reg.checkpoints.provenance import Provenance
 from l2reg.config.build import build
-from l2reg.inference.method import Method
-from l2reg.inference.predictor import Predictor
-from l2reg.io.files import content_digest
-from l2reg.models.prediction import grid_of
 from l2reg.problems import InputError, Problem, raise_if_any
 from l2reg.runtime import autocast, configure_convolutions
 from l2reg.training.distributed import is_first, rank, start_processes, wait_for_all
@@ -25,7 +21,7 @@ from l2reg.training.run_folder import describe_run, open_run
 from l2reg.training.seeding import seed_everything, seed_rank
 from l2reg.training.trainer import Hook, Trainer, TrainerSettings
 from l2reg.training.training_task import TrainingTask, open_training_tasks
-from l2reg.training.validation import Validation
+from l2reg.training.validation import Score
 from l2reg.training.warm_start import warm_start
 
 
@@ -56,7 +52,7 @@ def prepare_training(config: Mapping[str, Any]) -> Trainer:
         _batches(tasks, model, settings, config["seed"], device),
         settings,
     )
-    inputs = [path for task in tasks.values() for path in task.data.inputs]
+    inputs = [path for task in tasks.values() for path in task.inputs]
     inputs += [Path(config["init_from"])] if config["init_from"] else []
     state = _open_run(run_dir, config, inputs)
     if is_first():
@@ -67,7 +63,7 @@ def prepare_training(config: Mapping[str, Any]) -> Trainer:
     stored = {key: value for key, value in config.items() if key != "trust"}
     extra = {"config": stored, "l2reg": version("l2reg"), "origin": origin.as_dict()}
     extra["trained_on"] = origin.merge_trained_on(*(task.image_uses() for task in tasks.values()))
-    extra["validated_on"] = [content_digest(p.fixed.image) for t in tasks.values() for p in t.val]
+    extra["validated_on"] = [digest for task in tasks.values() for digest in task.validated_on()]
     if state is not None:
         _check_same_images(run_dir, state, extra)
         _resume(trainer, state)
@@ -122,8 +118,8 @@ def _batches(
 ) -> Batches:
     n_pairs = settings.batch_size * settings.accumulate
     batches = {
-        name: task.data.batches(
-            grid_of(model),
+        name: task.batches(
+            model,
             items=range(rank() * n_pairs, (rank() + 1) * n_pairs),
             seed=seed,
             device=device,
@@ -193,14 +189,11 @@ def _hooks(
     return [*hooks, Progress(trainer)] if is_first() else hooks
 
 
-def _validation(
-    trainer: Trainer, tasks: Mapping[str, TrainingTask], device: torch.device
-) -> Validation | MixedValidation:
-    validations = {}
-    for name, task in tasks.items():
-        method = Method(trainer.validated_model, None, device, trainer.settings.precision)
-        predictor = Predictor(method, task.data.reader)
-        validations[name] = Validation(predictor, task.val, task.objective)
+def _validation(trainer: Trainer, tasks: Mapping[str, TrainingTask], device: torch.device) -> Score:
+    validations = {
+        name: task.validation(trainer.validated_model, device, trainer.settings.precision)
+        for name, task in tasks.items()
+    }
     return MixedValidation(validations) if len(tasks) > 1 else next(iter(validations.values()))
 
 

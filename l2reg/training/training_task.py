@@ -1,9 +1,11 @@
-"""Tasks of a training run: the data, loss and validation pairs of each."""
+"""Tasks of a training run: the data, loss and validation of each."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
+from typing import Any, Protocol
 
+import torch
 from torch import nn
 from tqdm import tqdm
 
@@ -12,15 +14,61 @@ from l2reg.config.task_nodes import task_nodes
 from l2reg.data.check import check_pairs, check_scans, compare_headers_of
 from l2reg.data.dataset import Dataset
 from l2reg.data.pairs import Pair
+from l2reg.inference.method import Method
+from l2reg.inference.predictor import Predictor
 from l2reg.io.files import content_digest
+from l2reg.models.prediction import grid_of
 from l2reg.problems import Problem, raise_if_any
+from l2reg.training.prefetch import Batches
+from l2reg.training.synthetic_task import SyntheticData, SyntheticTask
+from l2reg.training.validation import Score, Validation
 
 _BOTH_DIRECTIONS = ("inverse_consistency", "gradient_inverse_consistency")  # terms
 
 
+class TrainingTask(Protocol):
+    """One task of a training run: what a run needs to know of it."""
+
+    @property
+    def objective(self) -> nn.Module:
+        """The loss of the task."""
+        ...
+
+    @property
+    def inputs(self) -> Sequence[Path]:
+        """Files and folders that the task reads."""
+        ...
+
+    def describe(self) -> None:
+        """Print what is trained on."""
+        ...
+
+    def image_uses(self) -> dict[str, str]:
+        """Return the use of every training image, by digest: ``image`` or ``supervised``."""
+        ...
+
+    def validated_on(self) -> list[str]:
+        """Return the digests of the fixed images that the run is validated with."""
+        ...
+
+    def problems(self) -> list[Problem]:
+        """Return the problems of all files of the task."""
+        ...
+
+    def batches(
+        self, model: nn.Module, *, items: range, seed: int, device: torch.device
+    ) -> Batches:
+        """Return the batches of a model, of the pairs ``items`` of every step."""
+        ...
+
+    def validation(self, model: nn.Module, device: torch.device, precision: str) -> Score:
+        """Return the validation of a model."""
+        ...
+
+
 @dataclass(frozen=True)
-class TrainingTask:
-    """One task of a training run.
+class PairTask:
+    """A task whose data are pairs of scans in files, for networks that register.
 
     Attributes:
         data: The data set of the task.
@@ -31,6 +79,26 @@ class TrainingTask:
     data: Dataset
     objective: nn.Module
     val: list[Pair]
+
+    @property
+    def inputs(self) -> Sequence[Path]:
+        """Files and folders that the task reads."""
+        return self.data.inputs
+
+    def batches(
+        self, model: nn.Module, *, items: range, seed: int, device: torch.device
+    ) -> Batches:
+        """Return the batches of a model on its working grid."""
+        return self.data.batches(grid_of(model), items=items, seed=seed, device=device)
+
+    def validation(self, model: nn.Module, device: torch.device, precision: str) -> Validation:
+        """Return the validation of a model by the official scores."""
+        predictor = Predictor(Method(model, None, device, precision), self.data.reader)
+        return Validation(predictor, self.val, self.objective)
+
+    def validated_on(self) -> list[str]:
+        """Return the digests of the fixed images that the run is validated with."""
+        return [content_digest(pair.fixed.image) for pair in self.val]
 
     def describe(self) -> None:
         """Print the numbers of pairs and scans to train on, and warnings about their headers."""
@@ -95,9 +163,14 @@ def open_training_tasks(
 
 
 def _open(node: Mapping[str, Any], trust: Sequence[str], *, with_validation: bool) -> TrainingTask:
-    data: Dataset = build(node["data"], "data", trust, task=build(node["task"], "task", trust))
-    return TrainingTask(
-        data, build(node["loss"], "loss", trust), data.split_pairs("val") if with_validation else []
+    if node["task"] is None:
+        data: SyntheticData = build(node["data"], "data", trust)
+        return SyntheticTask(data, build(node["loss"], "loss", trust))
+    pairs: Dataset = build(node["data"], "data", trust, task=build(node["task"], "task", trust))
+    return PairTask(
+        pairs,
+        build(node["loss"], "loss", trust),
+        pairs.split_pairs("val") if with_validation else [],
     )
 
 

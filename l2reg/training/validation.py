@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from typing import Protocol
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -20,6 +21,18 @@ from l2reg.submission.rules import RULES
 from l2reg.training.distributed import gather, share
 
 _RULES = RULES["2021"]
+
+
+class Score(Protocol):
+    """Validation of a model in training."""
+
+    def score(self) -> tuple[dict[str, float], float]:
+        """Return the means ``val/<metric>``, and the quality, larger for a better model or nan."""
+        ...
+
+    def draw(self) -> Figure:
+        """Return a figure of the first validation pair."""
+        ...
 
 
 class Validation:
