@@ -2,6 +2,7 @@
 
 import signal
 import sys
+from collections.abc import Mapping
 from typing import Any
 
 import hydra
@@ -51,7 +52,6 @@ def main(cfg: DictConfig) -> None:
         trainer.run()
         writes = is_first()
         stop_processes()
-    run_dir = config["run_dir"]
     if not trainer.finished:
         step = trainer.step
         if writes:
@@ -62,9 +62,17 @@ def main(cfg: DictConfig) -> None:
         sys.exit(SIGNALLED + next(iter(stopped_by), signal.SIGTERM))  # perhaps by another rank
     if not writes:
         return
+    print(f"trained {trainer.step} steps; next: python predict.py {prediction_keys(config)}")
+
+
+def prediction_keys(config: Mapping[str, Any]) -> str:
+    """Return the keys with which predict.py uses the trained network."""
+    trust = f" 'trust=[{','.join(config['trust'])}]'" if config["trust"] else ""
+    if not config["mixed"] and config["task"] is None:
+        weights = f"model.features.learned.weights={config['run_dir']}"
+        return f"task=... model=convex_learned {weights} split=val"
     task = " task=..." if config["mixed"] else ""
-    task += f" 'trust=[{','.join(config['trust'])}]'" if config["trust"] else ""
-    print(f"trained {trainer.step} steps; next: python predict.py ckpt={run_dir}{task} split=val")
+    return f"ckpt={config['run_dir']}{task}{trust} split=val"
 
 
 def compose_tasks(config: dict[str, Any]) -> dict[str, Any]:

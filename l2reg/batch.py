@@ -41,6 +41,7 @@ class Batch(TypedDict, total=False):
     fixed_points: Points  # keypoints in voxels; their number may be 0
     moving_points: Points
     point_weights: Float[Tensor, "b n"]  # 1 for a keypoint, 0 for a row of padding
+    point_labels: Int[Tensor, "b n"]  # class of the anatomy at a point, in synthetic views
     spacing_mm: Float[Tensor, "b 3"]  # size of a voxel of the working grid
     prealign: Affine  # map from fixed to moving scan, in voxels of the working grid
     opposite: Int[Tensor, " b"]  # index of the same pair with fixed and moving scan swapped

@@ -90,12 +90,14 @@ def load_trained_model(
 
     Raises:
         InputError: If the checkpoint is missing or damaged, names a class that it may not, does not
-            fit its own config, is of mixed tasks and ``task`` is none of them, or does not take the
-            ``model.smoothness`` of the overrides.
+            fit its own config, is of descriptors, is of mixed tasks and ``task`` is none of them,
+            or does not take the ``model.smoothness`` of the overrides.
     """
     path = storage.find(checkpoint)
     state = storage.load(path)
     run = single_task_config(deepcopy(state["config"]), task)
+    if run.get("task", {}) is None:
+        raise InputError(_no_registration(checkpoint))
     config = {key: run[key] for key in KEYS if key in run} | {"trust": list(trust)}
     if "model.smoothness" in overrides:
         _check_smoothness(overrides["model.smoothness"], config["model"])
@@ -121,6 +123,16 @@ def load_trained_model(
         ) from error
     trained_on, selected_on = state["trained_on"], state.get("chosen_on", ())
     return TrainedModel(path, model, config, trained_on, selected_on, Provenance.of_run(state))
+
+
+def _no_registration(checkpoint: Path) -> Problem:
+    return Problem(
+        where=f"ckpt={checkpoint}",
+        what="registers no scans",
+        expected="a network that was trained on pairs of a task",
+        found="descriptors, which are features of a method without training",
+        remedy=f"model=convex_learned model.features.learned.weights={checkpoint}",
+    )
 
 
 def _check_smoothness(smoothness: object, model: Mapping[str, Any]) -> None:

@@ -16,6 +16,9 @@ _FEATURES = (
     "l2reg.features.local_contrast.LocalContrast",
     "l2reg.features.mind.Mind",
 )
+_MIND = ("l2reg.features.mind.Mind",)
+_LEARNED = "l2reg.checkpoints.descriptor_weights.learned_features"
+_WITH_LEARNED = (*_FEATURES, _LEARNED, "l2reg.features.learned.Joint")
 _BLOCK_MATCHING = ("l2reg.optimisation.block_matching.BlockMatching",)
 _SCAN_FILES = ("l2reg.data.task.ScanFiles",)
 
@@ -71,12 +74,15 @@ SLOTS: Mapping[str, tuple[str, ...]] = {
     "intensity": ("l2reg.data.intensity.Percentiles", "l2reg.data.intensity.Window"),
     "data": ("l2reg.data.dataset.Dataset", "l2reg.training.synthetic_task.SyntheticData"),
     "views": ("l2reg.phantom.views.SyntheticViews",),
-    "reference": ("l2reg.features.mind.Mind",),
+    "reference": _MIND,
     "sampling": ("l2reg.data.sampling.Sampling",),
     "pseudo_labels": ("l2reg.data.pseudo_labels.PseudoLabels",),
     "augment": ("l2reg.data.augment.Augment",),
     "prealign_search": _BLOCK_MATCHING,
-    "features": _FEATURES,
+    "features": _WITH_LEARNED,
+    "coarse_features": _WITH_LEARNED,
+    "learned": (_LEARNED,),
+    "mind": _MIND,
     "normalisation": ("l2reg.features.local_normalisation.LocalNormalisation",),
     "refine": ("l2reg.optimisation.refinement.Refinement",),
     "points": ("l2reg.optimisation.point_term.PointTerm",),
@@ -90,7 +96,10 @@ SLOTS: Mapping[str, tuple[str, ...]] = {
 }
 """Dotted names by slot: those that ``configs/`` use, and optimisers of PyTorch."""
 
-FUNCTIONS = ("l2reg.phantom.make.phantom_task",)  # makes its data; every other name is a class
+FUNCTIONS = (
+    "l2reg.phantom.make.phantom_task",
+    _LEARNED,
+)  # these read or make files; others are classes
 
 # What a class of a trusted package has to be; any class, where a slot is listed here without one
 _MODULE = "torch.nn.Module"

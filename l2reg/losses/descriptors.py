@@ -88,7 +88,7 @@ class DescriptorContrast(nn.Module):
         positions = position_contrast(
             _sample(views.fixed[0], fixed_points, 0),
             _sample(views.moving[0], moving_points, 0),
-            others.unflatten(1, (-1, self.n_negatives)),
+            others.view(*moving_points.shape[:2], self.n_negatives, -1),
             self.position_temperature,
         )
         return {

@@ -1,7 +1,7 @@
-"""Descriptors: a network that describes every voxel of a scan by what it is and where it lies.
+"""Descriptors: a network that describes every voxel by what it is and where it lies.
 
-It is trained on synthetic anatomy (``phantom/views.py``) such that two scans of one anatomy have the
-same descriptors, whatever their contrast. Learning features of all contrasts from random shapes
+It is trained on synthetic anatomy (``phantom/views.py``) such that two scans of one anatomy have
+equal descriptors, whatever their contrast. Learning features of all contrasts from random shapes
 follows SynthMorph (Hoffmann et al. 2021) and anatomix (Dey et al. 2024).
 """
 
@@ -56,7 +56,7 @@ class DescriptorNetwork(nn.Module):
             )
         self.stem = _NormalisedConv(1, widths[0], stride=2)
         self.down = nn.ModuleList(
-            _TwoConvs(before, width) for before, width in zip(widths[:1] + widths[:-1], widths)
+            _TwoConvs(widths[max(0, level - 1)], width) for level, width in enumerate(widths)
         )
         self.up = nn.ModuleList(
             _TwoConvs(width + below, width)

@@ -27,6 +27,7 @@ class Refinement:
     Attributes:
         grid: Working grid of the finest level.
         features: Feature maps that are compared.
+        coarse_features: Those of the levels whose factor is 2 or more, or ``None`` for the same.
         normalisation: Their local normalisation, or ``None``.
         levels: Rows ``(factor, control spacing, max steps)``, coarsest first: voxels of the working
             grid that one voxel of the level spans, voxels of the level between control points, and
@@ -49,6 +50,7 @@ class Refinement:
 
     grid: WorkingGrid
     features: FeatureExtractor
+    coarse_features: FeatureExtractor | None
     normalisation: LocalNormalisation | None
     levels: Sequence[Sequence[int]]
     elastic: float
@@ -100,7 +102,7 @@ class Refinement:
         for n, (factor, control_spacing, max_steps) in enumerate(self.levels, start=1):
             shape = _coarse_shape(batch["fixed"].shape[2:], factor)
             level = resize_batch(batch, shape, masks="linear")
-            maps, masks = self._features(level)
+            maps, masks = self._features(level, self._extractor(factor))
             disp = gauss_newton(
                 maps,
                 masks,
@@ -118,9 +120,16 @@ class Refinement:
             )
         return disp
 
-    def _features(self, batch: Batch) -> tuple[tuple[Maps, Maps], tuple[Mask, Mask]]:
+    def _extractor(self, factor: int) -> FeatureExtractor:
+        """Return the extractor of a level whose voxels span ``factor`` voxels of the grid."""
+        coarse = self.coarse_features if factor > 1 else None
+        return self.features if coarse is None else coarse
+
+    def _features(
+        self, batch: Batch, extractor: FeatureExtractor
+    ) -> tuple[tuple[Maps, Maps], tuple[Mask, Mask]]:
         """Return the feature maps of both scans, followed by their weighted labels, and masks."""
-        maps, masks = comparable_features(batch, self.features)
+        maps, masks = comparable_features(batch, extractor)
         if self.normalisation is not None:
             fixed, moving = map(self.normalisation, maps, masks)
             maps = (fixed, moving)

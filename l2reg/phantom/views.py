@@ -112,7 +112,8 @@ class SyntheticViews:
         turn = turn * rng.choice([-1, 1], (3, 1))
         linear = turn @ np.diag(rng.uniform(0.8, 1.6, 3)) + rng.normal(0, 0.1, (3, 3))
         elastic = 2.5 * smooth_noise((1, 3), self.size, grain=20.0, generator=generator)
-        field = affine_field(_about_centre(linear, self.size, generator.device), elastic.shape[2:])
+        shape = (self.size, self.size, self.size)
+        field = affine_field(_about_centre(linear, self.size, generator.device), shape)
         centre = (self.size - 1) / 2
         field = field + elastic + (middle - centre).view(1, 3, 1, 1, 1)
         return warp(tissues, field, interpolation="nearest").long()
@@ -187,4 +188,5 @@ def _draw_points(
 def _values_at(classes: LabelMap, points: Points) -> Tensor:
     size = classes.shape[2]
     i, j, k = points.long().unbind(dim=2)
-    return classes.flatten(1).gather(1, (i * size + j) * size + k)
+    values: Tensor = classes.flatten(1).gather(1, (i * size + j) * size + k)
+    return values

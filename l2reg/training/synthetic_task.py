@@ -183,8 +183,8 @@ class RetrievalValidation:
             pair[key][:, inside][:, : self.data.n_val_points]
             for key in ("fixed_points", "moving_points")
         )
-        settings = {"radius": self.data.radius, "tolerance": self.data.tolerance}
-        return float(retrieval_rate(maps, (fixed, moving), **settings))
+        radius, tolerance = self.data.radius, self.data.tolerance
+        return float(retrieval_rate(maps, (fixed, moving), radius=radius, tolerance=tolerance))
 
 
 def _check_network(model: nn.Module) -> DescriptorNetwork:
