@@ -1,6 +1,6 @@
 import os
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import product
 from pathlib import Path
@@ -16,6 +16,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import OmegaConf
 from scipy.spatial.transform import Rotation
 
+from l2reg.checkpoints import storage
 from l2reg.config.build import build
 from l2reg.config.presets import config_dir, load_preset
 from l2reg.data.dataset import Dataset
@@ -24,6 +25,7 @@ from l2reg.evaluation.pair_scores import PairScores
 from l2reg.evaluation.volume_change import VolumeChange
 from l2reg.io.files import temporary_path
 from l2reg.io.headers import Placement
+from l2reg.phantom import tissues
 from l2reg.phantom.make import make_phantom
 from l2reg.registration.transform_scans import TransformScans
 from l2reg.transforms.image_grid import ImageGrid
@@ -254,6 +256,29 @@ def tiny_run(composed: Composed) -> Composed:
         return composed("train", *small, *few, *overrides, flavour=flavour)
 
     return made
+
+
+@pytest.fixture
+def descriptor_run(tmp_path: Path) -> Path:
+    """A run folder of tiny descriptors that were not trained."""
+    node = {"_target_": "l2reg.models.descriptors.DescriptorNetwork",
+            "widths": [4, 6, 6], "channels": 5, "levels": 1}  # fmt: skip
+    torch.manual_seed(0)
+    state = {"step": 0, "model": build(node).state_dict(), "trained_on": {}}
+    run = tmp_path / "descriptors"
+    run.mkdir()
+    storage.save(run / storage.BEST, {**state, "config": {"model": node, "task": None}})
+    return run
+
+
+@pytest.fixture
+def small_tissues(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Phantoms of few voxels for synthetic views."""
+    tissues.tissue_map.cache_clear()
+    grids = dict.fromkeys(tissues.FLAVOURS, ((14, 12, 13), 25.0))
+    monkeypatch.setattr(tissues, "_GRIDS", grids)
+    yield
+    tissues.tissue_map.cache_clear()
 
 
 @pytest.fixture(params=product([False, True], repeat=2), ids=str)

@@ -1,7 +1,7 @@
 """Learned descriptors as features, alone and beside self-similarity."""
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from torch import nn
@@ -12,6 +12,7 @@ from l2reg.shapes import Image, Maps
 _REACH = 8  # voxels
 
 
+@runtime_checkable
 class Descriptor(Protocol):
     """A network that describes one scan, such as ``models.descriptors.DescriptorNetwork``."""
 

@@ -18,6 +18,7 @@ from l2reg.geometry.resize import resample
 from l2reg.models.blocks import crop, pad_to_halvable
 from l2reg.shapes import Image, Maps
 
+LevelMaps = Float[Tensor, "b m _i _j _k"]  # of one of several levels
 HalfMaps = Float[Tensor, "b m half_i half_j half_k"]  # on every second voxel, the first included
 
 
@@ -31,8 +32,8 @@ class ViewDescriptors:
         moving: Those of the moving scan.
     """
 
-    fixed: Sequence[Maps]
-    moving: Sequence[Maps]
+    fixed: Sequence[LevelMaps]
+    moving: Sequence[LevelMaps]
 
 
 class DescriptorNetwork(nn.Module):

@@ -8,7 +8,7 @@ import torch
 
 from l2reg.geometry.warp import voxel_coords
 from l2reg.phantom.smooth_noise import smooth_noise
-from l2reg.shapes import LabelMap, Maps, Mask
+from l2reg.shapes import LabelMap, Maps
 
 N_CLASSES = 24  # class 0 is outside the body
 _N_ORGANS = 14  # at most, of which some are small or missing
@@ -29,7 +29,7 @@ def random_shapes(
     """
     device = generator.device
 
-    def noise(grain: float, channels: int = 1) -> Mask:
+    def noise(grain: float, channels: int = 1) -> Maps:
         return smooth_noise((n_pairs, channels), size, grain=grain, generator=generator)
 
     coarse, fine = sorted(rng.choice(_GRAINS[1:], 2, replace=False))[::-1]

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import nn
@@ -26,6 +26,7 @@ from l2reg.training.validation import Score, Validation
 _BOTH_DIRECTIONS = ("inverse_consistency", "gradient_inverse_consistency")  # terms
 
 
+@runtime_checkable
 class TrainingTask(Protocol):
     """One task of a training run: what a run needs to know of it."""
 

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -23,6 +23,7 @@ from l2reg.training.distributed import gather, share
 _RULES = RULES["2021"]
 
 
+@runtime_checkable
 class Score(Protocol):
     """Validation of a model in training."""
 
