@@ -7,7 +7,7 @@ JSON with type, shape and place of every array, and the bytes of the arrays.
 import hashlib
 import json
 import struct
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -88,7 +88,9 @@ def _parse(content: bytes) -> tuple[dict[str, np.ndarray], dict[str, str]]:
     return {name: _array(block, **entry) for name, entry in header.items()}, metadata
 
 
-def _array(block: bytes, dtype: str, shape: list[int], data_offsets: tuple[int, int]) -> np.ndarray:
+def _array(
+    block: bytes, dtype: str, shape: Sequence[int], data_offsets: Sequence[int]
+) -> np.ndarray:
     start, stop = data_offsets
     if not 0 <= start <= stop <= len(block):
         raise ValueError(f"an array at bytes {start} to {stop} of {len(block)}")

@@ -130,7 +130,7 @@ class RetrievalValidation:
         self.precision = precision
 
     def score(self) -> tuple[dict[str, float], float]:
-        """Return the retrieval, that of random shapes, of phantoms and of the reference.
+        """Return the retrieval of all pairs, of random shapes and of phantoms; also the reference's.
 
         The quality is the retrieval of all pairs.
         """
@@ -142,7 +142,9 @@ class RetrievalValidation:
             "val/retrieval": float(np.mean(by_pair)),
             "val/retrieval_shapes": float(np.mean(by_pair[::2])),
             "val/retrieval_phantoms": float(np.mean(by_pair[1::2])),
-            "val/retrieval_reference": self._reference,
+            "val/retrieval_reference": float(np.mean(self._reference)),
+            "val/retrieval_reference_shapes": float(np.mean(self._reference[::2])),
+            "val/retrieval_reference_phantoms": float(np.mean(self._reference[1::2])),
         }
         return scores, scores["val/retrieval"]
 
@@ -164,11 +166,10 @@ class RetrievalValidation:
         return self.data.validation_pairs(self.device)
 
     @cached_property
-    def _reference(self) -> float:
+    def _reference(self) -> list[float]:
+        """The retrieval of the reference, pair by pair."""
         reference = self.data.reference
-        return float(
-            np.mean([self._rate(p, reference(p["fixed"], p["moving"])) for p in self._pairs])
-        )
+        return [self._rate(p, reference(p["fixed"], p["moving"])) for p in self._pairs]
 
     @torch.no_grad()
     def _describe(self, number: int) -> tuple[Maps, Maps]:

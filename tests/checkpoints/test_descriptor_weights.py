@@ -43,9 +43,11 @@ def test_weights_of_another_network_are_refused(descriptor_run: Path) -> None:
         learned_features(str(descriptor_run / "other.pt"))
     state["config"]["model"] = {"_target_": "l2reg.models.zero.Zero", "grid": "half"}
     storage.save(descriptor_run / "zero.pt", state)
-    for use in (learned_features, lambda path: write_descriptors(path, Path("a.safetensors"))):
-        with pytest.raises(InputError, match=r"(?s)are of another network.*Zero"):
-            use(descriptor_run / "zero.pt")  # type: ignore[arg-type]
+    zero = descriptor_run / "zero.pt"
+    with pytest.raises(InputError, match=r"(?s)are of another network.*Zero"):
+        learned_features(str(zero))
+    with pytest.raises(InputError, match=r"(?s)are of another network.*Zero"):
+        write_descriptors(zero, Path("a.safetensors"))
     assert not Path("a.safetensors").exists()
 
 
