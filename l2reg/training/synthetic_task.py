@@ -130,9 +130,9 @@ class RetrievalValidation:
         self.precision = precision
 
     def score(self) -> tuple[dict[str, float], float]:
-        """Return the retrieval of all pairs, of random shapes and of phantoms; also the reference's.
+        """Return the retrieval of all pairs, of random shapes and of phantoms, and the reference's.
 
-        The quality is the retrieval of all pairs.
+        The quality is the first of these.
         """
         indices = range(len(self._pairs))
         rates = gather([self._rate(self._pairs[n], self._describe(n)) for n in share(indices)])
