@@ -66,8 +66,12 @@ def test_floats_carry_a_decimal_point(path: Path) -> None:
 
 @pytest.mark.parametrize("model", names("model"))
 @pytest.mark.parametrize("task", TASKS)
-def test_every_task_and_model_compose_and_build(task: str, model: str) -> None:
+def test_every_task_and_model_compose_and_build(
+    task: str, model: str, descriptor_run: Path
+) -> None:
     config = composed("train", f"task={task}", f"model={model}")
+    if model == "convex_learned":  # whose weights are the user's
+        config["model"]["features"]["learned"]["weights"] = str(descriptor_run)
     build(config["model"])
     build(config["loss"])
     assert isinstance(build(config["trainer"]), TrainerSettings)
@@ -81,6 +85,9 @@ def test_convex_brings_a_refinement_made_for_the_task_which_can_be_left_out(task
     assert isinstance(refine, Refinement)
     assert not composed("predict", f"task={task}", "model=convex", "refine=none").get("refine")
     assert not composed("predict", f"task={task}", "model=zero").get("refine")
+    coarse = ("model=convex_learned", "refine.coarse_features=${model.features}")
+    learned = composed("predict", f"task={task}", *coarse)
+    assert learned["refine"]["coarse_features"] == learned["model"]["features"]
     asked = composed("predict", f"task={task}", "model=zero", "refine=gauss_newton")
     assert build(asked["refine"]).levels == refine.levels
 
@@ -88,7 +95,7 @@ def test_convex_brings_a_refinement_made_for_the_task_which_can_be_left_out(task
 @pytest.mark.parametrize("experiment", names("experiment"))
 def test_every_experiment_composes(experiment: str) -> None:
     config = composed("train", f"experiment={experiment}")
-    assert config["task"]
+    assert (config["task"] is None) == (experiment == "descriptors")
     build(config["model"])
     build(config["loss"])
 

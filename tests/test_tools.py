@@ -83,3 +83,37 @@ def test_only_interpreters_that_start_are_cells_and_the_oldest_takes_the_lowest_
     version = f"{sys.version_info[0]}.{sys.version_info[1]}"
     assert [cell.name for cell in cells] == [f"{version}-pinned", f"{version}-lowest"]
     assert capsys.readouterr().out.count("not installed") == 2
+
+
+@pytest.mark.parametrize("tool", ["train_for"], indirect=True)
+def test_training_for_a_time_takes_the_steps_that_fit(tool: ModuleType) -> None:
+    pace = tool.Pace(start=20.0, step=0.1, validation=6.0)
+    assert pace.steps_in(480, 0) == int((0.94 * 480 - 26) / 0.1)
+    assert pace.steps_in(480, 500) == int((0.94 * 480 - 26) / (0.1 + 6 / 500))
+    assert pace.steps_in(1, 0) == 1
+
+
+@pytest.mark.parametrize("tool", ["train_for"], indirect=True)
+def test_the_trial_of_a_training_is_measured_step_by_step(tool: ModuleType, tmp_path: Path) -> None:
+    metrics = tmp_path / "metrics.jsonl"
+    code = (
+        "import sys, time\n"
+        "time.sleep(0.2)\n"
+        "for n in range(40):\n"
+        "    with open(sys.argv[1], 'a') as file: print('{\"train/loss\": 1}', file=file)\n"
+        "    time.sleep(0.02)\n"
+    )
+    pace = tool.measure([sys.executable, "-c", code, str(metrics)], metrics)
+    assert 0.015 < pace.step < 0.2
+    assert pace.start > 0.1
+
+
+@pytest.mark.parametrize("tool", ["descriptor_weights"], indirect=True)
+def test_weights_of_descriptors_are_written_from_a_run(
+    tool: ModuleType, descriptor_run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tool.main([str(descriptor_run), "weights.safetensors"])
+    assert Path("weights.safetensors").is_file()
+    assert "weights.safetensors: 0.0 MB" in capsys.readouterr().out
+    with pytest.raises(SystemExit, match=r"weights\.pt: has another ending"):
+        tool.main([str(descriptor_run), "weights.pt"])

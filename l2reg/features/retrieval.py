@@ -10,7 +10,7 @@ from l2reg.shapes import Maps, Points
 
 
 def retrieval_rate(
-    maps: tuple[Maps, Maps], points: tuple[Points, Points], *, radius: int, tolerance: float
+    maps: tuple[Maps, Maps], points: tuple[Points, Points], *, radius: int, max_error: float
 ) -> Float[Tensor, " b"]:
     """Return the fraction of the points that are found again, for each pair.
 
@@ -22,7 +22,7 @@ def retrieval_rate(
         maps: Feature maps of the fixed and of the moving scan, on one grid.
         points: Positions of the same points in both scans, in voxels; the fixed ones are voxels.
         radius: Largest distance along each axis in the cube, in voxels.
-        tolerance: Largest distance from the true position, in voxels.
+        max_error: Largest distance from the true position, in voxels.
     """
     fixed, moving = points
     steps = torch.arange(-radius, radius + 1, device=fixed.device, dtype=fixed.dtype)
@@ -38,6 +38,6 @@ def retrieval_rate(
         nearest = difference.masked_fill(~inside, torch.inf).argmin(dim=1)
         found = fixed[pair] + offsets[nearest]
         counts = (moving[pair] - fixed[pair]).abs().amax(dim=1) <= radius
-        hits = ((found - moving[pair]).norm(dim=1) <= tolerance) & counts
+        hits = ((found - moving[pair]).norm(dim=1) <= max_error) & counts
         rates.append(hits.sum() / counts.sum().clamp(min=1))
     return torch.stack(rates)

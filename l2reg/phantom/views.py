@@ -158,12 +158,13 @@ def _texture(
 ) -> Image:
     """Return patterns of two random sizes, of standard deviation 1."""
     grains = rng.choice((2.0, 3.0, 4.0, 6.0, 9.0), 2, replace=False)
-    share: float = rng.uniform(0.3, 0.7)
+    share = rng.uniform(0.3, 0.7)
     first, second = (
         smooth_noise((n_pairs, 1), size, grain=float(grain), generator=generator)
         for grain in grains
     )
-    return first * share**0.5 + second * (1 - share) ** 0.5
+    pattern: Image = first * share**0.5 + second * (1 - share) ** 0.5
+    return pattern
 
 
 def _draw_points(

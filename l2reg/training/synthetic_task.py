@@ -33,7 +33,7 @@ class SyntheticData:
         n_val_points: Largest number of points per validation pair, inside the body.
         val_seed: Seed of the validation pairs, the same for all runs that are compared.
         radius: See ``features.retrieval.retrieval_rate``.
-        tolerance: See ``features.retrieval.retrieval_rate``.
+        max_error: See ``features.retrieval.retrieval_rate``.
         reference: Features whose retrieval is reported beside that of the descriptors.
     """
 
@@ -42,14 +42,14 @@ class SyntheticData:
     n_val_points: int
     val_seed: int
     radius: int
-    tolerance: float
+    max_error: float
     reference: FeatureExtractor
 
     def __post_init__(self) -> None:
-        if self.n_val < 2 or min(self.n_val_points, self.radius) < 1 or self.tolerance <= 0:
+        if self.n_val < 2 or min(self.n_val_points, self.radius) < 1 or self.max_error <= 0:
             raise ValueError(
-                "n_val must be 2 or more, n_val_points and radius 1 or more and tolerance above 0, "
-                f"got {self.n_val}, {self.n_val_points}, {self.radius}, {self.tolerance}"
+                "n_val must be 2 or more, n_val_points and radius 1 or more and max_error above 0, "
+                f"got {self.n_val}, {self.n_val_points}, {self.radius}, {self.max_error}"
             )
 
     def validation_pairs(self, device: torch.device) -> list[Batch]:
@@ -184,8 +184,8 @@ class RetrievalValidation:
             pair[key][:, inside][:, : self.data.n_val_points]
             for key in ("fixed_points", "moving_points")
         )
-        radius, tolerance = self.data.radius, self.data.tolerance
-        return float(retrieval_rate(maps, (fixed, moving), radius=radius, tolerance=tolerance))
+        radius, max_error = self.data.radius, self.data.max_error
+        return float(retrieval_rate(maps, (fixed, moving), radius=radius, max_error=max_error))
 
 
 def _check_network(model: nn.Module) -> DescriptorNetwork:

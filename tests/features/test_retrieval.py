@@ -21,23 +21,23 @@ def test_points_of_shifted_features_are_found_again_at_their_true_positions_alon
 ) -> None:
     features, fixed = maps(rng), points(rng)
     true, wrong = fixed + SHIFT, fixed + SHIFT.flip(0)
-    assert retrieval_rate(features, (fixed, true), radius=3, tolerance=0.5).tolist() == [1, 1]
-    assert retrieval_rate(features, (fixed, wrong), radius=3, tolerance=1.0).tolist() == [0, 0]
+    assert retrieval_rate(features, (fixed, true), radius=3, max_error=0.5).tolist() == [1, 1]
+    assert retrieval_rate(features, (fixed, wrong), radius=3, max_error=1.0).tolist() == [0, 0]
 
 
 def test_the_tolerance_is_a_distance_in_voxels(rng: torch.Generator) -> None:
     features, fixed = maps(rng), points(rng)
     near = fixed + SHIFT - torch.tensor([0.9, 0.9, 0.0])  # 1.27 voxels away
-    for tolerance, found in ((1.2, [0, 0]), (1.3, [1, 1])):
+    for max_error, found in ((1.2, [0, 0]), (1.3, [1, 1])):
         pair = (fixed, near)
-        assert retrieval_rate(features, pair, radius=3, tolerance=tolerance).tolist() == found
+        assert retrieval_rate(features, pair, radius=3, max_error=max_error).tolist() == found
 
 
 def test_points_that_moved_out_of_their_cubes_do_not_count(rng: torch.Generator) -> None:
     features, fixed = maps(rng), points(rng)
     moved = fixed + SHIFT
     moved[0, :15] += 4
-    rates = retrieval_rate(features, (fixed, moved), radius=3, tolerance=0.5)
+    rates = retrieval_rate(features, (fixed, moved), radius=3, max_error=0.5)
     assert rates.tolist() == [1, 1]
 
 
@@ -45,5 +45,5 @@ def test_nothing_is_found_outside_the_moving_scan(rng: torch.Generator) -> None:
     """Beyond the border the features of the border repeat, which no candidate may win by."""
     features, _ = maps(rng)
     corner = torch.zeros(2, 1, 3)
-    found = retrieval_rate((features, features), (corner, corner), radius=2, tolerance=0.5)
+    found = retrieval_rate((features, features), (corner, corner), radius=2, max_error=0.5)
     assert found.tolist() == [1, 1]

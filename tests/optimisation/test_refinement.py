@@ -29,7 +29,7 @@ def refiner(
     features: FeatureExtractor | None = None, levels: Any = COARSE_TO_FINE, **changes: Any
 ) -> Refinement:
     settings: dict[str, Any] = {
-        "grid": "half", "normalisation": None,
+        "grid": "half", "coarse_features": None, "normalisation": None,
         "elastic": 0.0, "viscous": 0.05, "smoothing_passes": 1,
         "step_tolerance": 0.01, "cg_iterations": 15, "cg_tolerance": 0.03, "label_weight": 0.0,
         "points": points(0.0), "symmetric": False, "diffeomorphic": True, "min_determinant": 0.15,
@@ -330,3 +330,23 @@ def test_a_symmetric_field_is_undone_by_that_of_the_swapped_pair(rng: torch.Gene
 def test_a_negative_weight_of_labels_is_refused() -> None:
     with pytest.raises(ValueError, match="label_weight must be 0 or more, got -1"):
         refiner(label_weight=-1.0)
+
+
+def test_coarse_features_are_those_of_all_levels_but_the_finest(rng: torch.Generator) -> None:
+    class Counting:
+        reach = 3
+
+        def __init__(self) -> None:
+            self.shapes: list[tuple[int, ...]] = []
+
+        def __call__(
+            self, fixed: torch.Tensor, moving: torch.Tensor
+        ) -> tuple[torch.Tensor, torch.Tensor]:
+            self.shapes.append(tuple(fixed.shape[2:]))
+            return LocalContrast(3, 1e-4)(fixed, moving)
+
+    still = torch.zeros(1, 3, *SMALL)
+    batch = pair(rng, still)
+    coarse, fine = Counting(), Counting()
+    refiner(fine, [(2, 2, 1), (1, 3, 1)], coarse_features=coarse)(batch, still)
+    assert (coarse.shapes, fine.shapes) == ([(8, 8, 10)], [SMALL])
