@@ -28,7 +28,7 @@ def smooth_noise(
     device = generator.device
     knots = torch.randn(*shape, n_knots, n_knots, n_knots, generator=generator, device=device)
     weights = _spline_on(size, grain, n_knots, device)
-    return apply_separable(knots, [weights] * 3) / _DEVIATION
+    return apply_separable(knots / _DEVIATION, [weights] * 3)
 
 
 @lru_cache(maxsize=64)
