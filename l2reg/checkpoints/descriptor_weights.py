@@ -33,10 +33,10 @@ def learned_features(weights: str | None) -> Learned:
         raise InputError(_problem("weights=null", "are missing", "null"))
     path = Path(weights).expanduser()
     node, tensors = _read_safetensors(path) if path.suffix == _SUFFIX else _read_checkpoint(path)
-    network = _build(node, path)
     try:
+        network = _build(node, path)
         network.load_state_dict(tensors)
-    except RuntimeError as error:
+    except RuntimeError as error:  # also of a network with impossible widths
         found = " ".join(str(error).split())[:300]
         raise InputError(_problem(str(path), "do not fit their network", found)) from error
     return Learned(network.eval().requires_grad_(requires_grad=False))

@@ -30,7 +30,7 @@ def write_safetensors(
     Args:
         path: The file.
         arrays: Arrays of float32 or float16, by name.
-        metadata: Further text by key; the SHA-256 of the arrays is added as ``sha256``.
+        metadata: Further text by key; a SHA-256 of all that the file holds is added as ``sha256``.
     """
     header: dict[str, object] = {}
     content = b""
@@ -42,7 +42,8 @@ def write_safetensors(
             "shape": list(array.shape),
             "data_offsets": [start, len(content)],
         }
-    header[_METADATA] = {**metadata, _CHECKSUM: hashlib.sha256(content).hexdigest()}
+    header[_METADATA] = dict(metadata)
+    header[_METADATA] = {**metadata, _CHECKSUM: _checksum(header, content)}
     text = strict_json(header).encode()
     text += b" " * (-len(text) % 8)
     with atomic_write(path) as temporary:
@@ -79,13 +80,19 @@ def _parse(content: bytes) -> tuple[dict[str, np.ndarray], dict[str, str]]:
     header = json.loads(content[8 : 8 + length])
     if len(content) < 8 + length or not isinstance(header, dict):
         raise ValueError("no header")
-    metadata = header.pop(_METADATA, {})
-    block = content[8 + length :]
-    if not all(isinstance(value, str) for value in metadata.values()):
+    metadata, block = header.get(_METADATA, {}), content[8 + length :]
+    if not isinstance(metadata, dict) or not all(isinstance(v, str) for v in metadata.values()):
         raise ValueError("metadata that are no text")
-    if _CHECKSUM in metadata and metadata[_CHECKSUM] != hashlib.sha256(block).hexdigest():
-        raise ValueError("arrays that do not have their checksum")
+    expected = metadata.pop(_CHECKSUM, None)
+    if expected is not None and expected != _checksum(header, block):
+        raise ValueError("content that does not have its checksum")
+    header.pop(_METADATA, None)
     return {name: _array(block, **entry) for name, entry in header.items()}, metadata
+
+
+def _checksum(header: Mapping[str, object], block: bytes) -> str:
+    """Return the SHA-256 of a header, without its checksum, and of the bytes of the arrays."""
+    return hashlib.sha256(json.dumps(header, sort_keys=True).encode() + block).hexdigest()
 
 
 def _array(

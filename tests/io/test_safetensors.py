@@ -61,13 +61,27 @@ def huge_header(content: bytes) -> bytes:
     return struct.pack("<Q", 2**62) + content[8:]
 
 
+def other_name(content: bytes) -> bytes:
+    return content.replace(b"bias", b"bios")
+
+
 def no_dictionary(content: bytes) -> bytes:
     return struct.pack("<Q", 2) + b"[]" + content[8:]
 
 
 @pytest.mark.parametrize(
     "damage",
-    [cut, flip, other_type, far_away, huge_header, no_dictionary, lambda _: b"", lambda c: c[:40]],
+    [
+        cut,
+        flip,
+        other_type,
+        far_away,
+        huge_header,
+        other_name,
+        no_dictionary,
+        lambda _: b"",
+        lambda c: c[:40],
+    ],
 )
 def test_a_damaged_file_is_named(
     damage: Callable[[bytes], bytes], random: np.random.Generator
