@@ -1,0 +1,53 @@
+"""Descriptors on a GPU: views are made there, and the network is that of the CPU."""
+
+import numpy as np
+import pytest
+import torch
+
+from l2reg.batch import to_device
+from l2reg.config.build import build
+from l2reg.config.presets import load_preset
+from l2reg.models.descriptors import DescriptorNetwork
+from l2reg.phantom.views import SyntheticViews
+from l2reg.runtime import autocast
+from l2reg.training.synthetic_task import RetrievalValidation
+
+pytestmark = [pytest.mark.gpu, pytest.mark.usefixtures("small_tissues")]
+CUDA = torch.device("cuda")
+VIEWS = SyntheticViews(
+    size=33, n_points=50, phantom_share=0.5, n_patients=3, patient_seed=0, shift=1.0, elastic=1.0,
+    affine=0.05,
+)  # fmt: skip
+
+
+def test_views_are_made_on_the_gpu_and_a_step_always_gives_the_same() -> None:
+    batches = VIEWS.batches(items=range(4), seed=0, device=CUDA)
+    first, again = batches[2], batches[2]
+    for name, tensor in first.items():
+        assert tensor.is_cuda  # type: ignore[attr-defined]
+        assert torch.equal(tensor, again[name])  # type: ignore[literal-required,arg-type]
+    assert float(first["fixed"].std()) > 0.02
+
+
+def test_descriptors_are_those_of_the_cpu() -> None:
+    torch.manual_seed(0)
+    network = DescriptorNetwork([8, 16, 16], channels=6, levels=2)
+    batch = VIEWS.make(np.array([True, False]), np.random.default_rng(0), torch.device("cpu"))
+    expected = network.describe(batch["fixed"])
+    found = network.to(CUDA).describe(to_device(batch, CUDA)["fixed"])
+    torch.testing.assert_close(found.cpu(), expected, atol=2e-3, rtol=0)
+
+
+def test_a_step_in_bf16_and_a_validation_run_on_the_gpu() -> None:
+    config = load_preset("experiment", "descriptors")
+    model, objective = build(config["model"]).to(CUDA), build(config["loss"])
+    data = build({**config["data"], "n_val": 2, "n_val_points": 9})
+    batch = VIEWS.batches(items=range(2), seed=0, device=CUDA)[0]
+    with autocast(CUDA, "bf16"):
+        views = model(batch)
+    loss = torch.stack(list(objective(views, batch).values())).sum()
+    loss.backward()
+    assert torch.isfinite(loss)
+    assert all(torch.isfinite(parameter.grad).all() for parameter in model.parameters())
+    scores, _ = RetrievalValidation(model, data, CUDA, "bf16").score()
+    assert 0 <= scores["val/retrieval"] <= 1
