@@ -10,7 +10,7 @@ from typing import Any
 from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
-from l2reg.checkpoints import storage
+from l2reg.checkpoints.run_checkpoints import save_last
 from l2reg.io.files import strict_json
 from l2reg.training.distributed import is_first
 from l2reg.training.run_folder import METRICS
@@ -152,11 +152,13 @@ class SaveLast:
     Args:
         run_dir: Folder of the run.
         extra: Entries of the checkpoint beside the trainer's state: config, training images.
+        saved_step: Step of the ``last.pt`` that is there; ``None`` for a new run.
     """
 
-    def __init__(self, run_dir: Path, extra: Mapping[str, Any]) -> None:
-        self.path = run_dir / storage.LAST
+    def __init__(self, run_dir: Path, extra: Mapping[str, Any], saved_step: int | None) -> None:
+        self.run_dir = run_dir
         self.extra = extra
+        self.saved_step = saved_step
 
     def __call__(self, trainer: Trainer, scalars: Scalars) -> None:
         """Save if this step is due."""
@@ -169,7 +171,8 @@ class SaveLast:
         """Save the state of the trainer, to which all ranks contribute."""
         state = {**trainer.state_dict(), **self.extra}
         if is_first():
-            storage.save(self.path, state)
+            save_last(self.run_dir, state, self.saved_step, trainer.settings.keep)
+            self.saved_step = trainer.step
 
     def close(self) -> None:
         """Do nothing: the state after an error is not saved."""

@@ -14,6 +14,12 @@ import yaml
 
 import l2reg
 from l2reg.checkpoints import storage
+from l2reg.checkpoints.run_checkpoints import (
+    LoadedCheckpoint,
+    drop_newer,
+    earlier_checkpoints,
+    load_last,
+)
 from l2reg.config.yaml_files import load_yaml
 from l2reg.io.files import atomic_write, strict_json
 from l2reg.io.output_folders import OutputKind, claim_output_folder, hold_output_folder
@@ -32,6 +38,7 @@ _MAY_CHANGE = (
     "task.root",
     "data.cache",
     "trainer.max_steps",
+    "trainer.keep",
 )
 _OF_MIXED_TASK = re.compile(r"^mixed\.tasks\.[^.]+\.")
 _PACKAGES = ("l2reg", "torch", "monai", "numpy", "scipy", "nibabel", "hydra-core")
@@ -44,7 +51,7 @@ def open_run(
     resume: bool,
     overwrite: bool,
     inputs: Iterable[Path] = (),
-) -> dict[str, Any] | None:
+) -> LoadedCheckpoint | None:
     """Prepare the folder of a run, hold it for this process, and return the state to resume from.
 
     Args:
@@ -55,7 +62,7 @@ def open_run(
         inputs: Files and folders that the run reads, which are never deleted.
 
     Returns:
-        The last checkpoint, or ``None`` for a new run.
+        The last checkpoint that is not damaged, or ``None`` for a new run.
 
     Raises:
         InputError: If the folder holds files and neither ``resume`` nor ``overwrite`` is true, if
@@ -73,13 +80,14 @@ def open_run(
             )
         )
     if resume and not overwrite:
-        if not (run_dir / storage.LAST).is_file():
+        if not ((run_dir / storage.LAST).is_file() or earlier_checkpoints(run_dir)):
             raise InputError(_nothing_to_resume(run_dir))
-        state = storage.load(run_dir / storage.LAST)
         _check_same(run_dir, config)
         hold_output_folder(run_dir, OutputKind.RUN)
-        _drop_later_steps(run_dir / METRICS, state["step"])
-        return state
+        loaded = load_last(run_dir)
+        drop_newer(run_dir, loaded.path)
+        _drop_later_steps(run_dir / METRICS, loaded.state["step"])
+        return loaded
     contents = {path.name for path in run_dir.iterdir()} if run_dir.is_dir() else set()
     contents -= {OutputKind.RUN}
     if resume or (contents and not overwrite):

@@ -10,6 +10,7 @@ from tqdm import tqdm
 
 from l2reg.checkpoints import storage
 from l2reg.checkpoints.provenance import Provenance
+from l2reg.checkpoints.run_checkpoints import load_last
 from l2reg.config.build import build
 from l2reg.inference.method import Method
 from l2reg.inference.predictor import Predictor
@@ -71,7 +72,7 @@ def prepare_training(config: Mapping[str, Any]) -> Trainer:
     if state is not None:
         _check_same_images(run_dir, state, extra)
         _resume(trainer, state)
-    last = SaveLast(run_dir, extra)
+    last = SaveLast(run_dir, extra, None if state is None else state["step"])
     if state is None:
         if rank() > 0:
             seed_rank(config["seed"])
@@ -87,11 +88,13 @@ def _open_run(
 ) -> Mapping[str, Any] | None:
     """Return the state to resume from; the first rank prepares the folder, the others wait."""
     options = {"resume": config["resume"], "overwrite": config["overwrite"], "inputs": inputs}
-    state = open_run(run_dir, config, **options) if is_first() else None
+    loaded = open_run(run_dir, config, **options) if is_first() else None
     wait_for_all()
     if not is_first() and config["resume"]:
-        state = storage.load(run_dir / storage.LAST)
-    return state
+        loaded = load_last(run_dir)
+    for note in loaded.notes if loaded else ():
+        tqdm.write(f"warning: {note}")
+    return loaded.state if loaded else None
 
 
 def _model(config: Mapping[str, Any]) -> torch.nn.Module:

@@ -64,6 +64,7 @@ class TrainerSettings:
         freeze: The step until which parameters are frozen, by a pattern of their names (see
             ``training.freezing``), or ``None``.
         checkpoint_every: Number of steps between two writes of ``last.pt``.
+        keep: Number of checkpoints that stay: ``last.pt`` and those before it.
         validate_every: Number of steps between two validations; 0 for none.
         picture_every: Number of steps between two pictures of the first validation pair; 0 for
             none.
@@ -78,15 +79,16 @@ class TrainerSettings:
     ema_decay: float
     freeze: Mapping[str, int] | None
     checkpoint_every: int
+    keep: int
     validate_every: int
     picture_every: int
 
     def __post_init__(self) -> None:
-        if min(self.max_steps, self.batch_size, self.accumulate, self.checkpoint_every) < 1:
+        counts = ("max_steps", "batch_size", "accumulate", "checkpoint_every", "keep")
+        values = [getattr(self, name) for name in counts]
+        if min(values) < 1:
             raise ValueError(
-                "trainer.max_steps, batch_size, accumulate and checkpoint_every must be 1 or more, "
-                f"got {self.max_steps}, {self.batch_size}, {self.accumulate}, "
-                f"{self.checkpoint_every}"
+                f"trainer.{', '.join(counts)} must be 1 or more, got {', '.join(map(str, values))}"
             )
         if not 0 <= self.ema_decay < 1:
             raise ValueError(f"trainer.ema_decay must be in [0, 1), got {self.ema_decay}")

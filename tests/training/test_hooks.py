@@ -20,7 +20,7 @@ def trainer() -> Trainer:
     model = nn.Linear(2, 2)
     settings = TrainerSettings(max_steps=40, batch_size=1, symmetric=False, precision="float32",
                         max_grad_norm=1.0, ema_decay=0.0, accumulate=1, freeze=None,
-                           checkpoint_every=10, validate_every=10,
+                           checkpoint_every=10, keep=1, validate_every=10,
                         picture_every=10)  # fmt: skip
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
     schedule = WarmupCosine(warmup=0.0, min_factor=0.0)
@@ -86,7 +86,7 @@ def test_the_last_step_validates_and_draws_whatever_its_number(trainer: Trainer)
 
 
 def test_checkpoints_come_in_time_and_at_the_end(trainer: Trainer, tmp_path: Path) -> None:
-    hook = SaveLast(tmp_path, {"config": {"seed": 1}})
+    hook = SaveLast(tmp_path, {"config": {"seed": 1}}, None)
 
     def saved_step() -> int | None:
         path = tmp_path / "last.pt"

@@ -58,7 +58,7 @@ def test_resuming_returns_the_last_state_and_forgets_later_metrics(tmp_path: Pat
     started(tmp_path / "run", step=4)
     state = open_run(tmp_path / "run", {**CONFIG, "resume": True}, resume=True, overwrite=False)
     assert state is not None
-    assert state["step"] == 4
+    assert state.state["step"] == 4
     steps = [
         json.loads(line)["step"]
         for line in (tmp_path / "run/metrics.jsonl").read_text().splitlines()

@@ -75,6 +75,7 @@ def settings(max_steps: int, **changes: Any) -> TrainerSettings:
         "ema_decay": 0.0,
         "freeze": None,
         "checkpoint_every": 100,
+        "keep": 1,
         "validate_every": 0,
         "picture_every": 0,
         **changes,
@@ -145,7 +146,7 @@ def test_a_stop_that_is_requested_after_the_last_hook_was_called_saves_the_step(
     tmp_path: Path,
 ) -> None:
     trainer = build(6)
-    trainer.hooks = [SaveLast(tmp_path, {}), Recorder(stop_at=3)]
+    trainer.hooks = [SaveLast(tmp_path, {}, None), Recorder(stop_at=3)]
     trainer.run()
     assert storage.load(tmp_path / "last.pt")["step"] == trainer.step == 3
 
@@ -358,7 +359,7 @@ def test_a_step_on_the_gpu_matches_the_cpu() -> None:
 
 
 def test_impossible_settings_are_refused() -> None:
-    with pytest.raises(ValueError, match="1 or more, got 0, 1, 1, 100"):
+    with pytest.raises(ValueError, match="1 or more, got 0, 1, 1, 100, 1"):
         settings(0)
     for changes in ({"validate_every": -1}, {"picture_every": -1}):
         with pytest.raises(ValueError, match="must be 0 or more"):
