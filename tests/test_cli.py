@@ -11,6 +11,7 @@ from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
 from l2reg.checkpoints import storage
+from l2reg.checkpoints.run_checkpoints import load_checkpoint
 from l2reg.cli.main import main
 from l2reg.config.build import build
 from l2reg.config.presets import config_dir, load_preset
@@ -230,6 +231,21 @@ def test_import_weights_prints_how_to_train_on(
     network = build(OmegaConf.to_container(config.model, resolve=True))
     assert warm_start(network, Path(config.init_from)).imported_from == [path.name]
     assert f"{len(network.state_dict())} of {len(network.state_dict())}" in capsys.readouterr().out
+
+
+def test_export_writes_a_folder_that_predictions_take(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = {"model": load_preset("model", "unet"), "task": load_preset("task", "lung")}
+    state = {"step": 3, "model": {}, "config": config, "l2reg": "0.1.0", "trained_on": {}}
+    storage.save(tmp_path / "run/last.pt", state)
+    main(["export", str(tmp_path / "run"), "--out", "out", "--license", "mit"])
+    assert capsys.readouterr().out == "predict: python predict.py ckpt=out\n"
+    assert load_checkpoint(Path("out")).state["step"] == 3
+    with pytest.raises(SystemExit) as stop:
+        main(["export", str(tmp_path / "none"), "--out", "other"])
+    assert "last.pt: is missing" in str(stop.value.code)
+    assert not Path("other").exists()
 
 
 def test_propagation_needs_one_task(lung_2021: Path) -> None:

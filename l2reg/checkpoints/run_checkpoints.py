@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from l2reg.checkpoints import storage
+from l2reg.checkpoints.model_export import WEIGHTS, read_export
 
 _EARLIER = re.compile(r"step_(\d+)\.pt")
 
@@ -89,13 +90,17 @@ def load_checkpoint(checkpoint: Path) -> LoadedCheckpoint:
 
     Args:
         checkpoint: A checkpoint file, which is used or refused; or a run folder: its best
-            checkpoint, else its last, else those before, the first that is not damaged.
+            checkpoint, else its last, else those before, the first that is not damaged; or a
+            folder or file of ``l2reg export``.
 
     Raises:
         InputError: If there is none, or it has another version of the format.
     """
+    if checkpoint.is_dir() and (checkpoint / WEIGHTS).is_file():
+        checkpoint /= WEIGHTS
     if not checkpoint.is_dir():
-        return LoadedCheckpoint(checkpoint, storage.load(checkpoint), ())
+        read = read_export if checkpoint.suffix == ".safetensors" else storage.load
+        return LoadedCheckpoint(checkpoint, read(checkpoint), ())
     last = [checkpoint / storage.LAST, *earlier_checkpoints(checkpoint)]
     best = checkpoint / storage.BEST
     return _load_first([best, *last] if best.is_file() else last)

@@ -16,6 +16,7 @@ COMMANDS = {  # name and help line; a command is the module of the same name
     "warp": "take a scan, labels or points along a transform",
     "invert": "write the inverse of a transform",
     "convert": "write a transform in the form of another tool",
+    "export": "write a trained model as safetensors, with a model card",
     "import-weights": "make a checkpoint of published LapIRN weights",
     "propagate-labels": "label training scans by registering labelled scans to them",
     "keypoints": "find keypoints for intra-patient training pairs that have none",
