@@ -244,7 +244,7 @@ def test_export_writes_a_folder_that_predictions_take(
     assert load_checkpoint(Path("out")).state["step"] == 3
     with pytest.raises(SystemExit) as stop:
         main(["export", str(tmp_path / "none"), "--out", "other"])
-    assert "last.pt: is missing" in str(stop.value.code)
+    assert "none: is missing" in str(stop.value.code)
     assert not Path("other").exists()
 
 

@@ -30,7 +30,8 @@ class Progress:
 
     def __call__(self, trainer: Trainer, scalars: Scalars) -> None:
         """Show the losses of this step."""
-        losses = {name: value for name, value in scalars.items() if name != "lr"}
+        hidden = ("lr", "weight/")
+        losses = {name: v for name, v in scalars.items() if not name.startswith(hidden)}
         self.bar.set_postfix(
             {name: f"{value:.4g}" for name, value in losses.items()}, refresh=False
         )
@@ -110,6 +111,7 @@ class Validate:
         better = not math.isnan(quality) and (trainer.best is None or quality > trainer.best)
         if better:
             trainer.best = quality
+        trainer.stale_validations = 0 if better else trainer.stale_validations + 1
         if not is_first():
             return
         self.log.add(trainer.step, scores)
@@ -117,6 +119,9 @@ class Validate:
         tqdm.write(f"step {trainer.step}  {values}{'  (best so far)' if better else ''}")
         if better:
             self.save_best(trainer, scores)
+        elif trainer.finished and trainer.step < trainer.settings.max_steps:
+            n = trainer.stale_validations
+            tqdm.write(f"stopping: none of the last {n} validations was better than the best")
 
     def close(self) -> None:
         """Do nothing: no resource is held."""

@@ -39,6 +39,7 @@ _MAY_CHANGE = (
     "data.cache",
     "trainer.max_steps",
     "trainer.keep",
+    "trainer.patience",
 )
 _OF_MIXED_TASK = re.compile(r"^mixed\.tasks\.[^.]+\.")
 _PACKAGES = ("l2reg", "torch", "monai", "numpy", "scipy", "nibabel", "hydra-core")

@@ -40,7 +40,7 @@ def prepare_training(config: Mapping[str, Any]) -> Trainer:
     Raises:
         InputError: If options, data or the run folder are incorrect, before anything is written.
     """
-    settings: TrainerSettings = build(config["trainer"], "trainer")
+    settings = _settings(config)
     device = start_processes(config["device"])
     autocast(device, settings.precision)  # raises if the precision is unknown
     configure_convolutions(settings.precision, repeated=True)
@@ -81,6 +81,13 @@ def prepare_training(config: Mapping[str, Any]) -> Trainer:
         describe_run(run_dir, config)
     trainer.hooks = _hooks(trainer, run_dir, tasks, device, last)
     return trainer
+
+
+def _settings(config: Mapping[str, Any]) -> TrainerSettings:
+    settings: TrainerSettings = build(config["trainer"], "trainer")
+    if config["mixed"] and settings.patience is not None:
+        raise InputError(_no_one_score(settings.patience))
+    return settings
 
 
 def _open_run(
@@ -205,6 +212,16 @@ def _validation(
         predictor = Predictor(method, task.data.reader)
         validations[name] = Validation(predictor, task.val, task.objective)
     return MixedValidation(validations) if len(tasks) > 1 else next(iter(validations.values()))
+
+
+def _no_one_score(patience: int) -> Problem:
+    return Problem(
+        where=f"trainer.patience={patience}",
+        what="needs one score, and mixed tasks have one each",
+        expected="null for task=mixed",
+        found=f"{patience} with task=mixed",
+        remedy="leave it out, or train the tasks one by one",
+    )
 
 
 def _nothing_to_learn(config: Mapping[str, Any]) -> Problem:

@@ -11,6 +11,7 @@ from torch.optim import Optimizer
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from l2reg.batch import Batch, both_directions, split_pairs
+from l2reg.losses.weight_schedule import ScheduledLoss
 from l2reg.models.prediction import StagedTraining
 from l2reg.problems import InputError, Problem
 from l2reg.runtime import autocast
@@ -66,6 +67,8 @@ class TrainerSettings:
         checkpoint_every: Number of steps between two writes of ``last.pt``.
         keep: Number of checkpoints that stay: ``last.pt`` and those before it.
         validate_every: Number of steps between two validations; 0 for none.
+        patience: Number of validations in a row that are not better than the best before, after
+            which training ends; ``None`` for no such end.
         picture_every: Number of steps between two pictures of the first validation pair; 0 for
             none.
     """
@@ -81,6 +84,7 @@ class TrainerSettings:
     checkpoint_every: int
     keep: int
     validate_every: int
+    patience: int | None
     picture_every: int
 
     def __post_init__(self) -> None:
@@ -89,6 +93,11 @@ class TrainerSettings:
         if min(values) < 1:
             raise ValueError(
                 f"trainer.{', '.join(counts)} must be 1 or more, got {', '.join(map(str, values))}"
+            )
+        if self.patience is not None and (self.patience < 1 or not self.validate_every):
+            raise ValueError(
+                "trainer.patience must be null or 1 or more, with trainer.validate_every of 1 or "
+                f"more, got {self.patience} and {self.validate_every}"
             )
         if not 0 <= self.ema_decay < 1:
             raise ValueError(f"trainer.ema_decay must be in [0, 1), got {self.ema_decay}")
@@ -136,6 +145,7 @@ class Trainer:
         self.base_lr = [float(group["lr"]) for group in optimizer.param_groups]
         self.step = 0
         self.best: float | None = None
+        self.stale_validations = 0  # since the best one
         self.stop_requested = False
         self.averaged: AveragedModel | None = None
         if settings.ema_decay > 0:
@@ -154,18 +164,20 @@ class Trainer:
 
     @property
     def finished(self) -> bool:
-        """Whether all steps are done."""
-        return self.step >= self.settings.max_steps
+        """Whether all steps are done, or ``patience`` validations in a row were not better."""
+        patience = self.settings.patience
+        impatient = patience is not None and self.stale_validations >= patience
+        return impatient or self.step >= self.settings.max_steps
 
     def run(self) -> None:
-        """Train until ``max_steps``, or until ``stop_requested`` is set; the state is then saved.
+        """Train until ``finished``, or until ``stop_requested`` is set; the state is then saved.
 
         Raises:
             InputError: If the loss or its gradient is not finite; the model is left as it was
                 before that step.
         """
         try:
-            steps = range(self.step, self.settings.max_steps)
+            steps = range(self.step, self.step if self.finished else self.settings.max_steps)
             for batch in prefetch(self.batches, steps, self.device):
                 scalars = self.train_step(batch)
                 self.step += 1
@@ -173,6 +185,8 @@ class Trainer:
                     hook(self, scalars)
                 if any_rank(self.stop_requested):  # perhaps after the hooks were called
                     self._save()
+                    break
+                if self.finished:
                     break
         finally:
             for hook in self.hooks:
@@ -184,9 +198,14 @@ class Trainer:
                 hook.save(self)
 
     def train_step(self, batch: Batch) -> dict[str, float]:
-        """Take one optimiser step; return the loss, its terms, gradient norm and learning rate."""
+        """Take one optimiser step.
+
+        Returns:
+            The loss, its terms, the norm of the gradient, the learning rate, and the weights of the
+            terms that have a schedule, as ``weight/<term>``.
+        """
         self.model.train()
-        lr = self._set_learning_rate()
+        lr, weights = self._set_learning_rate(), self._set_weights()
         self.freezing.apply(self.step)
         self.optimizer.zero_grad(set_to_none=True)
         parts = split_pairs(batch, self.settings.accumulate)
@@ -201,7 +220,7 @@ class Trainer:
             self.averaged.update_parameters(self.model)
             if isinstance(self.averaged.module, StagedTraining):
                 self.averaged.module.set_progress(self.step / self.settings.max_steps)
-        return {**scalars, "lr": lr}
+        return {**scalars, **weights, "lr": lr}
 
     def _backward(self, batch: Batch, weight: float) -> dict[str, Tensor]:
         """Add the gradients of a batch times ``weight``; return the loss and its terms times it."""
@@ -220,6 +239,7 @@ class Trainer:
             "step": self.step,
             "max_steps": self.settings.max_steps,
             "best": self.best,
+            "stale_validations": self.stale_validations,
             "model": self.model.state_dict(),
             **({} if self.averaged is None else {"averaged": self.averaged.state_dict()}),
             "optimizer": self.optimizer.state_dict(),
@@ -230,6 +250,7 @@ class Trainer:
         """Restore the state that ``state_dict`` returned."""
         self.step = state["step"]
         self.best = state["best"]
+        self.stale_validations = state.get("stale_validations", 0)  # earlier builds have none
         self.model.load_state_dict(state["model"])
         if self.averaged is not None:
             self.averaged.load_state_dict(state["averaged"])
@@ -246,6 +267,14 @@ class Trainer:
         for group, base in zip(self.optimizer.param_groups, self.base_lr, strict=True):
             group["lr"] = base * factor
         return self.base_lr[0] * factor
+
+    def _set_weights(self) -> dict[str, float]:
+        """Set the loss weights of this step, and return those that change over the steps."""
+        if not isinstance(self.objective, ScheduledLoss):
+            return {}
+        self.objective.set_step(self.step)
+        scheduled = self.objective.scheduled_weights()
+        return {f"weight/{name}": weight for name, weight in scheduled.items()}
 
     @staticmethod
     def _to_host(scalars: Mapping[str, Tensor]) -> dict[str, float]:

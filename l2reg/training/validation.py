@@ -70,5 +70,7 @@ class Validation:
 
     def _loss(self, pair: Pair) -> float:
         batch = self.predictor.batch(pair)
-        terms = self.objective(self.predictor.predict(batch), batch)
+        was_training = self.objective.training
+        terms = self.objective.eval()(self.predictor.predict(batch), batch)
+        self.objective.train(was_training)
         return float(sum(term.item() for term in terms.values()))

@@ -1,5 +1,6 @@
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -20,7 +21,7 @@ def trainer() -> Trainer:
     model = nn.Linear(2, 2)
     settings = TrainerSettings(max_steps=40, batch_size=1, symmetric=False, precision="float32",
                         max_grad_norm=1.0, ema_decay=0.0, accumulate=1, freeze=None,
-                           checkpoint_every=10, keep=1, validate_every=10,
+                           checkpoint_every=10, keep=1, validate_every=10, patience=None,
                         picture_every=10)  # fmt: skip
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
     schedule = WarmupCosine(warmup=0.0, min_factor=0.0)
@@ -76,6 +77,20 @@ def test_the_best_model_is_kept_and_a_worse_one_is_not(trainer: Trainer) -> None
     assert saved == [10, 20]
     assert trainer.best == 0.3
     assert [step for step, _ in log.added] == [10, 20, 30, 40]
+
+
+def test_patience_ends_training_after_validations_without_a_better_score(
+    trainer: Trainer, capsys: pytest.CaptureFixture[str]
+) -> None:
+    trainer.settings = replace(trainer.settings, patience=2)
+    qualities = iter([0.1, 0.05, 0.3, 0.3, math.nan])
+    hook = Validate(lambda: ({}, next(qualities)), lambda *_: None, FakeLog(), every=1)  # type: ignore[arg-type]
+    ended = []
+    for trainer.step in range(1, 6):
+        hook(trainer, {})
+        ended.append(trainer.finished)
+    assert ended == [False, False, False, False, True]
+    assert "none of the last 2 validations was better" in capsys.readouterr().out
 
 
 def test_the_last_step_validates_and_draws_whatever_its_number(trainer: Trainer) -> None:
