@@ -71,7 +71,7 @@ def weight_schedule(name: str, weight: Any) -> WeightSchedule:
             f"{steps} and {shape}"
         )
     return WeightSchedule(
-        _check_weight(name, weight["from"]), _checked(name, weight["to"]), steps, shape
+        _check_weight(name, weight["from"]), _check_weight(name, weight["to"]), steps, shape
     )
 
 
