@@ -18,6 +18,7 @@ COMMANDS = {  # name and help line; a command is the module of the same name
     "convert": "write a transform in the form of another tool",
     "export": "write a trained model as safetensors, with a model card",
     "import-weights": "make a checkpoint of published LapIRN weights",
+    "runs": "list the training runs in a folder: scores, steps, and what differs in their settings",
     "propagate-labels": "label training scans by registering labelled scans to them",
     "keypoints": "find keypoints for intra-patient training pairs that have none",
     "rank": "rank teams by the challenge's rules",

@@ -13,7 +13,7 @@ from tqdm import tqdm
 from l2reg.checkpoints.run_checkpoints import save_last
 from l2reg.io.files import strict_json
 from l2reg.training.distributed import is_first
-from l2reg.training.run_folder import METRICS
+from l2reg.training.run_files import METRICS
 from l2reg.training.trainer import Scalars, Trainer
 
 LINES_PER_RUN = 20  # of progress, where the output is no terminal

@@ -1,10 +1,8 @@
 """The folder of a training run: its config and environment, and whether it can be resumed."""
 
-import json
-import math
 import platform
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -24,10 +22,8 @@ from l2reg.config.yaml_files import load_yaml
 from l2reg.io.files import atomic_write, strict_json
 from l2reg.io.output_folders import OutputKind, claim_output_folder, hold_output_folder
 from l2reg.problems import InputError, Problem
+from l2reg.training.run_files import CONFIG, METRICS, flatten, step_of
 from l2reg.training.source_commit import source_commit
-
-CONFIG = "config.yaml"
-METRICS = "metrics.jsonl"
 
 _MAY_CHANGE = (
     "resume",
@@ -140,8 +136,8 @@ def environment() -> dict[str, Any]:
 
 def _check_same(run_dir: Path, config: Mapping[str, Any]) -> None:
     """Raise ``InputError`` for every setting that differs from those the run was started with."""
-    before = dict(_flatten(_read_config(run_dir / CONFIG)))
-    now = dict(_flatten(config))
+    before = dict(flatten(_read_config(run_dir / CONFIG)))
+    now = dict(flatten(config))
     changed = [
         key
         for key in sorted({*before, *now})
@@ -181,15 +177,6 @@ def _read_config(path: Path) -> Any:
         ) from error
 
 
-def _flatten(node: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Yield every value of nested mappings with its dotted key."""
-    if isinstance(node, Mapping):
-        for key, value in node.items():
-            yield from _flatten(value, f"{prefix}.{key}" if prefix else str(key))
-    else:
-        yield prefix, node
-
-
 def _drop_later_steps(metrics: Path, step: int) -> None:
     """Drop the lines of the steps after ``step``, which a resumed run repeats, and broken lines.
 
@@ -198,14 +185,6 @@ def _drop_later_steps(metrics: Path, step: int) -> None:
     if not metrics.is_file():
         return
     lines = metrics.read_text(encoding="utf-8", errors="replace").splitlines()
-    kept = [line for line in lines if _step_of(line) <= step]
+    kept = [line for line in lines if step_of(line) <= step]
     with atomic_write(metrics) as temporary:
         temporary.write_text("".join(f"{line}\n" for line in kept), encoding="utf-8")
-
-
-def _step_of(line: str) -> float:
-    """Return the step of a line of the metrics; infinity if the line is broken."""
-    try:
-        return float(json.loads(line)["step"])
-    except (ValueError, TypeError, KeyError):
-        return math.inf
