@@ -85,7 +85,7 @@ class MixedValidation:
         scores: dict[str, float] = {}
         for name, validation in self.tasks.items():
             own, _ = validation.score()
-            scores |= {key.replace("val/", f"val/{name}/", 1): v for key, v in own.items()}
+            scores |= {key.replace("/", f"/{name}/", 1): v for key, v in own.items()}
         return scores, math.nan
 
     def draw(self) -> Figure:

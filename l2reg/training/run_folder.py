@@ -35,6 +35,7 @@ _MAY_CHANGE = (
     "data.cache",
     "trainer.max_steps",
     "trainer.keep",
+    "trainer.profile_steps",
     "trainer.patience",
 )
 _OF_MIXED_TASK = re.compile(r"^mixed\.tasks\.[^.]+\.")

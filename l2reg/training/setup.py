@@ -22,6 +22,7 @@ from l2reg.training.distributed import is_first, rank, start_processes, wait_for
 from l2reg.training.hooks import Log, Picture, Progress, SaveLast, Validate
 from l2reg.training.mixed_tasks import MixedBatches, MixedObjective, MixedValidation
 from l2reg.training.prefetch import Batches
+from l2reg.training.profile import Profile
 from l2reg.training.run_folder import describe_run, open_run
 from l2reg.training.seeding import seed_everything, seed_rank
 from l2reg.training.trainer import Hook, Trainer, TrainerSettings
@@ -186,8 +187,10 @@ def _hooks(
     last: SaveLast,
 ) -> list[Hook]:
     settings = trainer.settings
-    log = Log(run_dir, trainer)
+    log = Log(run_dir, trainer, last.extra["config"])
     hooks: list[Hook] = [log] if is_first() else []
+    if settings.profile_steps and is_first():
+        hooks.insert(0, Profile(run_dir, settings.profile_steps, device))
     if settings.validate_every:
         validation = _validation(trainer, tasks, device)
 

@@ -13,15 +13,14 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from l2reg.batch import Batch, both_directions, split_pairs
 from l2reg.losses.weight_schedule import ScheduledLoss
 from l2reg.models.prediction import StagedTraining
-from l2reg.problems import InputError, Problem
+from l2reg.problems import InputError
 from l2reg.runtime import autocast
 from l2reg.training.distributed import any_rank, average, gather, rank
 from l2reg.training.freezing import FreezeSchedule
 from l2reg.training.prefetch import Batches, prefetch
+from l2reg.training.scalars import Scalars, mean_over_ranks, not_finite, sum_terms
 from l2reg.training.schedule import WarmupCosine
 from l2reg.training.seeding import rng_state, seed_rank, set_rng_state
-
-Scalars = Mapping[str, float]
 
 
 @runtime_checkable
@@ -71,6 +70,7 @@ class TrainerSettings:
             which training ends; ``None`` for no such end.
         picture_every: Number of steps between two pictures of the first validation pair; 0 for
             none.
+        profile_steps: Number of steps that are profiled, after two others; 0 for none.
     """
 
     max_steps: int
@@ -86,6 +86,7 @@ class TrainerSettings:
     validate_every: int
     patience: int | None
     picture_every: int
+    profile_steps: int
 
     def __post_init__(self) -> None:
         counts = ("max_steps", "batch_size", "accumulate", "checkpoint_every", "keep")
@@ -101,10 +102,10 @@ class TrainerSettings:
             )
         if not 0 <= self.ema_decay < 1:
             raise ValueError(f"trainer.ema_decay must be in [0, 1), got {self.ema_decay}")
-        if min(self.validate_every, self.picture_every) < 0:
+        if min(self.validate_every, self.picture_every, self.profile_steps) < 0:
             raise ValueError(
-                "trainer.validate_every and picture_every must be 0 or more, got "
-                f"{self.validate_every}, {self.picture_every}"
+                "trainer.validate_every, picture_every and profile_steps must be 0 or more, got "
+                f"{self.validate_every}, {self.picture_every}, {self.profile_steps}"
             )
 
 
@@ -209,12 +210,12 @@ class Trainer:
         self.freezing.apply(self.step)
         self.optimizer.zero_grad(set_to_none=True)
         parts = split_pairs(batch, self.settings.accumulate)
-        terms = _sums([self._backward(part, 1 / len(parts)) for part in parts])
+        terms = sum_terms([self._backward(part, 1 / len(parts)) for part in parts])
         average(p.grad for p in self.model.parameters() if p.grad is not None)
         norm = nn.utils.clip_grad_norm_(self.model.parameters(), self.settings.max_grad_norm)
-        scalars = self._to_host({**terms, "grad_norm": norm})
+        scalars = mean_over_ranks({**terms, "grad_norm": norm})
         if not math.isfinite(scalars["loss"] + scalars["grad_norm"]):
-            raise InputError(self._not_finite(scalars))
+            raise InputError(not_finite(self.step, scalars))
         self.optimizer.step()
         if self.averaged is not None:
             self.averaged.update_parameters(self.model)
@@ -275,24 +276,3 @@ class Trainer:
         self.objective.set_step(self.step)
         scheduled = self.objective.scheduled_weights()
         return {f"weight/{name}": weight for name, weight in scheduled.items()}
-
-    @staticmethod
-    def _to_host(scalars: Mapping[str, Tensor]) -> dict[str, float]:
-        """Return the means over all ranks as numbers; the device is waited for once."""
-        values = torch.stack([scalar.detach() for scalar in scalars.values()])
-        average([values])
-        return dict(zip(scalars, values.tolist(), strict=True))
-
-    def _not_finite(self, values: Mapping[str, float]) -> Problem:
-        return Problem(
-            where=f"training step {self.step}",
-            what="has a loss or gradient that is not finite",
-            expected="finite numbers",
-            found=", ".join(f"{name} {value:.4g}" for name, value in values.items()),
-            remedy="the checkpoints hold the state before this step; lower optimizer.lr, or look "
-            "at the term above that is nan or inf (its weight is loss.weights.<term>)",
-        )
-
-
-def _sums(parts: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
-    return {name: torch.stack([part[name] for part in parts]).sum(dim=0) for name in parts[0]}

@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 from torch import nn
 
 from l2reg.data.pairs import Pair
-from l2reg.evaluation.aggregate import aggregate
+from l2reg.evaluation.aggregate import aggregate, label_means
 from l2reg.evaluation.pair_scores import PairScores
 from l2reg.evaluation.score_field import has_ground_truth, load_ground_truth, score_field
 from l2reg.inference.predictor import Predictor
@@ -42,7 +42,8 @@ class Validation:
     def score(self) -> tuple[dict[str, float], float]:
         """Return the means over the pairs, and the quality, which is larger for a better model.
 
-        Ranks share the work, and all return the same.
+        The means are ``val/<metric>`` and, where there are labels, ``val_dsc/<label>``. Ranks share
+        the work, and all return the same.
 
         The quality is the Dice where there are labels, else minus the TRE, else minus the loss; nan
         if no pair has a label that is in both scans.
@@ -50,8 +51,12 @@ class Validation:
         if not self.with_ground_truth:
             loss = float(np.mean(gather([self._loss(pair) for pair in share(self.pairs)])))
             return {"val/loss": loss}, -loss
-        means = aggregate(gather([self._pair_scores(p) for p in share(self.pairs)]), _RULES)
+        pair_scores = gather([self._pair_scores(p) for p in share(self.pairs)])
+        means = aggregate(pair_scores, _RULES)
         scores = {f"val/{name}": values["mean"] for name, values in means.items()}
+        names = self.predictor.reader.task.labels
+        by_label = label_means(pair_scores)
+        scores |= {f"val_dsc/{names[label]}": mean for label, mean in by_label.items()}
         if "dsc" in means:
             return scores, means["dsc"]["mean"]
         return scores, -means["tre_mm"]["mean"] if "tre_mm" in means else math.nan

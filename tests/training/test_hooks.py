@@ -8,6 +8,8 @@ from typing import Any
 import pytest
 import torch
 from matplotlib.figure import Figure
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 from torch import nn
 
 from l2reg.checkpoints import storage
@@ -22,7 +24,7 @@ def trainer() -> Trainer:
     settings = TrainerSettings(max_steps=40, batch_size=1, symmetric=False, precision="float32",
                         max_grad_norm=1.0, ema_decay=0.0, accumulate=1, freeze=None,
                            checkpoint_every=10, keep=1, validate_every=10, patience=None,
-                        picture_every=10)  # fmt: skip
+                        picture_every=10, profile_steps=0)  # fmt: skip
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
     schedule = WarmupCosine(warmup=0.0, min_factor=0.0)
     return Trainer(model, nn.Identity(), optimizer, schedule, [], settings)  # type: ignore[arg-type]
@@ -43,7 +45,7 @@ def test_progress_writes_some_lines_where_nobody_watches(
 
 def test_scalars_are_appended_line_by_line(trainer: Trainer, tmp_path: Path) -> None:
     for trainer.step in (1, 2):
-        log = Log(tmp_path, trainer)
+        log = Log(tmp_path, trainer, {})
         log(trainer, {"loss": 0.25})
         log.close()
     lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
@@ -51,12 +53,28 @@ def test_scalars_are_appended_line_by_line(trainer: Trainer, tmp_path: Path) -> 
 
 
 def test_a_scalar_that_is_no_number_is_null_in_the_log(trainer: Trainer, tmp_path: Path) -> None:
-    log = Log(tmp_path, trainer)
+    log = Log(tmp_path, trainer, {})
     log.add(1, {"val/dsc": float("nan"), "val/hd95_voxels": float("inf")})
     log.close()
     line = (tmp_path / "metrics.jsonl").read_text()
     content = json.loads(line, parse_constant=pytest.fail)
     assert content == {"step": 1, "val/dsc": None, "val/hd95_voxels": "inf"}
+
+
+def test_tensorboard_shows_the_settings_beside_the_scores(trainer: Trainer, tmp_path: Path) -> None:
+    config = {"seed": 3, "data": {"exclude": [1, 2], "root": None}, "trainer": {"symmetric": True}}
+    log = Log(tmp_path, trainer, config)
+    log.add(1, {"val/dsc": 0.5})
+    log.close()
+    events = EventAccumulator(str(tmp_path / "tensorboard"))
+    events.Reload()
+    assert [event.value for event in events.Scalars("val/dsc")] == [0.5]
+    content = events.SummaryMetadata("_hparams_/session_start_info").plugin_data.content
+    settings = HParamsPluginData.FromString(content).session_start_info.hparams
+    assert settings["seed"].number_value == 3
+    assert settings["data.exclude"].string_value == "[1, 2]"
+    assert settings["data.root"].string_value == "null"
+    assert settings["trainer.symmetric"].string_value == "true"
 
 
 class FakeLog(Log):

@@ -350,6 +350,21 @@ def test_a_run_on_the_gpu_trains_and_validates(tiny_run: TinyRun) -> None:
     assert Path("run/best.pt").exists()
 
 
+@pytest.mark.parametrize("debug", ["overfit", "fast", "profile"])
+def test_a_debug_run_takes_its_steps(
+    tiny_run: TinyRun, debug: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    steps = {"overfit": 3, "fast": 2, "profile": 5}[debug]
+    config = tiny_run(f"debug={debug}", f"trainer.max_steps={steps}", "trainer.validate_every=2")
+    assert config["overwrite"]
+    trainer = prepare_training(config)
+    trainer.run()
+    assert trainer.step == steps
+    assert ("dearest operators" in capsys.readouterr().out) == (debug == "profile")
+    drawn = {trainer.batches.draw(step, 0).name for step in range(9)}  # type: ignore[attr-defined]
+    assert (len(drawn) == 1) == (debug == "overfit")
+
+
 @pytest.mark.slow
 def test_a_network_overfits_one_pair(tiny_run: TinyRun) -> None:
     """An overfit check, no result: one pair, its own keypoints."""

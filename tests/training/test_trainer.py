@@ -79,6 +79,7 @@ def settings(max_steps: int, **changes: Any) -> TrainerSettings:
         "validate_every": 0,
         "patience": None,
         "picture_every": 0,
+        "profile_steps": 0,
         **changes,
     }
     return TrainerSettings(**options)
@@ -177,7 +178,7 @@ def test_a_run_that_lost_patience_ends_saves_and_stays_ended(tmp_path: Path) -> 
         trainer = build(9, validate_every=1, patience=last)
         quality = iter([0.5, 0.4, 0.3, 0.2, 0.1])
         validate = Validate(
-            lambda: ({}, next(quality)), lambda *_: None, NoLog(tmp_path, trainer), every=1
+            lambda: ({}, next(quality)), lambda *_: None, NoLog(tmp_path, trainer, {}), every=1
         )
         trainer.hooks = [validate, SaveLast(tmp_path, {}, None)]
         return trainer
