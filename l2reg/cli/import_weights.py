@@ -34,5 +34,5 @@ def run(options: argparse.Namespace) -> None:
     print(f"predict: python predict.py ckpt={options.out}")
     print(
         f"train on: python train.py task=oasis model={options.model} {changed} "
-        f"'model.stages=[0.0,0.0,1.0]' model.freeze=0.0 init_from={options.out}"
+        f"trainer.stages=false init_from={options.out}"
     )

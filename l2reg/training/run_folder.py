@@ -34,10 +34,12 @@ _MAY_CHANGE = (
     "task.root",
     "data.cache",
     "trainer.max_steps",
+    "trainer.activation_checkpointing",
     "trainer.keep",
     "trainer.profile_steps",
     "trainer.patience",
 )
+_EARLIER_BUILDS = {"trainer.stages": True}  # values where the config has no such key
 _OF_MIXED_TASK = re.compile(r"^mixed\.tasks\.[^.]+\.")
 _PACKAGES = ("l2reg", "torch", "monai", "numpy", "scipy", "nibabel", "hydra-core")
 
@@ -137,8 +139,8 @@ def environment() -> dict[str, Any]:
 
 def _check_same(run_dir: Path, config: Mapping[str, Any]) -> None:
     """Raise ``InputError`` for every setting that differs from those the run was started with."""
-    before = dict(flatten(_read_config(run_dir / CONFIG)))
-    now = dict(flatten(config))
+    before = _EARLIER_BUILDS | dict(flatten(_read_config(run_dir / CONFIG)))
+    now = _EARLIER_BUILDS | dict(flatten(config))
     changed = [
         key
         for key in sorted({*before, *now})

@@ -15,7 +15,8 @@ from l2reg.config.build import build
 from l2reg.inference.method import Method
 from l2reg.inference.predictor import Predictor
 from l2reg.io.files import content_digest
-from l2reg.models.prediction import grid_of
+from l2reg.models.activation_checkpointing import recompute_activations
+from l2reg.models.prediction import StagedTraining, grid_of
 from l2reg.problems import InputError, Problem, raise_if_any
 from l2reg.runtime import autocast, configure_convolutions
 from l2reg.training.distributed import is_first, rank, start_processes, wait_for_all
@@ -107,6 +108,8 @@ def _open_run(
 
 def _model(config: Mapping[str, Any]) -> torch.nn.Module:
     model: torch.nn.Module = build(config["model"], "model", config["trust"])
+    if config["trainer"]["activation_checkpointing"]:
+        recompute_activations(model)
     if not any(parameter.requires_grad for parameter in model.parameters()):
         raise InputError(_nothing_to_learn(config))
     return model
@@ -116,6 +119,8 @@ def _origin(model: torch.nn.Module, config: Mapping[str, Any]) -> Provenance:
     """Load the initial weights of a new run (``init_from``), and return their provenance."""
     if config["init_from"] is None or config["resume"]:
         return Provenance()
+    if config["trainer"]["stages"] and isinstance(model, StagedTraining):
+        tqdm.write("its stages are trained again, coarse to fine; trainer.stages=false trains all")
     return warm_start(model, Path(config["init_from"]))
 
 

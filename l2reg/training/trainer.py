@@ -12,7 +12,6 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from l2reg.batch import Batch, both_directions, split_pairs
 from l2reg.losses.weight_schedule import ScheduledLoss
-from l2reg.models.prediction import StagedTraining
 from l2reg.problems import InputError
 from l2reg.runtime import autocast
 from l2reg.training.distributed import any_rank, average, gather, rank
@@ -63,6 +62,10 @@ class TrainerSettings:
             predicted; 0 for none.
         freeze: The step until which parameters are frozen, by a pattern of their names (see
             ``training.freezing``), or ``None``.
+        stages: Whether a network that is trained in stages (``lapirn``) is; otherwise all of it is
+            trained from the first step.
+        activation_checkpointing: Whether the network computes activations twice instead of keeping
+            them, see ``models.activation_checkpointing``.
         checkpoint_every: Number of steps between two writes of ``last.pt``.
         keep: Number of checkpoints that stay: ``last.pt`` and those before it.
         validate_every: Number of steps between two validations; 0 for none.
@@ -81,6 +84,8 @@ class TrainerSettings:
     max_grad_norm: float
     ema_decay: float
     freeze: Mapping[str, int] | None
+    stages: bool
+    activation_checkpointing: bool
     checkpoint_every: int
     keep: int
     validate_every: int
@@ -141,7 +146,9 @@ class Trainer:
         self.schedule = schedule
         self.batches = batches
         self.settings = settings
-        self.freezing = FreezeSchedule(model, settings.freeze or {}, settings.max_steps)
+        self.freezing = FreezeSchedule(
+            model, settings.freeze or {}, settings.max_steps, stages=settings.stages
+        )
         self.hooks: Sequence[Hook] = ()
         self.base_lr = [float(group["lr"]) for group in optimizer.param_groups]
         self.step = 0
@@ -219,8 +226,6 @@ class Trainer:
         self.optimizer.step()
         if self.averaged is not None:
             self.averaged.update_parameters(self.model)
-            if isinstance(self.averaged.module, StagedTraining):
-                self.averaged.module.set_progress(self.step / self.settings.max_steps)
         return {**scalars, **weights, "lr": lr}
 
     def _backward(self, batch: Batch, weight: float) -> dict[str, Tensor]:

@@ -110,6 +110,16 @@ def test_more_steps_another_device_or_root_are_no_other_run(tmp_path: Path) -> N
     assert open_run(tmp_path / "run", more, resume=True, overwrite=False) is not None
 
 
+def test_a_run_of_a_build_without_a_key_had_the_value_of_that_build(tmp_path: Path) -> None:
+    started(tmp_path / "run")
+    trainer = {**CONFIG["trainer"], "stages": True, "keep": 2, "patience": None}
+    now = {**CONFIG, "trainer": trainer}
+    assert open_run(tmp_path / "run", now, resume=True, overwrite=False) is not None
+    with pytest.raises(InputError, match=r"trainer\.stages .*differs"):
+        changed = {**CONFIG, "trainer": {**trainer, "stages": False}}
+        open_run(tmp_path / "run", changed, resume=True, overwrite=False)
+
+
 def test_nothing_to_resume_is_said_as_such(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"holds no run to resume"):
         open_run(tmp_path / "none", CONFIG, resume=True, overwrite=False)

@@ -80,6 +80,8 @@ def settings(max_steps: int, **changes: Any) -> TrainerSettings:
         "patience": None,
         "picture_every": 0,
         "profile_steps": 0,
+        "stages": True,
+        "activation_checkpointing": False,
         **changes,
     }
     return TrainerSettings(**options)
