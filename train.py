@@ -31,24 +31,20 @@ def main(cfg: DictConfig) -> None:
 
         configure_malloc()
         check_keys("train", config)
+        plan = config.pop("plan")
         if HydraConfig.get().mode == RunMode.MULTIRUN:
             config["run_dir"] = multirun_folder(
                 config["run_dir"], HydraConfig.get().overrides.task, sys.argv, ("task", "model")
             )
         if config["mixed"]:
             config = compose_tasks(config)
+        if plan:
+            from l2reg.training.plan_run import plan_run
+
+            print(plan_run(config))
+            return
         trainer = prepare_training(config)
-
-        stopped_by = []
-
-        def stop(number: int, _: object) -> None:
-            trainer.stop_requested = True
-            stopped_by.append(number)
-            signal.signal(signal.SIGINT, signal.default_int_handler)  # a second one ends at once
-
-        for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, stop)
-        trainer.run()
+        signals = train_until_signal(trainer)
         writes = is_first()
         stop_processes()
     run_dir = config["run_dir"]
@@ -59,12 +55,27 @@ def main(cfg: DictConfig) -> None:
                 f"stopped at step {step}; the same command with resume=true continues the run",
                 file=sys.stderr,
             )
-        sys.exit(SIGNALLED + next(iter(stopped_by), signal.SIGTERM))  # perhaps by another rank
+        sys.exit(SIGNALLED + next(iter(signals), signal.SIGTERM))  # perhaps by another rank
     if not writes:
         return
     task = " task=..." if config["mixed"] else ""
     task += f" 'trust=[{','.join(config['trust'])}]'" if config["trust"] else ""
     print(f"trained {trainer.step} steps; next: python predict.py ckpt={run_dir}{task} split=val")
+
+
+def train_until_signal(trainer: Any) -> list[int]:
+    """Train until the run is finished, or until SIGINT or SIGTERM; return those that came."""
+    signals: list[int] = []
+
+    def stop(number: int, _: object) -> None:
+        trainer.stop_requested = True
+        signals.append(number)
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # a second one ends at once
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, stop)
+    trainer.run()
+    return signals
 
 
 def compose_tasks(config: dict[str, Any]) -> dict[str, Any]:

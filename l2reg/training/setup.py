@@ -42,23 +42,12 @@ def prepare_training(config: Mapping[str, Any]) -> Trainer:
     Raises:
         InputError: If options, data or the run folder are incorrect, before anything is written.
     """
-    settings = _settings(config)
+    settings = training_settings(config)
     device = start_processes(config["device"])
     autocast(device, settings.precision)  # raises if the precision is unknown
-    configure_convolutions(settings.precision, repeated=True)
     run_dir = Path(config["run_dir"])
     tasks = open_training_tasks(config, with_validation=settings.validate_every > 0)
-    seed_everything(config["seed"])
-    model = _model(config).to(device)
-    origin = _origin(model, config)
-    trainer = Trainer(
-        model,
-        _objective(tasks),
-        build(config["optimizer"], "optimizer", config["trust"], params=model.parameters()),
-        build(config["scheduler"], "scheduler", config["trust"]),
-        _batches(tasks, model, settings, config["seed"], device),
-        settings,
-    )
+    trainer, origin = build_trainer(config, settings, tasks, device)
     inputs = [path for task in tasks.values() for path in task.data.inputs]
     inputs += [Path(config["init_from"])] if config["init_from"] else []
     state = _open_run(run_dir, config, inputs)
@@ -85,7 +74,44 @@ def prepare_training(config: Mapping[str, Any]) -> Trainer:
     return trainer
 
 
-def _settings(config: Mapping[str, Any]) -> TrainerSettings:
+def build_trainer(
+    config: Mapping[str, Any],
+    settings: TrainerSettings,
+    tasks: Mapping[str, TrainingTask],
+    device: torch.device,
+) -> tuple[Trainer, Provenance]:
+    """Return the trainer of a run without hooks, and the provenance of its initial weights.
+
+    Args:
+        config: See ``prepare_training``.
+        settings: See ``training_settings``.
+        tasks: See ``open_training_tasks``.
+        device: Device to train on.
+
+    Raises:
+        InputError: If a node of the config, or ``init_from``, is incorrect.
+    """
+    configure_convolutions(settings.precision, repeated=True)
+    seed_everything(config["seed"])
+    model = _model(config).to(device)
+    origin = _origin(model, config)
+    trainer = Trainer(
+        model,
+        _objective(tasks),
+        build(config["optimizer"], "optimizer", config["trust"], params=model.parameters()),
+        build(config["scheduler"], "scheduler", config["trust"]),
+        _batches(tasks, model, settings, config["seed"], device),
+        settings,
+    )
+    return trainer, origin
+
+
+def training_settings(config: Mapping[str, Any]) -> TrainerSettings:
+    """Return the settings of the training loop of a run.
+
+    Raises:
+        InputError: If a value is incorrect.
+    """
     settings: TrainerSettings = build(config["trainer"], "trainer")
     if config["mixed"] and settings.patience is not None:
         raise InputError(_no_one_score(settings.patience))

@@ -16,6 +16,7 @@ from l2reg.problems import InputError
 from l2reg.runtime import autocast
 from l2reg.training.distributed import any_rank, average, gather, rank
 from l2reg.training.freezing import FreezeSchedule
+from l2reg.training.memory import memory_error
 from l2reg.training.prefetch import Batches, prefetch
 from l2reg.training.scalars import Scalars, mean_over_ranks, not_finite, sum_terms
 from l2reg.training.schedule import WarmupCosine
@@ -182,12 +183,13 @@ class Trainer:
 
         Raises:
             InputError: If the loss or its gradient is not finite; the model is left as it was
-                before that step.
+                before that step. If the memory is too small.
         """
         try:
             steps = range(self.step, self.step if self.finished else self.settings.max_steps)
             for batch in prefetch(self.batches, steps, self.device):
-                scalars = self.train_step(batch)
+                with memory_error(self.step, self.settings, getattr(self.model, "grid", "half")):
+                    scalars = self.train_step(batch)
                 self.step += 1
                 for hook in self.hooks:
                     hook(self, scalars)

@@ -43,7 +43,11 @@ def step(net: nn.Module, batch: Batch) -> tuple[dict[str, Tensor], int]:
     return gradients, sum(kept.values())
 
 
-@pytest.mark.parametrize("name", SMALL)
+@pytest.mark.parametrize(
+    "name",
+    ["unet", "siamese_unet", "clapirn"]
+    + [pytest.param(name, marks=pytest.mark.slow) for name in ("pyramid", "monai_segresnet")],
+)
 def test_gradients_are_equal_and_less_is_kept(
     name: str, network: Networks, batch: Batches, awake: Awake
 ) -> None:
