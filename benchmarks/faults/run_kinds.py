@@ -15,6 +15,8 @@ import yaml
 
 from benchmarks.faults import mutations as m
 from benchmarks.faults.kinds import OVERRIDES, Kind, digest, tiny_config
+from l2reg.checkpoints import storage
+from l2reg.checkpoints.model_export import WEIGHTS, write_export
 from l2reg.checkpoints.trained_model import load_trained_model
 from l2reg.config.build import build
 from l2reg.inference.container import serve_current
@@ -34,6 +36,8 @@ def run_kinds(folder: Path) -> list[Kind]:
         prepare_training(config).run()
     run = folder / "run"
     checkpoint = (run / "last.pt").read_bytes()
+    write_export(folder / WEIGHTS, storage.load(run / "last.pt"))
+    exported = (folder / WEIGHTS).read_bytes()
 
     def loaded(path: Path) -> str:
         trained = load_trained_model(path, {})
@@ -56,6 +60,7 @@ def run_kinds(folder: Path) -> list[Kind]:
     pack = (*m.BYTES, m.change_zip)
     return [
         Kind("checkpoint", "best.pt", checkpoint, loaded, pack, is_checked=True),
+        Kind("exported model", WEIGHTS, exported, loaded, is_checked=True),
         Kind("initial weights", "best.pt", checkpoint, warm, pack, is_checked=True),
         Kind("checkpoint of a resumed run", "last.pt", checkpoint, resumed, pack,
              is_checked=True, named="run", share=1),
