@@ -232,15 +232,16 @@ def files_below(folder: Path) -> list[Path]:
     """
     files: list[Path] = []
     # The real folders from the searched one down
-    chains: dict[str, tuple[Path, ...]] = {str(folder): (folder.resolve(),)}
+    chains: dict[Path, tuple[Path, ...]] = {folder: (folder.resolve(),)}
     for name, subfolders, names in os.walk(folder, followlinks=True):
-        chain, current = chains.pop(name), Path(name)
+        current = Path(name)
+        chain = chains.pop(current)
         files += [current / file for file in names if (current / file).is_file()]
         below = {sub: (current / sub).resolve() for sub in subfolders}
         subfolders[:] = [
             sub for sub, real in below.items() if not any(c.is_relative_to(real) for c in chain)
         ]
-        chains |= {str(current / sub): (*chain, below[sub]) for sub in subfolders}
+        chains |= {current / sub: (*chain, below[sub]) for sub in subfolders}
     return sorted(files)
 
 

@@ -187,6 +187,15 @@ def test_links_to_a_folder_above_are_not_followed(tmp_path: Path, target: str) -
     assert files_below(tmp_path / "above/root") == [folder / "1.txt"]
 
 
+def test_the_working_folder_is_searched_like_any_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "a/b").mkdir(parents=True)
+    (tmp_path / "a/b/1.txt").touch()
+    monkeypatch.chdir(tmp_path)
+    assert files_below(Path()) == [Path("a/b/1.txt")]
+
+
 def test_links_between_two_folders_end(tmp_path: Path) -> None:
     for one, other in ("ab", "ba"):
         (tmp_path / one).mkdir()
