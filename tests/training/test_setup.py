@@ -350,7 +350,10 @@ def test_a_run_on_the_gpu_trains_and_validates(tiny_run: TinyRun) -> None:
     assert Path("run/best.pt").exists()
 
 
-@pytest.mark.parametrize("debug", ["overfit", "fast", "profile"])
+@pytest.mark.parametrize(
+    "debug",
+    ["fast", *(pytest.param(name, marks=pytest.mark.slow) for name in ("overfit", "profile"))],
+)
 def test_a_debug_run_takes_its_steps(
     tiny_run: TinyRun, debug: str, capsys: pytest.CaptureFixture[str]
 ) -> None:

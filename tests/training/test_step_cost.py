@@ -20,7 +20,6 @@ def test_a_step_is_taken_and_its_cost_told(tiny_run: TinyRun) -> None:
     assert cost.memory_bytes > batch + weights_gradients_moments
     assert 0 < cost.seconds < 60
     assert 0 < cost.reading_seconds < 60
-    prepare_training(override(tiny_run("overwrite=true"), "trainer.activation_checkpointing=true"))
 
 
 @pytest.mark.slow
