@@ -23,7 +23,8 @@ from l2reg.config.yaml_files import parse_yaml
 from l2reg.io.files import atomic_write, is_system_error
 from l2reg.problems import Problem
 
-WEIGHTS = "model.safetensors"
+EXPORTED = ".safetensors"  # suffix of exported models
+WEIGHTS = f"model{EXPORTED}"  # the one in a folder of l2reg export
 
 _HEADER = "l2reg"  # key of the header
 _KEYS = ("step", "l2reg", "scores", "trained_on", "chosen_on", "origin")  # as in a checkpoint

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from l2reg.checkpoints import storage
-from l2reg.checkpoints.model_export import WEIGHTS, read_export
+from l2reg.checkpoints.model_export import EXPORTED, WEIGHTS, read_export
 
 _EARLIER = re.compile(r"step_(\d+)\.pt")
 
@@ -86,24 +86,28 @@ def drop_newer(run_dir: Path, used: Path) -> None:
 
 
 def load_checkpoint(checkpoint: Path) -> LoadedCheckpoint:
-    """Return a checkpoint to start or predict from.
-
-    Args:
-        checkpoint: A checkpoint file, which is used or refused; or a run folder: its best
-            checkpoint, else its last, else those before, the first that is not damaged; or a
-            folder or file of ``l2reg export``.
+    """Return the first of ``checkpoint_files`` that is not damaged, to start or predict from.
 
     Raises:
         InputError: If there is none, or it has another version of the format.
     """
-    if checkpoint.is_dir() and (checkpoint / WEIGHTS).is_file():
-        checkpoint /= WEIGHTS
+    return _load_first(checkpoint_files(checkpoint))
+
+
+def checkpoint_files(checkpoint: Path) -> list[Path]:
+    """Return the files that a path stands for, one or more; the first is that to use.
+
+    Args:
+        checkpoint: A file, which stands for itself alone; a run folder: its best checkpoint, its
+            last and those before; or a folder of ``l2reg export``.
+    """
     if not checkpoint.is_dir():
-        read = read_export if checkpoint.suffix == ".safetensors" else storage.load
-        return LoadedCheckpoint(checkpoint, read(checkpoint), ())
+        return [checkpoint]
+    if (checkpoint / WEIGHTS).is_file():
+        return [checkpoint / WEIGHTS]
     last = [checkpoint / storage.LAST, *earlier_checkpoints(checkpoint)]
     best = checkpoint / storage.BEST
-    return _load_first([best, *last] if best.is_file() else last)
+    return [best, *last] if best.is_file() else last
 
 
 def _load_first(paths: Sequence[Path]) -> LoadedCheckpoint:
@@ -111,7 +115,7 @@ def _load_first(paths: Sequence[Path]) -> LoadedCheckpoint:
     errors: list[storage.DamagedCheckpointError] = []
     for path in paths:
         try:
-            state = storage.load(path)
+            state = read_export(path) if path.suffix == EXPORTED else storage.load(path)
         except storage.DamagedCheckpointError as error:
             errors.append(error)
             continue

@@ -6,6 +6,7 @@ import torch
 
 from l2reg.checkpoints import storage
 from l2reg.checkpoints.run_checkpoints import (
+    checkpoint_files,
     drop_newer,
     earlier_checkpoints,
     load_checkpoint,
@@ -93,6 +94,8 @@ def test_a_run_folder_means_its_best_then_its_last_then_those_before(tmp_path: P
     assert load_checkpoint(tmp_path).path.name == "last.pt"
     storage.save(tmp_path / "best.pt", {"step": 15})
     assert load_checkpoint(tmp_path).path.name == "best.pt"
+    files = checkpoint_files(tmp_path)
+    assert [path.name for path in files] == ["best.pt", "last.pt", "step_10.pt"]
     for name, instead in (("best.pt", "last.pt"), ("last.pt", "step_10.pt")):
         damage(tmp_path / name)
         loaded = load_checkpoint(tmp_path)
