@@ -190,6 +190,21 @@ def ensure_writable(path: Path) -> None:
     (path / ".writable").unlink()
 
 
+def check_writable(path: Path) -> None:
+    """Check that files can be written to a folder, as ``ensure_writable``; no folder is left.
+
+    Raises:
+        InputError: If there is no space left on the device, or the folder is not writable.
+    """
+    missing = [folder for folder in (path, *path.parents) if not folder.exists()]
+    try:
+        ensure_writable(path)
+    finally:
+        for folder in missing:
+            with suppress(OSError):  # was not created, or another process writes to it
+                folder.rmdir()
+
+
 def raise_if_disk_is_at_fault(error: OSError, path: Path) -> None:
     """Raise an ``InputError`` that names ``path`` if the disk is full or write-protected.
 

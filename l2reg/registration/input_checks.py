@@ -9,8 +9,9 @@ import torch
 from l2reg.data.intensity import Intensity
 from l2reg.geometry.affine import affine_field
 from l2reg.geometry.warp import warp
+from l2reg.io.files import check_writable
 from l2reg.io.volumes import Volume
-from l2reg.problems import InputError, Problem
+from l2reg.problems import InputError, Problem, raise_if_any
 from l2reg.shapes import Affine, Field, Image
 
 _MIN_VOXELS = 8  # along an axis; with 5 the search did not find a shift by one voxel
@@ -38,6 +39,20 @@ def overwrite_problems(inputs: Sequence[Path], outputs: Sequence[Path]) -> list[
         for target in outputs
         if path.exists() and target.exists() and path.samefile(target)
     ]
+
+
+def check_outputs(inputs: Sequence[Path], outputs: Sequence[Path]) -> None:
+    """Check that files can be written and replace no input, before any work.
+
+    Args:
+        inputs: Files that are read.
+        outputs: Files that will be written, to one folder.
+
+    Raises:
+        InputError: If an output would replace an input, or the folder cannot be written to.
+    """
+    raise_if_any(overwrite_problems(inputs, outputs))
+    check_writable(outputs[0].parent)
 
 
 def size_problems(paths: Sequence[Path], scans: Sequence[Volume]) -> list[Problem]:

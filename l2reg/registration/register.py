@@ -1,7 +1,7 @@
 """Registration of two scans that belong to no data set, without training."""
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
@@ -13,27 +13,22 @@ from tqdm import tqdm
 from l2reg.batch import Batch, to_device
 from l2reg.config.build import build
 from l2reg.config.presets import load_preset
-from l2reg.data.intensity import Intensity
 from l2reg.geometry.affine import affine_after_field
 from l2reg.geometry.resize import resize_field
 from l2reg.geometry.warp import warp_with_fill
 from l2reg.inference.method import Method
 from l2reg.inference.prepare import training_free_method
-from l2reg.io.files import ensure_writable
 from l2reg.io.scan_source import ScanInput, input_digest
 from l2reg.optimisation.convex import Convex
-from l2reg.problems import raise_if_any
 from l2reg.registration.annotations import read_annotations
 from l2reg.registration.initial_file import read_initial
 from l2reg.registration.initial_map import InitialMap, InitialMapSearch, Prealignment
-from l2reg.registration.input_checks import check_field, check_overlap, overwrite_problems
-from l2reg.registration.modality import Modality
+from l2reg.registration.input_checks import check_field, check_outputs, check_overlap
 from l2reg.registration.outputs import draw_picture, registered_pair, write_report
 from l2reg.registration.preset_choice import preset_name
 from l2reg.registration.result import (
     Extra,
     Registration,
-    RegistrationFiles,
     output_files,
     write_scans,
     write_stages,
@@ -100,8 +95,11 @@ def register(
     settings = build(load_preset("register", "default"))
     files = (as_scan_files(fixed), as_scan_files(moving))
     outputs = None if out is None else output_files(Path(out), save)
+    if outputs is not None:
+        check_outputs(input_paths(files, initial), outputs.paths)
     given_map = None if initial is None else read_initial(initial, files, prealign)
-    scans = _read_scans(files, outputs, initial, preset_name(preset), settings["intensity"])
+    sources, masks = (files[0].image, files[1].image), (files[0].mask, files[1].mask)
+    scans = read_scans(sources, preset_name(preset), settings["intensity"], masks)
     annotations = read_annotations(*files)
     method = training_free_method(scans.preset, select_device(device))
 
@@ -109,8 +107,6 @@ def register(
     regions = overlap_regions(scans.views, start.matrix)
     shared = float(regions[0].sum() / scans.views[0].sum())
     inside = check_overlap(scans.paths, scans.volumes, start.matrix, shared)
-    if outputs is not None:
-        ensure_writable(outputs.report.parent)
 
     images = scans.normalise(regions)
     batch = working_batch(
@@ -145,6 +141,12 @@ def register(
     return Registration(files[1].image, grids, transform, verdict, scores, picture, outputs)
 
 
+def input_paths(files: tuple[ScanFiles, ScanFiles], initial: str | Path | None) -> list[Path]:
+    """Return all files that a registration reads."""
+    paths = [path for each in files for path in each.paths]
+    return paths if initial is None else [*paths, transform_path(initial)]
+
+
 def describe_inputs(
     files: tuple[ScanFiles, ScanFiles],
     preset: str,
@@ -156,32 +158,13 @@ def describe_inputs(
         side: {name: None if value is None else str(value) for name, value in vars(each).items()}
         for side, each in zip(("fixed", "moving"), files, strict=True)
     }
-    paths = [path for each in files for path in each.paths]
-    paths += [] if initial is None else [transform_path(initial)]
     return {
         **scans,
         "like": preset,
         "prealign": prealign,
         "initial": None if initial is None else str(initial),
-        "sha256": {str(path): input_digest(path) for path in paths},
+        "sha256": {str(path): input_digest(path) for path in input_paths(files, initial)},
     }
-
-
-def _read_scans(
-    files: tuple[ScanFiles, ScanFiles],
-    outputs: RegistrationFiles | None,
-    initial: str | Path | None,
-    preset: str,
-    presets: Mapping[str, Mapping[Modality, Intensity]],
-) -> ScanPair:
-    """Read the images and masks; no output may replace any input."""
-    written = [] if outputs is None else outputs.paths
-    sources, masks = (files[0].image, files[1].image), (files[0].mask, files[1].mask)
-    others = {path for each in files for path in each.paths} - {each.path for each in sources}
-    if initial is not None:
-        others.add(transform_path(initial))
-    raise_if_any(overwrite_problems(sorted(others), written))
-    return read_scans(sources, written, preset, presets, masks)
 
 
 def _find_start(

@@ -11,9 +11,8 @@ import numpy as np
 from tqdm import tqdm
 
 from l2reg.io.files import atomic_write, load_json
-from l2reg.problems import raise_if_any
 from l2reg.registration.initial_map import Prealignment
-from l2reg.registration.input_checks import overwrite_problems
+from l2reg.registration.input_checks import check_outputs
 from l2reg.registration.pair_table import PairRow
 from l2reg.registration.register import describe_inputs, register
 from l2reg.registration.result import Extra, output_files
@@ -71,7 +70,7 @@ def register_table(
     Raises:
         InputError: If the results would replace the table, or cannot be written.
     """
-    raise_if_any(overwrite_problems([table], [out / RESULTS]))
+    check_outputs([table], [out / RESULTS])
     results: list[dict[str, Any]] = []
     for number, row in enumerate(rows, start=1):
         report = _complete_report(row, out / row.name, options) if resume else None

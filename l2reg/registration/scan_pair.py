@@ -12,11 +12,10 @@ from tqdm import tqdm
 from l2reg.data.intensity import Intensity, Region
 from l2reg.io.scan_source import ScanSource
 from l2reg.io.volumes import Volume, read_mask, read_volume
-from l2reg.problems import InputError, raise_if_any
+from l2reg.problems import InputError, Problem, raise_if_any
 from l2reg.registration.field_of_view import field_of_view
 from l2reg.registration.input_checks import (
     contrast_problems,
-    overwrite_problems,
     size_problems,
 )
 from l2reg.registration.modality import Modality, modality, preset_flags
@@ -103,7 +102,6 @@ class ScanPair:
 
 def read_scans(
     sources: tuple[ScanSource, ScanSource],
-    outputs: Sequence[Path],
     preset: str,
     presets: Mapping[str, Mapping[Modality, Intensity]],
     masks: tuple[Path | None, Path | None] = (None, None),
@@ -112,17 +110,16 @@ def read_scans(
 
     Args:
         sources: The fixed and the moving scan.
-        outputs: Files that will be written.
         preset: Name of the preset, or ``auto``; what that chooses is said.
         presets: The normalisation of every preset for every modality.
         masks: Masks of what may be compared, beside the padding; on the grids of the scans.
 
     Raises:
-        InputError: If a file is unreadable, an output would replace one, a mask does not lie on the
-            grid of its scan, or a scan has fewer than 8 voxels along an axis or almost no contrast
-            after normalisation; all faults of one kind are listed together.
+        InputError: If a file is unreadable, a mask does not lie on the grid of its scan, or a scan
+            has fewer than 8 voxels along an axis or almost no contrast after normalisation; all
+            faults of one kind are listed together.
     """
-    fixed, moving = _read_volumes(sources, outputs)
+    fixed, moving = _read_volumes(sources)
     paths = (sources[0].path, sources[1].path)
     views = (
         _field_of_view(paths[0], fixed) & _read_mask(masks[0], sources[0], fixed),
@@ -151,10 +148,10 @@ def read_scans(
     return pair
 
 
-def _read_volumes(sources: Sequence[ScanSource], outputs: Sequence[Path]) -> list[Volume]:
+def _read_volumes(sources: Sequence[ScanSource]) -> list[Volume]:
     """Read volumes; the faults of all files are listed together."""
     volumes: list[Volume] = []
-    problems = overwrite_problems([source.path for source in sources], outputs)
+    problems: list[Problem] = []
     for source in sources:
         try:
             volumes.append(read_volume(source))

@@ -268,7 +268,7 @@ def test_a_field_that_leads_out_of_the_moving_scan_is_not_written(
         pytest.raises(InputError, match=r"(?s)could not be registered.* 0 % of .*100 % by the"),
     ):
         register(scan, scan, tmp_path / "out", preset="abdomen", device="cpu")
-    assert not list((tmp_path / "out").iterdir())
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_folder_that_cannot_be_written_to_is_refused_before_the_work(
@@ -277,7 +277,8 @@ def test_a_folder_that_cannot_be_written_to_is_refused_before_the_work(
     file = tmp_path / "file"
     file.write_text("mine")
     for out in (file, file / "out"):
-        said = refusal(*scans, out, "lung")
+        with patch("l2reg.registration.register.read_scans", side_effect=AssertionError("read")):
+            said = refusal(*scans, out, "lung")
         assert "cannot be written" in said
         assert str(out) in said
     assert file.read_text() == "mine"
