@@ -10,6 +10,7 @@ from l2reg.cli.datasets import add_device_argument
 from l2reg.cli.warp import add_volume_argument
 
 if TYPE_CHECKING:
+    from l2reg.registration.options import RegisterOptions
     from l2reg.registration.scan_files import ScanFiles
 
 FLAGGED = 3  # exit status
@@ -39,9 +40,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--like",
         choices=("abdomen", "lung", "brain", "oasis", "auto"),
-        default="abdomen",
-        help="abdomen: any two scans (default); lung: two CT; brain or oasis: two MR of one "
-        "sequence; auto: what the scans show, which is said",
+        help="abdomen: any two scans (default, or the task of --ckpt); lung: two CT; brain or "
+        "oasis: two MR of one sequence; auto: what the scans show, which is said",
     )
     parser.add_argument(
         "--prealign",
@@ -53,8 +53,31 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--initial",
         metavar="TRANSFORM",
-        help="start from this affine map, from fixed to moving positions, such as ANTs' "
-        "0GenericAffine.mat, greedy:a.mat, fsl:a.mat or an .lta; nothing is searched",
+        help="start from this transform from fixed to moving positions, the direction of `l2reg "
+        "warp`, such as ANTs' 0GenericAffine.mat or 1Warp.nii.gz, greedy:a.mat, an .lta, a "
+        "composite .h5 or FSL's, SPM's and the challenge's fields; nothing is searched, and a "
+        "field is refined",
+    )
+    parser.add_argument(
+        "--ckpt",
+        type=Path,
+        metavar="RUN",
+        help="run folder or checkpoint of a trained network, which predicts the field in place of "
+        "the search; both scans are resampled to the grid that it was trained on",
+    )
+    parser.add_argument(
+        "--trust",
+        type=lambda text: tuple(text.split(",")),
+        default=(),
+        metavar="PACKAGES",
+        help="packages of your own whose classes the checkpoint may name (separated by commas); "
+        "their code is run",
+    )
+    parser.add_argument(
+        "--no-refine",
+        action="store_false",
+        dest="refine",
+        help="leave the field as it was searched, given by --initial, or predicted by --ckpt",
     )
     add_volume_argument(parser)
     for side in ("fixed", "moving"):
@@ -104,6 +127,14 @@ def scan_files(options: argparse.Namespace, side: str) -> "ScanFiles":
     return ScanFiles(image=getattr(options, side), volume=options.volume, **others)
 
 
+def register_options(options: argparse.Namespace) -> "RegisterOptions":
+    """Return what all pairs of scans share."""
+    from l2reg.registration.options import RegisterOptions
+
+    shared = ("device", "prealign", "initial", "ckpt", "trust", "refine", "save")
+    return RegisterOptions(preset=options.like, **{name: getattr(options, name) for name in shared})
+
+
 def run(options: argparse.Namespace) -> None:
     """Register, and print the files written, the verdict and the runtime in seconds."""
     from l2reg.runtime import configure_malloc
@@ -145,11 +176,12 @@ def check_combination(options: argparse.Namespace) -> None:
 def run_batch(options: argparse.Namespace) -> None:
     """Register the pairs of a table; exit with 1 if one failed."""
     from l2reg.registration.pair_table import read_pair_table
-    from l2reg.registration.register_table import RESULTS, TableOptions, register_table
+    from l2reg.registration.register_table import RESULTS, register_table
 
     rows = read_pair_table(options.batch, options.coordinates, options.volume)
-    shared = TableOptions(options.like, options.device, options.prealign, options.save)
-    summary = register_table(rows, options.batch, options.out, shared, resume=options.resume)
+    summary = register_table(
+        rows, options.batch, options.out, register_options(options), resume=options.resume
+    )
     print(
         f"{options.out / RESULTS}: {summary.registered} registered, {summary.flagged} of them "
         f"flagged, {summary.failed} failed"
@@ -163,19 +195,11 @@ def run_batch(options: argparse.Namespace) -> None:
 def run_pair(options: argparse.Namespace) -> None:
     """Register two scans."""
     from l2reg.registration.annotations import score_lines
-    from l2reg.registration.register import register
+    from l2reg.registration.register import register_with
 
     begin = time.perf_counter()
-    result = register(
-        scan_files(options, "fixed"),
-        scan_files(options, "moving"),
-        options.out,
-        preset=options.like,
-        device=options.device,
-        prealign=options.prealign,
-        initial=options.initial,
-        save=options.save,
-    )
+    files = (scan_files(options, "fixed"), scan_files(options, "moving"))
+    result = register_with(*files, options.out, register_options(options))
     assert result.files is not None
     for path in result.files.paths:
         print(path)

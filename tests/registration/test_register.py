@@ -12,6 +12,7 @@ import torch
 from scipy.ndimage import gaussian_filter
 from scipy.spatial.transform import Rotation
 
+import l2reg
 from l2reg.cli.main import main
 from l2reg.geometry.resize import resize_image
 from l2reg.problems import InputError
@@ -448,6 +449,45 @@ def test_masks_labels_landmarks_and_a_given_start_are_taken(
     by_one, by_two = (np.loadtxt(tmp_path / f"{n}.csv", delimiter=",") for n in ("one", "two"))
     np.testing.assert_allclose(by_two, by_one, atol=0.01)
     assert abs(intensities(tmp_path / "out" / "jacobian.nii.gz").mean() - 1) < 0.3
+
+
+def test_a_given_field_is_refined_and_not_lost_and_the_wrong_direction_is_flagged(
+    random: np.random.Generator,
+) -> None:
+    """The fixed scan is the moving one resampled by ITK: a bent field, then 60 mm away."""
+    body = gaussian_filter(random.normal(size=(22, 18, 20)), 1.3).astype("f4")
+    moving = sitk.GetImageFromArray(body - body.min() + 0.1)
+    moving.SetSpacing((2.0, 2.5, 3.0))
+    moving.SetDirection(Rotation.from_euler("zx", [12, -8], degrees=True).as_matrix().ravel())
+    size, spacing = (18, 19, 20), (2.2, 2.4, 2.6)
+    bumps = [gaussian_filter(random.normal(size=size[::-1]), 3) for _ in range(3)]
+    field = sitk.GetImageFromArray(np.stack(bumps, axis=-1) * 80, isVector=True)
+    field.SetSpacing(spacing)
+    field.SetOrigin((-60.0, 20.0, 0.0))
+    field.SetDirection(moving.GetDirection())
+    known = sitk.CompositeTransform(3)
+    known.AddTransform(sitk.TranslationTransform(3, (60.0, -20.0, 3.0)))
+    known.AddTransform(sitk.DisplacementFieldTransform(sitk.Image(field)))  # acts first
+    fixed = sitk.Resample(moving, size, known, sitk.sitkLinear, (-60.0, 20.0, 0.0), spacing,
+                          moving.GetDirection())  # fmt: skip
+    known.FlattenTransform()
+    sitk.WriteTransform(known, "known.h5")
+    at = [fixed.TransformContinuousIndexToPhysicalPoint(p) for p in random.uniform(6, 12, (9, 3))]
+    expected = np.array([known.TransformPoint(p) for p in at])
+    bent = np.linalg.norm(expected - at - [60, -20, 3], axis=1)
+    assert bent.max() > 2.0
+    arguments = {"device": "cpu", "initial": "known.h5"}
+    result = register(fixed, moving, "out", save=("initial", "deformable"), **arguments)
+    to_lps = np.array([-1, -1, 1])
+    found = result.points(np.array(at) * to_lps) * to_lps
+    assert np.linalg.norm(found - expected, axis=1).max() < 0.2  # mm
+    assert result.verdict.flags == ()
+    stages = [l2reg.read(name) for name in ("out/deformable.nii.gz", "greedy:out/initial.mat")]
+    by_stages = stages[1](stages[0]((np.array(at) * to_lps).T)).T * to_lps
+    np.testing.assert_allclose(by_stages, found, atol=0.01)
+    assert json.loads(Path("out/registration.json").read_text())["initial_map"]["source"] == "field"
+    with pytest.raises(InputError, match="hardly overlap"):  # from moving to fixed
+        register(moving, fixed, **arguments)
 
 
 @pytest.mark.parametrize(

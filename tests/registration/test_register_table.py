@@ -56,7 +56,9 @@ WORDS = ["register", "--batch", "pairs.csv", "--out", "out", "--coordinates", "v
 
 def test_a_folder_that_cannot_be_written_to_is_refused_before_the_first_pair(table: None) -> None:
     with (
-        patch("l2reg.registration.register_table.register", side_effect=AssertionError("done")),
+        patch(
+            "l2reg.registration.register_table.register_with", side_effect=AssertionError("done")
+        ),
         pytest.raises(SystemExit, match=r"/proc/x: cannot be written"),
     ):
         main([*WORDS, "--out", "/proc/x"])
