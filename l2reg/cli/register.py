@@ -3,6 +3,7 @@
 import argparse
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -82,18 +83,24 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_volume_argument(parser)
     for side in ("fixed", "moving"):
         parser.add_argument(f"--{side}-mask", type=Path, help="not 0 where it may be compared")
-        parser.add_argument(f"--{side}-labels", type=Path, help="scored before and after, not used")
-        parser.add_argument(
-            f"--{side}-points", type=Path, help="CSV of landmarks; scored, not used"
-        )
+        parser.add_argument(f"--{side}-labels", type=Path, help="scored before and after, or used")
+        parser.add_argument(f"--{side}-points", type=Path, help="CSV of landmarks; scored, or used")
     parser.add_argument(
         "--coordinates",
         choices=("ras", "lps", "voxels"),
         help="of the landmarks, see `l2reg warp --help`",
     )
     parser.add_argument(
+        "--use",
+        type=names_of("labels", "points"),
+        default=(),
+        metavar="NAMES",
+        help="labels, points (separated by commas): they enter the registration as well as the "
+        "scans, and are no score of it",
+    )
+    parser.add_argument(
         "--save",
-        type=extra_names,
+        type=names_of("inverse", "jacobian", "initial", "deformable"),
         default=(),
         metavar="NAMES",
         help="inverse, jacobian, initial, deformable (separated by commas): the transform from "
@@ -107,12 +114,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_device_argument(parser)
 
 
-def extra_names(text: str) -> tuple[str, ...]:
-    """Return the names of extra files."""
-    names, known = tuple(text.split(",")), ("inverse", "jacobian", "initial", "deformable")
-    if unknown := sorted(set(names) - set(known)):
-        raise argparse.ArgumentTypeError(f"unknown: {', '.join(unknown)}; {', '.join(known)} exist")
-    return names
+def names_of(*known: str) -> Callable[[str], tuple[str, ...]]:
+    """Return a function that splits names at commas and refuses unknown ones."""
+
+    def split(text: str) -> tuple[str, ...]:
+        names = tuple(text.split(","))
+        if unknown := sorted(set(names) - set(known)):
+            listed = ", ".join(known)
+            raise argparse.ArgumentTypeError(f"unknown: {', '.join(unknown)}; {listed} exist")
+        return names
+
+    return split
 
 
 def scan_files(options: argparse.Namespace, side: str) -> "ScanFiles":
@@ -131,7 +143,7 @@ def register_options(options: argparse.Namespace) -> "RegisterOptions":
     """Return what all pairs of scans share."""
     from l2reg.registration.options import RegisterOptions
 
-    shared = ("device", "prealign", "initial", "ckpt", "trust", "refine", "save")
+    shared = ("device", "prealign", "initial", "ckpt", "trust", "refine", "use", "save")
     return RegisterOptions(preset=options.like, **{name: getattr(options, name) for name in shared})
 
 
@@ -205,6 +217,8 @@ def run_pair(options: argparse.Namespace) -> None:
         print(path)
     for line in score_lines(result.scores):
         print(line)
+    for line in score_lines(result.fit):
+        print(f"{line}; used, not a score")
     print(result.verdict)
     for flag in result.verdict.flags:
         print(f"!!! {flag}")

@@ -11,6 +11,7 @@ from l2reg.registration.initial_map import Prealignment
 from l2reg.registration.result import Extra
 from l2reg.registration.scan_files import ScanFiles
 from l2reg.registration.transform_reader import transform_path
+from l2reg.registration.used_annotations import Use
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,6 +25,7 @@ class RegisterOptions:
     ckpt: str | Path | None = None
     trust: Sequence[str] = ()
     refine: bool = True
+    use: Sequence[Use] = ()
     save: Sequence[Extra] = ()
 
     def input_paths(self, files: tuple[ScanFiles, ScanFiles]) -> list[Path]:
@@ -50,6 +52,7 @@ class RegisterOptions:
             "initial": _text(self.initial),
             "ckpt": _text(self.ckpt),
             "refine": self.refine,
+            "use": list(self.use),
             "sha256": {str(path): input_digest(path) for path in self.input_paths(files)},
         }
 

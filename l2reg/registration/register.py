@@ -14,7 +14,7 @@ from l2reg.config.presets import load_preset
 from l2reg.geometry.warp import warp_with_fill
 from l2reg.inference.method import Method
 from l2reg.io.scan_source import ScanInput
-from l2reg.registration.annotations import Annotations, read_annotations
+from l2reg.registration.annotations import read_annotations
 from l2reg.registration.initial_file import read_initial
 from l2reg.registration.initial_map import InitialMap, InitialMapSearch, Prealignment
 from l2reg.registration.input_checks import check_field, check_outputs, check_overlap
@@ -35,6 +35,7 @@ from l2reg.registration.small_scans import SmallScans, shrink_scans
 from l2reg.registration.solve import StartedPair, register_suitably, select_method
 from l2reg.registration.start import Start
 from l2reg.registration.transform_scans import TransformScans
+from l2reg.registration.used_annotations import Use, UsedAnnotations, split_by_use
 from l2reg.registration.verdict import Judge, Outcome
 from l2reg.registration.working_grid import overlap_regions, working_batch
 from l2reg.runtime import select_device
@@ -59,13 +60,14 @@ def register(  # noqa: PLR0913 - the options of the command
     ckpt: str | Path | None = None,
     trust: Sequence[str] = (),
     refine: bool = True,
+    use: Sequence[Use] = (),
     save: Sequence[Extra] = (),
 ) -> Registration:
     """Register ``moving`` to ``fixed``; warped scan, transform, picture and report go to ``out``.
 
     The headers give the initial map, unless another one fits better. ``model=convex`` and
     ``refine=gauss_newton``, with the settings of a task, find the field; those for any two
-    contrasts do so if it makes the scans less alike. Labels and landmarks are only scored.
+    contrasts do so if it makes the scans less alike. Labels and landmarks are scored, or used.
 
     Args:
         fixed: A scan, see ``as_source``, or one with mask, labels and landmarks.
@@ -81,6 +83,7 @@ def register(  # noqa: PLR0913 - the options of the command
         ckpt: Run folder or checkpoint of a network, which takes the place of ``model=convex``.
         trust: Packages or modules of your own whose classes the checkpoint may name.
         refine: Whether the field that was searched, given or predicted is refined.
+        use: ``labels``, ``points`` or both: they enter the refinement, and are no score of it.
         save: Extra files: ``inverse``, the transform from moving to fixed positions, ``jacobian``,
             the local change of volume from fixed to moving, ``initial`` and ``deformable``, the two
             stages.
@@ -95,7 +98,7 @@ def register(  # noqa: PLR0913 - the options of the command
     """
     options = RegisterOptions(
         preset=preset, device=device, prealign=prealign, initial=initial, ckpt=ckpt, trust=trust,
-        refine=refine, save=save,
+        refine=refine, use=use, save=save,
     )  # fmt: skip
     return register_with(fixed, moving, out, options)
 
@@ -113,19 +116,20 @@ def register_with(
     if outputs is not None:
         check_outputs(options.input_paths(files), outputs.paths)
     pair = _prepare(files, options)
-    scans, annotations = pair.scans, pair.annotations
+    scans, grids = pair.scans, pair.annotations.scored.grids
     outcome, verdict = register_suitably(pair.started, pair.method, scans.preset, pair.judge)
     verdict = replace(verdict, flags=(*pair.flags, *verdict.flags))
     check_field(scans.paths, outcome.total, scans.moving, pair.inside)
 
     field = displacement_map(outcome.total[0].numpy(), scans.fixed.place, scans.moving.affine)
     transform = WorldTransform((field,))
-    scores = annotations.scores(transform)
+    scores = pair.annotations.scored.scores(transform)
+    fit = pair.annotations.used.scores(transform)
     warped = warp_with_fill(pair.moving, outcome.total, 0.0)
     picture = registered_pair(pair.started.working, outcome.disp, warped)
     if outputs is not None:
         outputs.report.unlink(missing_ok=True)  # a report stands for files that are all written
-        write_scans(outputs, field, scans.moving, annotations.grids[1])
+        write_scans(outputs, field, scans.moving, grids[1])
         write_stages(outputs, *_stages(scans, outcome))
         draw_picture(outputs.picture, picture, outputs.picture.absolute().parent.name)
         write_report(outputs.report, {
@@ -135,11 +139,12 @@ def register_with(
             "modalities": scans.modalities,
             "initial_map": asdict(pair.found),
             "scores": {name: asdict(each) for name, each in scores.items()},
+            "used, not a score": {name: asdict(each) for name, each in fit.items()},
             "verdict": asdict(verdict),
             "seconds": time.perf_counter() - begin,
         })  # fmt: skip
-    grids = TransformScans(field.grid, annotations.grids[1])
-    return Registration(files[1].image, grids, transform, verdict, scores, picture, outputs)
+    between = TransformScans(field.grid, grids[1])
+    return Registration(files[1].image, between, transform, verdict, scores, fit, picture, outputs)
 
 
 @dataclass(frozen=True)
@@ -148,7 +153,7 @@ class _PreparedPair:
 
     Attributes:
         scans: The scans.
-        annotations: Their labels and landmarks.
+        annotations: Their labels and landmarks, by use.
         moving: The moving scan, intensities in [0, 1].
         found: The map of the start.
         started: The pair after the start.
@@ -159,7 +164,7 @@ class _PreparedPair:
     """
 
     scans: ScanPair
-    annotations: Annotations
+    annotations: UsedAnnotations
     moving: Image
     found: InitialMap
     started: StartedPair
@@ -182,7 +187,7 @@ def _prepare(files: tuple[ScanFiles, ScanFiles], options: RegisterOptions) -> _P
         given_start = read_initial(options.initial, files, options.prealign)
     sources, masks = (files[0].image, files[1].image), (files[0].mask, files[1].mask)
     scans = read_scans(sources, preset or default_preset(network), settings["intensity"], masks)
-    annotations = read_annotations(*files)
+    annotations = split_by_use(read_annotations(*files), options.use, refine=options.refine)
 
     search: InitialMapSearch = settings["initial_map"]
     small, found, start = _find_start(scans, search, options.prealign, given_start)
@@ -194,13 +199,17 @@ def _prepare(files: tuple[ScanFiles, ScanFiles], options: RegisterOptions) -> _P
     batch = working_batch(
         *images, start, scans.spacing_mm, settings["max_voxels"], overlap=regions[0]
     )
+    i, j, k = batch["fixed"].shape[2:]
+    batch |= annotations.batch(start, (i, j, k))
     flags, predicted = (*scans.flags, *found.flags), None
     if network is not None:
-        i, j, k = batch["fixed"].shape[2:]
         predicted = network.predict(scans, start, (i, j, k))
         flags = (*network.flags(scans), *flags)
     started = StartedPair(small, batch, start, scans.shape, predicted)
     method = select_method(scans.preset, device, start, refine=options.refine)
+    if method.refinement is not None:
+        refinement = annotations.add_to(method.refinement, settings["use"])
+        method = replace(method, refinement=refinement)
     return _PreparedPair(
         scans, annotations, images[1], found, started, inside, method, settings["judge"], flags
     )

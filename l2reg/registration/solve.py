@@ -61,7 +61,12 @@ def register_suitably(
     verdict = judge(pair.small, outcome, same_contrast=preset != ANY_CONTRAST)
     if not verdict.unsuited or method.refinement is None:
         return outcome, verdict
-    other = _solve(pair, replace(method, refinement=task_refinement(ANY_CONTRAST)))
+    suited = replace(
+        task_refinement(ANY_CONTRAST),
+        label_weight=method.refinement.label_weight,
+        points=method.refinement.points,
+    )
+    other = _solve(pair, replace(method, refinement=suited))
     other_verdict = judge(pair.small, other, same_contrast=False)
     if other_verdict.similarity_after <= verdict.similarity_after:
         return outcome, verdict

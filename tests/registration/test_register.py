@@ -490,12 +490,40 @@ def test_a_given_field_is_refined_and_not_lost_and_the_wrong_direction_is_flagge
         register(moving, fixed, **arguments)
 
 
+def test_landmarks_that_are_used_are_met_and_are_no_score(
+    volume: Callable[..., Path], random: np.random.Generator, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The scans are alike as they lie; a landmark inside of them is said to be 4 mm away."""
+    body = gaussian_filter(random.normal(size=(17, 14, 15)), 1.5).astype("f4")
+    scan = volume(Path("a.nii.gz"), body - body.min() + 0.1, (4.0, 4.0, 4.0))
+    labels = volume(Path("labels.nii.gz"), (body > 0).astype(np.uint8), (4.0, 4.0, 4.0))
+    np.savetxt("fixed.csv", [[32.0, 28.0, 28.0]], delimiter=",")
+    np.savetxt("moving.csv", [[36.0, 28.0, 28.0]], delimiter=",")
+    main(["register", str(scan), str(scan), "--out", "out", "--device", "cpu", "--prealign", "none",
+          "--fixed-labels", str(labels), "--moving-labels", str(labels), "--coordinates", "ras",
+          "--fixed-points", "fixed.csv", "--moving-points", "moving.csv", "--use",
+          "points"])  # fmt: skip
+    report = json.loads(Path("out/registration.json").read_text())
+    assert report["inputs"]["use"] == ["points"]
+    fit = report["used, not a score"]
+    assert fit["before"]["tre_mm"] == [4.0]
+    assert fit["after"]["tre_mm"][0] < 2.0
+    assert fit["after"]["dice"] == {}
+    assert report["scores"]["after"]["tre_mm"] == []
+    assert set(report["scores"]["after"]["dice"]) == {"1"}
+    said = capsys.readouterr().out.splitlines()
+    assert next(line for line in said if line.startswith("TRE 4.00 -> ")).endswith(
+        "(1 landmarks); used, not a score"
+    )
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
         ("--fixed-labels {fixed}", "--moving-labels: is missing"),
         ("--fixed-points a.csv --moving-points a.csv", "--coordinates: is missing"),
         ("--fixed-points a.csv --moving-points a.csv --coordinates ras", "a.csv: is not a table"),
+        ("--use labels", "--use labels: has nothing to act on"),
         ("--fixed-mask small.nii.gz", "small.nii.gz: does not lie on the grid of"),
         ("--initial nothing.tfm", "nothing.tfm: is no file"),
         ("--initial bare.mat", "greedy:bare.mat or fsl:bare.mat"),
