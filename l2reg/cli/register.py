@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from l2reg.registration.options import RegisterOptions
     from l2reg.registration.scan_files import ScanFiles
 
+_OF_SCAN = ("mask", "labels", "points", "channel")
 FLAGGED = 3  # exit status
 
 
@@ -82,6 +83,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add_volume_argument(parser)
     for side in ("fixed", "moving"):
+        parser.add_argument(
+            f"--{side}-channel",
+            type=Path,
+            action="append",
+            metavar="FILE",
+            help="further channel of the scan, such as T2 beside T1 or CT beside PET; may be "
+            "repeated, in the same order for both scans",
+        )
         parser.add_argument(f"--{side}-mask", type=Path, help="not 0 where it may be compared")
         parser.add_argument(f"--{side}-labels", type=Path, help="scored before and after, or used")
         parser.add_argument(f"--{side}-points", type=Path, help="CSV of landmarks; scored, or used")
@@ -136,7 +145,8 @@ def scan_files(options: argparse.Namespace, side: str) -> "ScanFiles":
     others = {kind: getattr(options, f"{side}_{kind}") for kind in kinds}
     if others["points"] is not None:
         others["coordinates"] = check_coordinates(options.coordinates)
-    return ScanFiles(image=getattr(options, side), volume=options.volume, **others)
+    channels = getattr(options, f"{side}_channel") or ()
+    return ScanFiles(getattr(options, side), volume=options.volume, channels=channels, **others)
 
 
 def register_options(options: argparse.Namespace) -> "RegisterOptions":
@@ -164,10 +174,10 @@ def check_combination(options: argparse.Namespace) -> None:
     from l2reg.problems import InputError, Problem
 
     of_pair = ["fixed", "moving", "initial"]
-    of_pair += [f"{side}_{kind}" for side in of_pair[:2] for kind in ("mask", "labels", "points")]
+    of_pair += [f"{side}_{kind}" for side in of_pair[:2] for kind in _OF_SCAN]
     given = [name for name in of_pair if getattr(options, name) is not None]
     if options.batch and given:
-        found, remedy = given[0], f"leave it out: {given[0]} is a column of the table"
+        found, remedy = given[0], "leave it out: the table names what belongs to a pair"
     elif not options.batch and not (options.fixed and options.moving):
         found, remedy = f"{len(given[:1])} scans", "l2reg register FIXED MOVING --out DIR"
     elif options.resume and not options.batch:

@@ -126,6 +126,8 @@ class Refinement:
         if self.normalisation is not None:
             fixed, moving = map(self.normalisation, maps, masks)
             maps = (fixed, moving)
+        if (n_channels := batch["fixed"].shape[1]) > 1:  # their costs are averaged
+            maps = (maps[0] * n_channels**-0.5, maps[1] * n_channels**-0.5)
         if "fixed_labels" not in batch:
             return maps, masks
         factor = self.label_weight**0.5

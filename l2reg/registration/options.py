@@ -57,5 +57,7 @@ class RegisterOptions:
         }
 
 
-def _text(value: object) -> str | None:
+def _text(value: object) -> str | list[str] | None:
+    if isinstance(value, tuple):
+        return [str(item) for item in value]
     return None if value is None else str(value)

@@ -15,6 +15,7 @@ from l2reg.geometry.warp import warp_with_fill
 from l2reg.inference.method import Method
 from l2reg.io.scan_source import ScanInput
 from l2reg.registration.annotations import read_annotations
+from l2reg.registration.channels import read_channels
 from l2reg.registration.initial_file import read_initial
 from l2reg.registration.initial_map import InitialMap, InitialMapSearch, Prealignment
 from l2reg.registration.input_checks import check_field, check_outputs, check_overlap
@@ -32,7 +33,12 @@ from l2reg.registration.result import (
 from l2reg.registration.scan_files import ScanFiles, as_scan_files
 from l2reg.registration.scan_pair import ScanPair, read_scans
 from l2reg.registration.small_scans import SmallScans, shrink_scans
-from l2reg.registration.solve import StartedPair, register_suitably, select_method
+from l2reg.registration.solve import (
+    StartedPair,
+    compare_channels,
+    register_suitably,
+    select_method,
+)
 from l2reg.registration.start import Start
 from l2reg.registration.transform_scans import TransformScans
 from l2reg.registration.used_annotations import Use, UsedAnnotations, split_by_use
@@ -68,9 +74,10 @@ def register(  # noqa: PLR0913 - the options of the command
     The headers give the initial map, unless another one fits better. ``model=convex`` and
     ``refine=gauss_newton``, with the settings of a task, find the field; those for any two
     contrasts do so if it makes the scans less alike. Labels and landmarks are scored, or used.
+    The field is found by all channels; the start and the verdict are those of the first.
 
     Args:
-        fixed: A scan, see ``as_source``, or one with mask, labels and landmarks.
+        fixed: A scan, see ``as_source``, or one with mask, labels, landmarks and further channels.
         moving: The same; its grid may differ from that of ``fixed``.
         out: Folder to write to; nothing is written by default.
         preset: Task whose settings are used: ``abdomen`` for two modalities, ``lung`` for two CT,
@@ -187,6 +194,9 @@ def _prepare(files: tuple[ScanFiles, ScanFiles], options: RegisterOptions) -> _P
         given_start = read_initial(options.initial, files, options.prealign)
     sources, masks = (files[0].image, files[1].image), (files[0].mask, files[1].mask)
     scans = read_scans(sources, preset or default_preset(network), settings["intensity"], masks)
+    scans = scans.with_channels(
+        read_channels(files, scans.volumes, scans.preset, settings["intensity"])
+    )
     annotations = split_by_use(read_annotations(*files), options.use, refine=options.refine)
 
     search: InitialMapSearch = settings["initial_map"]
@@ -195,7 +205,7 @@ def _prepare(files: tuple[ScanFiles, ScanFiles], options: RegisterOptions) -> _P
     shared = float(regions[0].sum() / scans.views[0].sum())
     inside = check_overlap(scans.paths, scans.volumes, start, shared)
 
-    images = scans.normalise(regions)
+    images = scans.normalise_channels(regions)
     batch = working_batch(
         *images, start, scans.spacing_mm, settings["max_voxels"], overlap=regions[0]
     )
@@ -207,11 +217,20 @@ def _prepare(files: tuple[ScanFiles, ScanFiles], options: RegisterOptions) -> _P
         flags = (*network.flags(scans), *flags)
     started = StartedPair(small, batch, start, scans.shape, predicted)
     method = select_method(scans.preset, device, start, refine=options.refine)
+    method = compare_channels(method, scans.channels)
     if method.refinement is not None:
         refinement = annotations.add_to(method.refinement, settings["use"])
         method = replace(method, refinement=refinement)
     return _PreparedPair(
-        scans, annotations, images[1], found, started, inside, method, settings["judge"], flags
+        scans,
+        annotations,
+        images[1][:, :1],
+        found,
+        started,
+        inside,
+        method,
+        settings["judge"],
+        flags,
     )
 
 

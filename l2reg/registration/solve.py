@@ -1,15 +1,18 @@
 """Field of a pair whose start is known, found by a method that suits the scans, and its verdict."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch
 
 from l2reg.batch import Batch, to_device
+from l2reg.features.channel_features import ChannelFeatures
 from l2reg.geometry.resize import resize_field
 from l2reg.inference.method import Method
 from l2reg.inference.prepare import task_refinement, training_free_method
 from l2reg.models.zero import Zero
 from l2reg.optimisation.convex import Convex
+from l2reg.registration.channels import ChannelPair
 from l2reg.registration.small_scans import SmallScans
 from l2reg.registration.start import Start
 from l2reg.registration.verdict import Judge, Outcome, Verdict
@@ -53,6 +56,27 @@ def select_method(preset: str, device: torch.device, start: Start, *, refine: bo
     return method if refine else replace(method, refinement=None)
 
 
+def compare_channels(method: Method, channels: Sequence[ChannelPair]) -> Method:
+    """Return a method that compares further channels as well, each pair by features of its own.
+
+    These are the method's, or those for any two contrasts where only one of the pair is a CT.
+    """
+    model, refinement = method.model, method.refinement
+    if not channels:
+        return method
+    if isinstance(model, Convex):
+        model.features = ChannelFeatures([model.features] * (1 + len(channels)))
+    if refinement is not None:
+        others = [
+            refinement.features
+            if fixed.kind == moving.kind
+            else task_refinement(ANY_CONTRAST).features
+            for fixed, moving in channels
+        ]
+        refinement = replace(refinement, features=ChannelFeatures([refinement.features, *others]))
+    return replace(method, model=model, refinement=refinement)
+
+
 def register_suitably(
     pair: StartedPair, method: Method, preset: str, judge: Judge
 ) -> tuple[Outcome, Verdict]:
@@ -66,6 +90,9 @@ def register_suitably(
         label_weight=method.refinement.label_weight,
         points=method.refinement.points,
     )
+    if isinstance(method.refinement.features, ChannelFeatures):
+        n_channels = len(method.refinement.features.extractors)
+        suited = replace(suited, features=ChannelFeatures([suited.features] * n_channels))
     other = _solve(pair, replace(method, refinement=suited))
     other_verdict = judge(pair.small, other, same_contrast=False)
     if other_verdict.similarity_after <= verdict.similarity_after:

@@ -195,6 +195,9 @@ class Judge:
 
 
 def _bright(batch: Batch) -> Mask:
-    """Return where neither scan is black: the edge of a body on black is alike in all contrasts."""
-    both = (batch["fixed"] > _BLACK) & (batch["moving"] > _BLACK)
+    """Return where neither scan is black: the edge of a body on black is alike in all contrasts.
+
+    Of several channels, the first one counts.
+    """
+    both = (batch["fixed"][:, :1] > _BLACK) & (batch["moving"][:, :1] > _BLACK)
     return both.to(batch["fixed"].dtype)

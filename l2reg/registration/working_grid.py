@@ -58,7 +58,7 @@ def working_batch(
     The moving scan is first smoothed along the axes on which it is finer than the fixed scan.
 
     Args:
-        fixed: The fixed scan, intensities in [0, 1], ``(1, 1, i, j, k)``.
+        fixed: The fixed scan, intensities in [0, 1], ``(1, c, i, j, k)``.
         moving: The moving scan, intensities in [0, 1], on a grid of its own.
         start: What the registration starts from.
         spacing_mm: Spacing of the fixed scan.
@@ -68,7 +68,7 @@ def working_batch(
     i, j, k = fixed.shape[2:]
     smoothed = smooth_to_resolution(moving, start.matrix)
     aligned = warp(smoothed, start.field((i, j, k)), padding="zeros")
-    ones = torch.ones_like(fixed)
+    ones = torch.ones_like(fixed[:, :1])
     batch: Batch = {
         "fixed": fixed,
         "moving": aligned,
@@ -88,15 +88,18 @@ def smooth_to_resolution(moving: Tensor, initial: Affine) -> Tensor:
     function matching").
 
     Args:
-        moving: The moving scan, ``(1, 1, mi, mj, mk)``.
+        moving: The moving scan, ``(1, c, mi, mj, mk)``.
         initial: Map from fixed to moving voxels.
     """
     steps = initial[0, :, :3].abs().amax(dim=1).tolist()  # moving voxels per fixed voxel, by axis
     sigmas = [_SIGMA * max(step**2 - 1, 0) ** 0.5 for step in steps]
     if max(sigmas) == 0:
         return moving
-    smoothed = gaussian_filter(moving[0, 0].numpy(), sigmas, mode="nearest", truncate=3)
-    return torch.from_numpy(smoothed)[None, None]
+    channels = [
+        gaussian_filter(channel.numpy(), sigmas, mode="nearest", truncate=3)
+        for channel in moving[0]
+    ]
+    return torch.from_numpy(np.stack(channels))[None]
 
 
 def on_grids(batch: Batch, grids: Sequence[WorkingGrid]) -> list[Batch]:
