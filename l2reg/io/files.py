@@ -223,7 +223,7 @@ def raise_if_disk_is_at_fault(error: OSError, path: Path) -> None:
     elif error.errno in _NOT_WRITABLE:
         what, expected = "cannot be written", "a folder with permission to write"
         found = error.strerror or type(error).__name__
-        remedy = "choose another folder (run_dir=..., out=..., data.cache=...)"
+        remedy = "choose another folder (run_dir=..., out=..., --out, data.cache=...)"
     else:
         return
     raise InputError(
