@@ -29,7 +29,7 @@ def test_a_given_field_is_not_searched_again(refine: bool) -> None:
 def test_channels_are_compared_by_features_that_suit_them_after_a_given_field_too() -> None:
     field = replace(IDENTITY, disp=torch.zeros(1, 3, 8, 9, 10))
     views = np.ones((8, 9, 10), dtype=bool)
-    channel = Channel(np.zeros((8, 9, 10), "f4"), views, "other", Percentiles(0.5, 99.5))
+    channel = Channel(np.zeros((8, 9, 10), "f4"), views, "other", Percentiles(low=0.5, high=99.5))
     pairs = [(channel, channel), (replace(channel, kind="CT"), channel)]
     method = compare_channels(select_method("lung", CPU, field, refine=True), pairs)
     assert method.refinement is not None
