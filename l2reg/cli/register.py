@@ -177,7 +177,7 @@ def check_combination(options: argparse.Namespace) -> None:
     of_pair += [f"{side}_{kind}" for side in of_pair[:2] for kind in _OF_SCAN]
     given = [name for name in of_pair if getattr(options, name) is not None]
     if options.batch and given:
-        found, remedy = given[0], "leave it out: the table names what belongs to a pair"
+        found, remedy = given[0], f"leave it out: {given[0]} is a column of the table"
     elif not options.batch and not (options.fixed and options.moving):
         found, remedy = f"{len(given[:1])} scans", "l2reg register FIXED MOVING --out DIR"
     elif options.resume and not options.batch:
