@@ -190,6 +190,21 @@ def ensure_writable(path: Path) -> None:
     (path / ".writable").unlink()
 
 
+def check_writable(path: Path) -> None:
+    """Check that files can be written to a folder, as ``ensure_writable``; no folder is left.
+
+    Raises:
+        InputError: If there is no space left on the device, or the folder is not writable.
+    """
+    missing = [folder for folder in (path, *path.parents) if not folder.exists()]
+    try:
+        ensure_writable(path)
+    finally:
+        for folder in missing:
+            with suppress(OSError):  # was not created, or another process writes to it
+                folder.rmdir()
+
+
 def raise_if_disk_is_at_fault(error: OSError, path: Path) -> None:
     """Raise an ``InputError`` that names ``path`` if the disk is full or write-protected.
 
@@ -208,7 +223,7 @@ def raise_if_disk_is_at_fault(error: OSError, path: Path) -> None:
     elif error.errno in _NOT_WRITABLE:
         what, expected = "cannot be written", "a folder with permission to write"
         found = error.strerror or type(error).__name__
-        remedy = "choose another folder (run_dir=..., out=..., data.cache=...)"
+        remedy = "choose another folder (run_dir=..., out=..., --out, data.cache=...)"
     else:
         return
     raise InputError(

@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from l2reg.problems import InputError, Problem, raise_if_any, suggest
 from l2reg.registration.scan_files import ScanFiles
@@ -13,7 +14,10 @@ from l2reg.registration.warp_files import Coordinates, check_coordinates
 
 _SIDES = ("fixed", "moving")
 _KINDS = ("mask", "labels", "points")
-COLUMNS = (*_SIDES, "name", "initial", *(f"{side}_{kind}" for side in _SIDES for kind in _KINDS))
+COLUMNS = (
+    *(*_SIDES, "name", "initial"),
+    *(f"{side}_{kind}" for side in _SIDES for kind in (*_KINDS, "channel")),
+)
 _EXPECTED = f"a header line with some of {', '.join(COLUMNS)}, and one pair of scans a line"
 _REMEDY = "write a CSV file whose first line is fixed,moving"
 
@@ -42,6 +46,7 @@ def read_pair_table(
 
     Args:
         path: CSV file with the columns ``fixed`` and ``moving``, and any others of ``COLUMNS``.
+            Several channels of a scan are separated by semicolons.
             Paths count from the folder of the table. Pairs without ``name`` are called
             ``pair_001`` and so on, by their row.
         coordinates: Coordinates of the landmarks, if there are any.
@@ -138,9 +143,13 @@ def _scan_files(
     volume: int | None,
 ) -> ScanFiles:
     others = {kind: cells.get(f"{side}_{kind}") for kind in _KINDS}
-    paths = {kind: folder / name for kind, name in others.items() if name}
+    paths: dict[str, Any] = {kind: folder / name for kind, name in others.items() if name}
+    names = (cells.get(f"{side}_channel") or "").split(";")
+    channels = [folder / name.strip() for name in names if name.strip()]
     known = check_coordinates(coordinates) if "points" in paths else "ras"
-    return ScanFiles(folder / cells[side], volume=volume, coordinates=known, **paths)
+    return ScanFiles(
+        folder / cells[side], volume=volume, coordinates=known, channels=channels, **paths
+    )
 
 
 def _problem(where: str, what: str, expected: str, found: str) -> Problem:

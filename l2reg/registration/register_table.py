@@ -3,7 +3,7 @@
 import csv
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +11,11 @@ import numpy as np
 from tqdm import tqdm
 
 from l2reg.io.files import atomic_write, load_json
-from l2reg.problems import raise_if_any
-from l2reg.registration.initial_map import Prealignment
-from l2reg.registration.input_checks import overwrite_problems
+from l2reg.registration.input_checks import check_outputs
+from l2reg.registration.options import RegisterOptions
 from l2reg.registration.pair_table import PairRow
-from l2reg.registration.register import describe_inputs, register
-from l2reg.registration.result import Extra, output_files
+from l2reg.registration.register import register_with
+from l2reg.registration.result import output_files
 
 RESULTS = "results.csv"
 _VERDICT = (
@@ -25,16 +24,6 @@ _VERDICT = (
 )
 _SCORES = ("dice_before", "dice_after", "tre_mm_before", "tre_mm_after")
 _COLUMNS = ("name", "fixed", "moving", "status", *_VERDICT, *_SCORES, "seconds", "flags", "error")
-
-
-@dataclass(frozen=True)
-class TableOptions:
-    """Options of ``register`` that all pairs of a table share."""
-
-    preset: str
-    device: str
-    prealign: Prealignment
-    save: Sequence[Extra]
 
 
 @dataclass(frozen=True)
@@ -53,7 +42,7 @@ class TableSummary:
 
 
 def register_table(
-    rows: Sequence[PairRow], table: Path, out: Path, options: TableOptions, *, resume: bool
+    rows: Sequence[PairRow], table: Path, out: Path, options: RegisterOptions, *, resume: bool
 ) -> TableSummary:
     """Register the pairs of a table, each into a folder of its name, and write ``results.csv``.
 
@@ -71,7 +60,7 @@ def register_table(
     Raises:
         InputError: If the results would replace the table, or cannot be written.
     """
-    raise_if_any(overwrite_problems([table], [out / RESULTS]))
+    check_outputs([table], [out / RESULTS])
     results: list[dict[str, Any]] = []
     for number, row in enumerate(rows, start=1):
         report = _complete_report(row, out / row.name, options) if resume else None
@@ -88,22 +77,24 @@ def register_table(
     return TableSummary(len(rows) - n_failed, statuses.count("flagged"), n_failed)
 
 
-def _register(row: PairRow, folder: Path, options: TableOptions) -> Mapping[str, Any]:
+def _register(row: PairRow, folder: Path, options: RegisterOptions) -> Mapping[str, Any]:
     """Return the report of a registration, or the error that prevented it."""
     try:
-        register(row.fixed, row.moving, folder, initial=row.initial, **vars(options))
+        register_with(row.fixed, row.moving, folder, replace(options, initial=row.initial))
         report: Mapping[str, Any] = load_json(output_files(folder, ()).report)
     except Exception as error:  # of any kind: the other pairs must still be registered
         return {"error": " ".join(f"{type(error).__name__}: {error}".split())}
     return report
 
 
-def _complete_report(row: PairRow, folder: Path, options: TableOptions) -> Mapping[str, Any] | None:
+def _complete_report(
+    row: PairRow, folder: Path, options: RegisterOptions
+) -> Mapping[str, Any] | None:
     """Return the report of a pair that was registered with the same inputs, if it is whole."""
     files = output_files(folder, options.save)
     if not all(path.is_file() for path in files.paths):
         return None
-    inputs = describe_inputs((row.fixed, row.moving), options.preset, options.prealign, row.initial)
+    inputs = replace(options, initial=row.initial).describe((row.fixed, row.moving))
     try:
         report = load_json(files.report)
         _result(row, report)

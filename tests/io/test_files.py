@@ -11,6 +11,7 @@ import pytest
 
 from l2reg.io.files import (
     atomic_write,
+    check_writable,
     content_digest,
     ensure_writable,
     files_below,
@@ -83,8 +84,19 @@ def test_a_folder_is_checked_and_left_unchanged(tmp_path: Path) -> None:
     assert [path.name for path in folder.iterdir()] == ["file"]
 
 
+def test_a_check_beforehand_leaves_no_folder(tmp_path: Path) -> None:
+    check_writable(tmp_path / "new/folder")
+    assert list(tmp_path.iterdir()) == []
+    (tmp_path / "mine").mkdir()
+    check_writable(tmp_path / "mine")
+    (tmp_path / "mine/file").touch()
+    with pytest.raises(InputError, match="cannot be written"):
+        check_writable(tmp_path / "mine/file/deeper")
+    assert [path.name for path in tmp_path.rglob("*")] == ["mine", "file"]
+
+
 def test_a_place_that_takes_no_folders_is_reported() -> None:
-    for write in (ensure_writable, make_folder):
+    for write in (ensure_writable, check_writable, make_folder):
         with pytest.raises(InputError, match=r"/proc/x.*: cannot be written"):
             write(Path("/proc/x"))
 

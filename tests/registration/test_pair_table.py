@@ -35,6 +35,15 @@ def test_paths_count_from_the_folder_of_the_table() -> None:
     assert second.moving.points is None
 
 
+def test_several_channels_of_a_scan_are_separated_by_semicolons() -> None:
+    table = Path("pairs.csv")
+    table.write_text("fixed,moving,fixed_channel,moving_channel\nf.nii,m.nii,a.nii; b.nii,c.nii\n")
+    (row,) = read_pair_table(table)
+    names = [[channel.path.name for channel in side.channels] for side in (row.fixed, row.moving)]
+    assert names == [["a.nii", "b.nii"], ["c.nii"]]
+    assert row.fixed.channels[0].path.is_absolute()
+
+
 @pytest.mark.parametrize(
     ("text", "said"),
     [
