@@ -13,6 +13,7 @@ from l2reg.problems import InputError, Problem, suggest
 
 _FEATURES = (
     "l2reg.features.histogram_matching.HistogramMatching",
+    "l2reg.features.intensity_and_gradient.IntensityAndGradient",
     "l2reg.features.local_contrast.LocalContrast",
     "l2reg.features.mind.Mind",
 )
