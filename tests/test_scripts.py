@@ -46,7 +46,7 @@ def bad(*arguments: str) -> str:
 
 def test_train_predict_evaluate_report(tmp_path: Path) -> None:
     said = good("train", "trainer.max_steps=3", *SMALL)
-    assert "next: python predict.py ckpt=runs/phantom_unet split=val" in said
+    assert "next: l2reg predict ckpt=runs/phantom_unet split=val" in said
     assert Path("data/phantom/lung_small_0/task_02/pairs_val.csv").exists()
 
     said = good("predict", "ckpt=runs/phantom_unet", "split=val", "save=[warped,transform]")
@@ -120,7 +120,7 @@ def test_a_package_of_the_user_trains_and_predicts_where_it_is_trusted() -> None
     assert "_target_: mypkg.net." in told
     assert "trust=[mypkg]" in told
     said = good(*tiny, "trust=[mypkg]")
-    assert "next: python predict.py ckpt=runs/phantom_tiny 'trust=[mypkg]' split=val" in said
+    assert "next: l2reg predict ckpt=runs/phantom_tiny 'trust=[mypkg]' split=val" in said
     assert Path("runs/phantom_tiny/best.pt").is_file()
 
     told = bad("predict", "ckpt=runs/phantom_tiny")
@@ -163,7 +163,7 @@ def test_every_task_of_a_mixed_run_is_composed_with_the_same_command_line(
     said = bad(*mixed[:2], "mixed.only=[phantom,lnug]", *small)
     assert "different tasks out of abdomen, lung, oasis, phantom" in said
     said = good(*mixed, "loss=mse", "seed=4", *small)
-    assert "next: python predict.py ckpt=runs/mixed_unet task=... split=val" in said
+    assert "next: l2reg predict ckpt=runs/mixed_unet task=... split=val" in said
     config = yaml.safe_load(Path("runs/mixed_unet/config.yaml").read_text())
     assert set(config) >= {"model", "trainer", "mixed"}
     assert not {"task", "data", "loss"} & set(config)

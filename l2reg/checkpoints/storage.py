@@ -38,7 +38,7 @@ def load(path: Path) -> dict[str, Any]:
     Raises:
         InputError: If the file is missing or damaged, or has another version of the format.
     """
-    expected = f"a checkpoint of train.py, format {FORMAT}"
+    expected = f"a checkpoint of l2reg train, format {FORMAT}"
     remedy = "name a run folder or one of its .pt files: ckpt=runs/lung_unet"
     state = read(path, expected, remedy)
     found_format = state.get("format") if isinstance(state, dict) else None

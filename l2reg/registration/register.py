@@ -3,7 +3,6 @@
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any, cast
 
@@ -53,6 +52,7 @@ from l2reg.transforms.world_transform import (
     WorldTransform,
     displacement_map,
 )
+from l2reg.version import __version__
 
 _ANY_CONTRAST = "abdomen"  # preset for any two contrasts
 
@@ -132,7 +132,7 @@ def register(
         write_stages(outputs, *_stages(scans, outcome))
         draw_picture(outputs.picture, picture, outputs.picture.absolute().parent.name)
         write_report(outputs.report, {
-            "l2reg": version("l2reg"),
+            "l2reg": __version__,
             "inputs": describe_inputs(files, preset, prealign, initial),
             "preset": scans.preset,
             "modalities": scans.modalities,
