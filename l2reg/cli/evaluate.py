@@ -1,5 +1,6 @@
 """Score submissions: ``l2reg evaluate task=lung split=val 'submission=[A.zip,B]'``."""
 
+import shlex
 import sys
 from pathlib import Path
 from typing import Any
@@ -48,6 +49,7 @@ def main(cfg: DictConfig) -> None:
             report=config["report"],
             allow_missing=config["allow_missing"],
             workers=config["workers"],
+            command=shlex.join(sys.argv),
         )
         paths = evaluate_submissions(name_submissions(config["submission"] or []), evaluation)
     for path in paths:

@@ -1,5 +1,6 @@
 """Write displacement fields: ``l2reg predict ckpt=RUN`` or ``... model=zero task=lung``."""
 
+import shlex
 import sys
 from typing import Any
 
@@ -22,6 +23,7 @@ def main(cfg: DictConfig) -> None:
     overrides = [text.split("=", 1)[0] for text in HydraConfig.get().overrides.task]
     with exit_on_input_error():
         from l2reg.inference.predict_split import default_out, predict_split, prepare_prediction
+        from l2reg.inference.prediction_page import write_prediction_page
         from l2reg.runtime import configure_malloc
 
         configure_malloc()
@@ -35,4 +37,8 @@ def main(cfg: DictConfig) -> None:
         prediction = predict_split(
             job.predictor, job.pairs, job.out, config["save"], job.rules, job.notes
         )
+        if config["report"]:
+            page = job.out / "report.html"
+            write_prediction_page(page, job, prediction, config, shlex.join(sys.argv))
+            print(page)
     print(f"submission: {prediction.zip_path}")

@@ -1,6 +1,7 @@
 """``l2reg register``: register one scan to another, or the pairs of a table; any files."""
 
 import argparse
+import shlex
 import sys
 import time
 from pathlib import Path
@@ -77,6 +78,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "moving to fixed, the local change of volume, the map at the start, the field before it",
     )
     parser.add_argument(
+        "--report",
+        action="store_true",
+        help="write report.html besides: planes to scroll through, labels, landmarks, grid, folds",
+    )
+    parser.add_argument(
         "--strict",
         action="store_true",
         help="exit with status 3 if anything suggests that the result is wrong",
@@ -129,6 +135,8 @@ def check_combination(options: argparse.Namespace) -> None:
         found, remedy = f"{len(given[:1])} scans", "l2reg register FIXED MOVING --out DIR"
     elif options.resume and not options.batch:
         found, remedy = "--resume without --batch", "leave out --resume"
+    elif options.report and options.batch:
+        found, remedy = "--report with --batch", "leave out --report, or register a pair by itself"
     else:
         return
     raise InputError(
@@ -164,11 +172,13 @@ def run_pair(options: argparse.Namespace) -> None:
     """Register two scans."""
     from l2reg.registration.annotations import score_lines
     from l2reg.registration.register import register
+    from l2reg.registration.result_page import write_result_page
 
     begin = time.perf_counter()
+    fixed, moving = scan_files(options, "fixed"), scan_files(options, "moving")
     result = register(
-        scan_files(options, "fixed"),
-        scan_files(options, "moving"),
+        fixed,
+        moving,
         options.out,
         preset=options.like,
         device=options.device,
@@ -179,6 +189,10 @@ def run_pair(options: argparse.Namespace) -> None:
     assert result.files is not None
     for path in result.files.paths:
         print(path)
+    if options.report:
+        page = options.out / "report.html"
+        write_result_page(page, result, fixed, moving, shlex.join(["l2reg", *sys.argv[1:]]))
+        print(page)
     for line in score_lines(result.scores):
         print(line)
     print(result.verdict)

@@ -17,7 +17,7 @@ from l2reg.problems import InputError, Problem
 from l2reg.runtime import autocast, configure_convolutions, select_device
 
 OWN_KEYS = ("ckpt", "split", "out", "smoothness", "precision", "save", "device", "overwrite",
-            "rules", "trust")  # fmt: skip
+            "rules", "trust", "report")  # fmt: skip
 
 
 @dataclass(frozen=True)
