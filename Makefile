@@ -5,7 +5,7 @@ BIN := .venv/bin
 INSTALLED := .venv/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-all test-gpu test-matrix bench lint hashes licences audit clean
+.PHONY: help setup demo test test-all test-gpu test-matrix bench docs lint hashes licences audit clean
 
 help: ## show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -53,5 +53,10 @@ bench: setup ## time and memory of the operators, beside plain forms and MONAI
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[bench]'
 	$(BIN)/python -m benchmarks.operators.bench_operators
 
+docs: setup ## the documentation as pages: site/index.html
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[docs]'
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet --strict
+	@echo site/index.html
+
 clean: ## remove what the commands made, but not .venv
-	rm -rf demo .cache runs out
+	rm -rf demo .cache runs out site
