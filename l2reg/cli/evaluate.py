@@ -49,7 +49,7 @@ def main(cfg: DictConfig) -> None:
             report=config["report"],
             allow_missing=config["allow_missing"],
             workers=config["workers"],
-            command=shlex.join(sys.argv),
+            command=shlex.join(["l2reg", "evaluate", *sys.argv[1:]]),
         )
         paths = evaluate_submissions(name_submissions(config["submission"] or []), evaluation)
     for path in paths:

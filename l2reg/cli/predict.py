@@ -39,6 +39,7 @@ def main(cfg: DictConfig) -> None:
         )
         if config["report"]:
             page = job.out / "report.html"
-            write_prediction_page(page, job, prediction, config, shlex.join(sys.argv))
+            command = shlex.join(["l2reg", "predict", *sys.argv[1:]])
+            write_prediction_page(page, job, prediction, config, command)
             print(page)
     print(f"submission: {prediction.zip_path}")
