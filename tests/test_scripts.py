@@ -49,7 +49,8 @@ def test_train_predict_evaluate_report(tmp_path: Path) -> None:
     assert "next: l2reg predict ckpt=runs/phantom_unet split=val" in said
     assert Path("data/phantom/lung_small_0/task_02/pairs_val.csv").exists()
 
-    said = good("predict", "ckpt=runs/phantom_unet", "split=val", "save=[warped,transform]")
+    said = good("predict", "ckpt=runs/phantom_unet", "split=val", "save=[warped,transform]",
+                "report=true")  # fmt: skip
     for words in (
         "zero field",
         "full resolution",
@@ -61,7 +62,7 @@ def test_train_predict_evaluate_report(tmp_path: Path) -> None:
     out = Path("runs/phantom_unet/predict_val")
     assert {path.name for path in out.iterdir()} == {
         ".l2reg_prediction", "config.yaml", "submission", "task_02.zip", "scores.json",
-        "timings.csv", "score_notes.txt", "extra",
+        "timings.csv", "score_notes.txt", "extra", "report.html",
     }  # fmt: skip
 
     said = good("evaluate", "task=phantom", "task.pairs=3", f"submission=[{out}/task_02.zip,{out}]",

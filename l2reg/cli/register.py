@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from l2reg.registration.scan_files import ScanFiles
 
 FLAGGED = 3  # exit status
+TRAINING_FREE = "convex, refined by gauss_newton; nothing trained"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -191,7 +192,8 @@ def run_pair(options: argparse.Namespace) -> None:
         print(path)
     if options.report:
         page = options.out / "report.html"
-        write_result_page(page, result, fixed, moving, shlex.join(["l2reg", *sys.argv[1:]]))
+        details = {"command": shlex.join(["l2reg", *sys.argv[1:]]), "model": TRAINING_FREE}
+        write_result_page(page, result, fixed, moving, **details)
         print(page)
     for line in score_lines(result.scores):
         print(line)

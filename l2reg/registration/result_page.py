@@ -6,7 +6,6 @@ from dataclasses import replace
 from itertools import chain
 from pathlib import Path
 
-import nibabel as nib
 import numpy as np
 import torch
 from jaxtyping import Shaped
@@ -17,7 +16,7 @@ from l2reg.registration.result import Registration
 from l2reg.registration.scan_files import ScanFiles
 from l2reg.registration.verdict import Verdict
 from l2reg.reporting.page import flags_html, provenance, provenance_html, table_html, write_page
-from l2reg.reporting.registered_pair import Landmarks, RegisteredPair
+from l2reg.reporting.registered_pair import Landmarks, RegisteredPair, orientation
 from l2reg.reporting.viewer import viewer_html
 from l2reg.shapes import Shape3
 from l2reg.transforms.warped_scan import warp_label_map
@@ -27,7 +26,7 @@ _MAX_LANDMARKS = 20  # in the table; all are drawn
 
 
 def write_result_page(
-    path: Path, result: Registration, fixed: ScanFiles, moving: ScanFiles, command: str
+    path: Path, result: Registration, fixed: ScanFiles, moving: ScanFiles, **details: str
 ) -> None:
     """Write a page on a registration.
 
@@ -36,16 +35,15 @@ def write_result_page(
         result: The registration.
         fixed: Files of the fixed scan, whose labels and landmarks are drawn.
         moving: Files of the moving scan.
-        command: The command that registered them.
+        details: How it was made, see ``provenance``.
     """
     annotations = read_annotations(fixed, moving)
     title = f"{moving.image.path.name} registered to {fixed.image.path.name}"
     pair = add_annotations(result.picture, annotations, result.transform)
     made = provenance(
-        command=command,
+        **details,
         fixed=str(fixed.image),
         moving=str(moving.image),
-        method="discrete search and Gauss-Newton refinement, without training",
         notes="the viewer shows the fixed scan at the resolution that was registered; grid and "
         "change of volume are those after the initial map",
     )
@@ -67,8 +65,7 @@ def add_annotations(
     """
     grid, moving_grid = annotations.grids
     i, j, k = picture.fixed.shape
-    axes = "".join(str(code) for code in nib.aff2axcodes(grid.place.affine))
-    picture = replace(picture, orientation=axes)
+    picture = replace(picture, orientation=orientation(grid.place.affine))
     if annotations.labels is not None:
         fixed, moving = annotations.labels
         field = transform.voxel_field(grid, moving_grid.place.affine)

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+import nibabel as nib
 import numpy as np
 import torch
 from jaxtyping import Float, Shaped
@@ -11,9 +12,12 @@ from l2reg.data.pairs import Pair, PointFiles, Scan
 from l2reg.data.reader import PairReader
 from l2reg.evaluation.metrics import sample_cubic, tre_mm, warp_labels
 from l2reg.geometry.warp import warp_with_fill
+from l2reg.io.volumes import read_placement
+from l2reg.problems import InputError
 from l2reg.shapes import Spacing
 from l2reg.submission.fields import FullField
 
+Affine4 = Float[np.ndarray, "4 4"]
 Volume = Shaped[np.ndarray, "i j k"]
 
 
@@ -46,7 +50,8 @@ class RegisteredPair:
         spacing_mm: Voxel size along i, j, k; figures are drawn in these proportions.
         landmarks: Landmarks, if there are any.
         label_names: Names of labels, where they have one.
-        orientation: Where each array axis leads, such as ``LPS``, if that is known.
+        orientation: Where each array axis leads by the header of the fixed scan, such as ``LPS``;
+            ``None`` if it places the scan nowhere.
     """
 
     fixed: Volume
@@ -82,7 +87,24 @@ def registered_pair(pair: Pair, reader: PairReader, disp: FullField) -> Register
         spacing_mm=(i_mm, j_mm, k_mm),
         landmarks=None if pair.landmarks is None else _landmarks(pair.landmarks, reader, disp),
         label_names=reader.task.labels,
+        orientation=_orientation(pair.fixed),
     )
+
+
+def orientation(affine: Affine4) -> str:
+    """Return where each array axis leads, such as ``LPS``; oblique axes by their main direction.
+
+    Args:
+        affine: From voxels to RAS mm.
+    """
+    return "".join(str(letter) for letter in nib.aff2axcodes(affine))
+
+
+def _orientation(scan: Scan) -> str | None:
+    try:
+        return orientation(read_placement(scan.image).affine)
+    except InputError:  # data sets are registered by voxels, whatever their headers say
+        return None
 
 
 def _landmarks(files: PointFiles, reader: PairReader, disp: FullField) -> Landmarks:

@@ -93,5 +93,7 @@ def _key(data: ViewerData) -> str:
             "Landmarks of the slice and its neighbours: dot at the fixed landmark, line to where "
             "the moving one would lie, error in mm."
         )
+    if data.view["planes"][0]["ends"][0]:
+        lines.append("Letters at the edges are those of the fixed scan's header.")
     lines.append("Arrow keys, or the wheel after a click, scroll through slices.")
     return f"<p class='key'>{'<br>'.join(lines)}</p>"

@@ -84,7 +84,7 @@ def test_the_page_has_flags_scores_and_the_command(
     scores = read_annotations(*files).scores(transform)
     source = ScanSource(Path(f"{EVIL}moving.nii.gz"))
     result = Registration(source, oblique_scans, transform, verdict, scores, picture(), None)
-    write_result_page(Path("a.html"), result, *files, f"l2reg register {EVIL}")
+    write_result_page(Path("a.html"), result, *files, command=f"l2reg register {EVIL}")
     page = Path("a.html").read_text()
     assert EVIL not in page
     for words in ("&lt;img src=x&gt;moving.nii.gz registered to", "<li>bad &lt;img",

@@ -16,6 +16,7 @@ def test_a_picture_shows_the_moving_scan_through_the_field_and_its_mask(
     pair = data.split_pairs("val")[0]
     true = np.load(phantoms["lung"] / f"task_02/truth/disp_{pair.name}.npz")["arr_0"]
     shown = registered_pair(pair, data.reader("full"), true.astype(np.float32))
+    assert shown.orientation == "LPS"
     before = np.abs(shown.fixed - shown.moving).mean()
     assert np.abs(shown.fixed - shown.warped).mean() < 0.5 * before
     overlap = (shown.fixed_labels == 1) & (shown.warped_labels == 1)
