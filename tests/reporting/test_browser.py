@@ -1,5 +1,7 @@
 """The report in Chromium: its script runs, and draws on a phone and a screen, in light and dark."""
 
+import base64
+import io
 import re
 import shutil
 import subprocess
@@ -69,3 +71,35 @@ def test_the_planes_are_drawn(
     assert (pixels[1, 1].mean() < 60) == (theme == "dark")
     for colour in (YELLOW, CYAN, ORANGE):
         assert (np.abs(pixels - colour).max(axis=-1) < 40).sum() > 20
+
+
+@pytest.mark.parametrize(
+    ("orientation", "corners"),
+    [("RAS", ["left top", "left top", "left top"]),
+     ("LPS", ["right bottom", "right top", "right top"])],
+)  # fmt: skip
+def test_a_corner_of_the_body_is_drawn_where_radiologists_expect_it(
+    browser: Callable[..., str], tmp_path: Path, shown: Callable[..., RegisteredPair],
+    orientation: str, corners: list[str],
+) -> None:  # fmt: skip
+    fixed = np.zeros((12, 10, 14), np.float32)
+    fixed[6:, 5:, 7:] = 1
+    none = np.zeros(fixed.shape, np.int16)
+    pair = shown(fixed=fixed, orientation=orientation, landmarks=None,
+                 fixed_labels=none, warped_labels=none)  # fmt: skip
+    section = viewer_html(pair, "a", opened=True)
+    section = section.replace("<option value='fixed'>", "<option value='fixed' selected>")
+    write_page(tmp_path / "a.html", "a", [section])
+    copies = """<script>setTimeout(() => document.querySelectorAll("canvas").forEach(
+        (canvas) => canvas.setAttribute("data-png", canvas.toDataURL())), 2000)</script>"""
+    page = (tmp_path / "a.html").read_text()
+    page = re.sub(r"<meta http-equiv=[^>]*>", "", page) + copies
+    (tmp_path / "a.html").write_text(page)
+    found = re.findall(r'data-png="data:image/png;base64,([^"]*)"', browser("--dump-dom"))
+    for content, corner in zip(found, corners, strict=True):
+        grey = image.imread(io.BytesIO(base64.b64decode(content)))[..., 1]
+        half = [size // 2 for size in grey.shape]
+        for vertical, rows in (("top", slice(half[0])), ("bottom", slice(half[0], None))):
+            for side, columns in (("left", slice(half[1])), ("right", slice(half[1], None))):
+                bright = float(np.median(grey[rows, columns])) > 0.5
+                assert bright == (f"{side} {vertical}" == corner)
