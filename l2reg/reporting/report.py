@@ -104,7 +104,7 @@ def _score_parts(rows: Rows, task: Task, rules: Rules) -> Iterator[str]:
 
 def _pair_parts(pictures: Iterable[Picture]) -> Iterator[str]:
     """Yield the pairs to look at; the first one is unfolded."""
-    yield "<h2>Pairs</h2>"
+    yield "<h2>Pairs</h2><p>At most twelve, the worst first where that is known.</p>"
     for index, (name, pair) in enumerate(pictures):
         yield viewer_html(pair, f"Pair {name}", opened=index == 0)
 

@@ -6,7 +6,7 @@ import json
 from l2reg.reporting.figures import determinant_figure
 from l2reg.reporting.page import chart_html
 from l2reg.reporting.registered_pair import RegisteredPair
-from l2reg.reporting.viewer_data import RANGE, ViewerData, viewer_data
+from l2reg.reporting.viewer_data import MAX_LABELS, RANGE, ViewerData, viewer_data
 
 _MODES = {
     "slider": "fixed | warped, divided",
@@ -88,6 +88,8 @@ def _key(data: ViewerData) -> str:
     ]
     if "fixed_labels" in data.layers:
         lines.append("Outlines: fixed yellow, warped cyan.")
+    if data.n_labels > MAX_LABELS:
+        lines.append(f"Only the first {MAX_LABELS} of {data.n_labels} labels are outlined.")
     if data.view["landmarks"]:
         lines.append(
             "Landmarks of the slice and its neighbours: dot at the fixed landmark, line to where "

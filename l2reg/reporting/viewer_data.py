@@ -17,6 +17,7 @@ from l2reg.shapes import Shape3
 Reduced = Shaped[np.ndarray, "ri rj rk"]
 
 RANGE = 1.5  # of the colours of the volume change: log2 of a factor of 2.8
+MAX_LABELS = 255  # those that a picture of bytes can tell apart
 _MAX_VOXELS = 1_000_000
 _GRID_LINES = 24  # along the longest side
 _FIELD_UNIT = 0.01  # voxels per step of a packed displacement
@@ -36,11 +37,13 @@ class ViewerData:
             ``warped``, ``volume`` and, if there are labels, ``fixed_labels``, ``warped_labels``.
         view: What ``viewer.js`` needs to know besides, fit for JSON.
         folds: Number of voxels of the viewer in which the deformation folds.
+        n_labels: Number of labels of both scans together; the first 255 of them are drawn.
     """
 
     layers: Mapping[str, str]
     view: Mapping[str, Any]
     folds: int
+    n_labels: int
 
 
 def viewer_data(pair: RegisteredPair) -> ViewerData:
@@ -57,7 +60,8 @@ def viewer_data(pair: RegisteredPair) -> ViewerData:
     layers = {name: _mosaic(image, "jpeg") for name, image in images.items()}
     layers["volume"] = _mosaic(volume, "png")
     numbers = np.union1d(pair.fixed_labels, pair.warped_labels)
-    numbers = numbers[numbers != 0][:255]
+    numbers = numbers[numbers != 0]
+    n_labels, numbers = len(numbers), numbers[:MAX_LABELS]
     if numbers.size:
         for name in ("fixed_labels", "warped_labels"):
             middle = _middle(getattr(pair, name), steps)
@@ -73,7 +77,7 @@ def viewer_data(pair: RegisteredPair) -> ViewerData:
         "grid": _grid(pair.disp, steps, shape),
         "range": RANGE,
     }
-    return ViewerData(layers, view, folds)
+    return ViewerData(layers, view, folds, n_labels)
 
 
 _IMAGES = ("fixed", "moving", "warped")

@@ -32,3 +32,10 @@ def test_there_are_controls_for_what_the_pair_has(shown: Shown) -> None:
     page = viewer_html(bare, "a", opened=False)
     for part in ("data-overlay='la", "next-landmark", "next-fold", "class='pair' open"):
         assert part not in page
+
+
+def test_labels_that_are_left_out_are_said(shown: Shown) -> None:
+    many = np.arange(12 * 10 * 14).reshape(12, 10, 14)
+    page = viewer_html(shown(fixed_labels=many % 300, label_names={}), "a", opened=True)
+    assert "Only the first 255 of 299 labels are outlined." in page
+    assert "labels are outlined" not in viewer_html(shown(), "a", opened=True)
