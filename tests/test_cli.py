@@ -224,8 +224,8 @@ def test_import_weights_prints_how_to_train_on(
     path = Path(os.environ["L2REG_PUBLISHED"]) / f"{stem}.pth"
     main(["import-weights", str(path), "--model", model, "--out", "published"])
     said = capsys.readouterr().out
-    assert "python predict.py ckpt=published" in said
-    command = shlex.split(said.splitlines()[-1].removeprefix("train on: python train.py "))
+    assert "l2reg predict ckpt=published" in said
+    command = shlex.split(said.splitlines()[-1].removeprefix("train on: l2reg train "))
     with initialize_config_dir(str(config_dir()), version_base="1.3"):
         config = compose("train", overrides=[*command, "run_dir=on"])
     network = build(OmegaConf.to_container(config.model, resolve=True))

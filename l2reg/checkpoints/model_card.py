@@ -87,7 +87,7 @@ def model_card(state: Mapping[str, Any], licence: str) -> str:
         text = "Means over the validation pairs, without further refinement:"
         lines += ["## Scores", "", text, "", *_table(("metric", "mean"), values), ""]
     settings = {key: value for key, value in without_paths(config).items() if key in _SETTINGS}
-    lines += ["## Use", "", "    python predict.py ckpt=FOLDER split=val", ""]
+    lines += ["## Use", "", "    l2reg predict ckpt=FOLDER split=val", ""]
     lines += ["The header of the weights has the digests of the images. Not for clinical use.", ""]
     lines += [
         "## Settings",

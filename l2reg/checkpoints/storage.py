@@ -43,7 +43,7 @@ def load(path: Path) -> dict[str, Any]:
         DamagedCheckpointError: If the file is missing or damaged.
         InputError: If it has another version of the format.
     """
-    expected = f"a checkpoint of train.py, format {FORMAT}"
+    expected = f"a checkpoint of l2reg train, format {FORMAT}"
     remedy = "name a run folder or one of its .pt files: ckpt=runs/lung_unet"
     state = read(path, expected, remedy)
     check_format(state, path)

@@ -21,4 +21,4 @@ def run(options: argparse.Namespace) -> None:
     from l2reg.checkpoints.model_card import export_model
 
     export_model(options.run, options.out, options.license)
-    print(f"predict: python predict.py ckpt={options.out}")
+    print(f"predict: l2reg predict ckpt={options.out}")

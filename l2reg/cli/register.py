@@ -1,6 +1,7 @@
 """``l2reg register``: register one scan to another, or the pairs of a table; any files."""
 
 import argparse
+import shlex
 import sys
 import time
 from collections.abc import Callable
@@ -116,6 +117,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "moving to fixed, the local change of volume, the map at the start, the field before it",
     )
     parser.add_argument(
+        "--report",
+        action="store_true",
+        help="write report.html besides: planes to scroll through, labels, landmarks, grid, folds",
+    )
+    parser.add_argument(
         "--strict",
         action="store_true",
         help="exit with status 3 if anything suggests that the result is wrong",
@@ -182,6 +188,8 @@ def check_combination(options: argparse.Namespace) -> None:
         found, remedy = f"{len(given[:1])} scans", "l2reg register FIXED MOVING --out DIR"
     elif options.resume and not options.batch:
         found, remedy = "--resume without --batch", "leave out --resume"
+    elif options.report and options.batch:
+        found, remedy = "--report with --batch", "leave out --report, or register a pair by itself"
     else:
         return
     raise InputError(
@@ -214,10 +222,19 @@ def run_batch(options: argparse.Namespace) -> None:
         sys.exit(FLAGGED)
 
 
+def method_name(options: argparse.Namespace) -> str:
+    """Return in words how the field is found."""
+    start = f"network {options.ckpt}" if options.ckpt else "convex, nothing trained"
+    if options.initial is not None and not options.ckpt:
+        start = f"started from {options.initial}"
+    return start if options.no_refine else f"{start}; refined by gauss_newton"
+
+
 def run_pair(options: argparse.Namespace) -> None:
     """Register two scans."""
     from l2reg.registration.annotations import score_lines
     from l2reg.registration.register import register_with
+    from l2reg.registration.result_page import write_result_page
 
     begin = time.perf_counter()
     files = (scan_files(options, "fixed"), scan_files(options, "moving"))
@@ -225,6 +242,12 @@ def run_pair(options: argparse.Namespace) -> None:
     assert result.files is not None
     for path in result.files.paths:
         print(path)
+    if options.report:
+        page = options.out / "report.html"
+        command = shlex.join(["l2reg", *sys.argv[1:]])
+        details = {"command": command, "model": method_name(options)}
+        write_result_page(page, result, *files, **details)
+        print(page)
     for line in score_lines(result.scores):
         print(line)
     for line in score_lines(result.fit):

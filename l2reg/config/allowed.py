@@ -180,8 +180,8 @@ def _refusal(name: object, slot: str | None, allowed: Sequence[str]) -> Problem:
     if module and package not in {*sys.stdlib_module_names, "l2reg", "hydra", "omegaconf"}:
         own = module if package in ("monai", "torch") else package
         remedy += (
-            f"; if you trust the code of {own}, name it on the command line of train.py or "
-            f"predict.py: trust=[{own}]. A checkpoint cannot do this for you"
+            f"; if you trust the code of {own}, name it on the command line of l2reg train or "
+            f"l2reg predict: trust=[{own}]. A checkpoint cannot do this for you"
         )
     return Problem(
         where=f"_target_: {name}",

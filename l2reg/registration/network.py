@@ -9,7 +9,6 @@ from jaxtyping import Float
 from torch import Tensor
 
 from l2reg.batch import Batch, resize_batch, to_device
-from l2reg.checkpoints import storage
 from l2reg.checkpoints.trained_model import load_trained_model
 from l2reg.config.build import build
 from l2reg.config.presets import CHALLENGE_TASKS
@@ -161,7 +160,7 @@ def load_network(
     else:
         task = build(node, "task", trust)
     method = Method(trained.model.to(device), None, device)
-    return TrainedNetwork(storage.find(checkpoint), method, task)
+    return TrainedNetwork(trained.path, method, task)
 
 
 def default_preset(network: TrainedNetwork | None) -> str:

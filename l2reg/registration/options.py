@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from l2reg.checkpoints import storage
+from l2reg.checkpoints.run_checkpoints import checkpoint_files
 from l2reg.io.scan_source import input_digest
 from l2reg.registration.initial_map import Prealignment
 from l2reg.registration.result import Extra
@@ -34,7 +34,7 @@ class RegisterOptions:
         if self.initial is not None:
             paths.append(transform_path(self.initial))
         if self.ckpt is not None:
-            paths.append(storage.find(Path(self.ckpt)))
+            paths.append(checkpoint_files(Path(self.ckpt))[0])
         return paths
 
     def describe(self, files: tuple[ScanFiles, ScanFiles]) -> dict[str, Any]:

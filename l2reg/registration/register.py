@@ -3,7 +3,6 @@
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
-from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
@@ -52,6 +51,7 @@ from l2reg.transforms.world_transform import (
     WorldTransform,
     displacement_map,
 )
+from l2reg.version import __version__
 
 
 def register(  # noqa: PLR0913 - the options of the command
@@ -140,7 +140,7 @@ def register_with(
         write_stages(outputs, *_stages(scans, outcome))
         draw_picture(outputs.picture, picture, outputs.picture.absolute().parent.name)
         write_report(outputs.report, {
-            "l2reg": version("l2reg"),
+            "l2reg": __version__,
             "inputs": options.describe(files),
             "preset": scans.preset,
             "modalities": scans.modalities,

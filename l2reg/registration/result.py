@@ -207,7 +207,7 @@ class Registration:
         Args:
             path: File to write; its suffix must be one of the form.
             form: ``itk``, ``greedy``, ``fsl``, ``spm``, ``torch``, ``challenge`` or
-                ``challenge-2021``, see ``docs/commands.md``.
+                ``challenge-2021``, see ``docs/transforms.md``.
 
         Raises:
             InputError: If the form has no such suffix, or the file cannot be written.

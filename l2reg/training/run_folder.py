@@ -24,6 +24,7 @@ from l2reg.io.output_folders import OutputKind, claim_output_folder, hold_output
 from l2reg.problems import InputError, Problem
 from l2reg.training.run_files import CONFIG, METRICS, flatten, step_of
 from l2reg.training.source_commit import source_commit
+from l2reg.version import __version__
 
 _MAY_CHANGE = (
     "resume",
@@ -41,7 +42,7 @@ _MAY_CHANGE = (
 )
 _EARLIER_BUILDS = {"trainer.stages": True}  # values where the config has no such key
 _OF_MIXED_TASK = re.compile(r"^mixed\.tasks\.[^.]+\.")
-_PACKAGES = ("l2reg", "torch", "monai", "numpy", "scipy", "nibabel", "hydra-core")
+_PACKAGES = ("torch", "monai", "numpy", "scipy", "nibabel", "hydra-core")
 
 
 def open_run(
@@ -128,7 +129,7 @@ def environment() -> dict[str, Any]:
     commit, has_changes = source_commit(Path(l2reg.__file__).parent)
     return {
         "python": platform.python_version(),
-        "packages": {name: version(name) for name in _PACKAGES},
+        "packages": {"l2reg": __version__, **{name: version(name) for name in _PACKAGES}},
         "commit": commit,
         "dirty": has_changes,
         "platform": platform.platform(),
@@ -172,7 +173,7 @@ def _read_config(path: Path) -> Any:
             Problem(
                 where=str(path),
                 what="cannot be read, so that the run cannot be resumed",
-                expected="the config that train.py wrote",
+                expected="the config that l2reg train wrote",
                 found=" ".join(str(error).split())[:200],
                 remedy="restore the file, or start another run from the weights: "
                 f"init_from={path.parent / storage.LAST} run_dir=NAME",

@@ -1,7 +1,6 @@
 """Training setup: build the trainer of a run from its config."""
 
 from collections.abc import Mapping, Sequence
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +29,7 @@ from l2reg.training.trainer import Hook, Trainer, TrainerSettings
 from l2reg.training.training_task import TrainingTask, open_training_tasks
 from l2reg.training.validation import Validation
 from l2reg.training.warm_start import warm_start
+from l2reg.version import __version__
 
 
 def prepare_training(config: Mapping[str, Any]) -> Trainer:
@@ -57,7 +57,7 @@ def prepare_training(config: Mapping[str, Any]) -> Trainer:
     if state is not None:
         origin = Provenance.of_run(state)
     stored = {key: value for key, value in config.items() if key != "trust"}
-    extra = {"config": stored, "l2reg": version("l2reg"), "origin": origin.as_dict()}
+    extra = {"config": stored, "l2reg": __version__, "origin": origin.as_dict()}
     extra["trained_on"] = origin.merge_trained_on(*(task.image_uses() for task in tasks.values()))
     extra["validated_on"] = [content_digest(p.fixed.image) for t in tasks.values() for p in t.val]
     if state is not None:
@@ -265,5 +265,5 @@ def _nothing_to_learn(config: Mapping[str, Any]) -> Problem:
         what="has nothing to train",
         expected="a network with parameters",
         found="none",
-        remedy="use it without training: python predict.py model=... task=...",
+        remedy="use it without training: l2reg predict model=... task=...",
     )

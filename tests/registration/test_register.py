@@ -42,9 +42,9 @@ def test_two_files_are_brought_together_without_any_data_set(
     fixed, moving = scans
     out = tmp_path / "out"
     main(["register", str(fixed), str(moving), "--out", str(out), "--like", preset,
-          "--device", "cpu"])  # fmt: skip
+          "--device", "cpu", "--report"])  # fmt: skip
     said = capsys.readouterr().out.splitlines()
-    names = ("warped.nii.gz", "transform.nii.gz", "picture.png", "registration.json")
+    names = ("warped.nii.gz", "transform.nii.gz", "picture.png", "registration.json", "report.html")
     assert [line for line in said if line.startswith(str(out))] == [str(out / n) for n in names]
     assert any(line.startswith("overlap ") for line in said)
     target = intensities(fixed)

@@ -120,6 +120,7 @@ def test_other_options_or_scans_are_not_taken_for_complete(table: None) -> None:
         (["a.nii.gz", "--batch", "pairs.csv"], "fixed is a column"),
         (["--batch", "pairs.csv", "--fixed-mask", "m.nii"], "fixed_mask is a column"),
         (["a.nii.gz", "b.nii.gz", "--resume"], "--resume without --batch"),
+        (["--batch", "pairs.csv", "--report"], "--report with --batch"),
         (["--batch", "none.csv"], "none.csv: cannot be read"),
     ],
 )
