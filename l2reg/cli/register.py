@@ -245,8 +245,7 @@ def run_pair(options: argparse.Namespace) -> None:
     if options.report:
         page = options.out / "report.html"
         command = shlex.join(["l2reg", *sys.argv[1:]])
-        details = {"command": command, "model": method_name(options)}
-        write_result_page(page, result, *files, **details)
+        write_result_page(page, result, *files, command=command, model=method_name(options))
         print(page)
     for line in score_lines(result.scores):
         print(line)
