@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from itertools import product
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import nibabel as nib
@@ -19,11 +20,13 @@ from scipy.spatial.transform import Rotation
 from l2reg.config.build import build
 from l2reg.config.presets import config_dir, load_preset
 from l2reg.data.dataset import Dataset
+from l2reg.data.intensity import Window
 from l2reg.data.task import Task
 from l2reg.evaluation.pair_scores import PairScores
 from l2reg.evaluation.volume_change import VolumeChange
 from l2reg.io.files import temporary_path
 from l2reg.io.headers import Placement
+from l2reg.own_data.dataset import OwnDataset
 from l2reg.phantom.make import make_phantom
 from l2reg.registration.transform_scans import TransformScans
 from l2reg.transforms.image_grid import ImageGrid
@@ -304,3 +307,91 @@ def points(random: np.random.Generator) -> Callable[[ImageGrid], np.ndarray]:
         return moved
 
     return inside
+
+
+BALLS = np.array([[-10.0, 4.0, 6.0], [9.0, -8.0, -5.0], [2.0, 10.0, -9.0], [-6.0, -9.0, 8.0]])
+
+
+def balls(points: np.ndarray) -> np.ndarray:
+    """Return HU at positions in RAS mm, one a column: four balls of soft edges in air."""
+    distances = np.linalg.norm(points[:, None] - BALLS.T[:, :, None], axis=0)
+    bright = np.array([400.0, 800.0, 600.0, 1000.0])[:, None] / (1 + np.exp((distances - 6) / 1.5))
+    return bright.sum(axis=0) - 1000.0
+
+
+def header(
+    shape: Sequence[int],
+    spacing: Sequence[float],
+    axes: str = "RAS",
+    euler_deg: Sequence[float] = (0, 0, 0),
+    centre: Sequence[float] = (0, 0, 0),
+) -> np.ndarray:
+    """Return the affine of a grid with axes near to those named, turned, with its middle there."""
+    codes = ["RAS".find(a) if a in "RAS" else "LPI".find(a) for a in axes]
+    signs = [1.0 if a in "RAS" else -1.0 for a in axes]
+    linear = np.zeros((3, 3))
+    for column, (row, sign, mm) in enumerate(zip(codes, signs, spacing, strict=True)):
+        linear[row, column] = sign * mm
+    affine = np.eye(4)
+    affine[:3, :3] = Rotation.from_euler("xyz", euler_deg, degrees=True).as_matrix() @ linear
+    affine[:3, 3] = np.array(centre) - affine[:3, :3] @ ((np.array(shape) - 1) / 2)
+    return affine
+
+
+def world_positions(shape: Sequence[int], affine: np.ndarray) -> np.ndarray:
+    return affine[:3, :3] @ np.indices(shape).reshape(3, -1) + affine[:3, 3:]
+
+
+def write_scan(
+    name: str,
+    shape: Sequence[int],
+    affine: np.ndarray,
+    moved: Callable[[np.ndarray], np.ndarray] = lambda points: points,
+) -> Path:
+    """Write the anatomy on a grid, and its label map beside it: 1 to 4, the balls."""
+    points = moved(world_positions(shape, affine))
+    image = balls(points).reshape(shape).astype(np.float32)
+    nib.save(nib.Nifti1Image(image, affine), name)
+    distances = np.linalg.norm(points[:, None] - BALLS.T[:, :, None], axis=0)
+    labels = np.where(distances.min(axis=0) < 6, distances.argmin(axis=0) + 1, 0).reshape(shape)
+    nib.save(nib.Nifti1Image(labels.astype(np.uint8), affine), f"seg_{name}")
+    return Path(name)
+
+
+def own_task(**changes: Any) -> Task:
+    window = Window(low=-1000.0, high=600.0)
+    settings: dict[str, Any] = {"shape": (16, 18, 14), "spacing_mm": (2.0, 2.0, 3.0)} | changes
+    return Task(
+        name="own", intensity={"fixed": window, "moving": window, "scan": window}, **settings
+    )
+
+
+def own_data(text: str, task: Task | None = None, **changes: Any) -> OwnDataset:
+    Path("own.csv").write_text(text)
+    node = load_preset("data", "own") | {"seed": 0, "cache": None, "pairs": "own.csv"} | changes
+    data: OwnDataset = build(node, task=task or own_task())
+    return data
+
+
+OWN_FIXED = ((34, 36, 20), header((34, 36, 20), (1.0, 1.0, 2.0), "LPS", (3, -4, 5)))
+OWN_MOVING = (
+    (18, 24, 26),
+    header((18, 24, 26), (2.0, 1.5, 1.5), "ASR", (-6, 2, 8), (2.0, 1.0, -3.0)),
+)
+
+
+@pytest.fixture
+def own() -> SimpleNamespace:
+    """Data of one's own: scans of one anatomy on any grids, and tables of them."""
+    return SimpleNamespace(
+        anatomy=balls, balls=BALLS, data=own_data, fixed=OWN_FIXED, header=header,
+        moving=OWN_MOVING, positions=world_positions, task=own_task, write=write_scan,
+    )  # fmt: skip
+
+
+@pytest.fixture
+def two_headers() -> None:
+    """One anatomy on two unlike grids, with labels and points at the same places of the world."""
+    for name, (shape, affine) in (("f.nii.gz", OWN_FIXED), ("m.nii.gz", OWN_MOVING)):
+        write_scan(name, shape, affine)
+        np.savetxt(f"{name[0]}.csv", BALLS, delimiter=",", header="x,y,z", comments="")
