@@ -21,6 +21,7 @@ def main(cfg: DictConfig) -> None:
     overrides = [text.split("=", 1)[0] for text in HydraConfig.get().overrides.task]
     with exit_on_input_error():
         from l2reg.inference.predict_split import default_out, predict_split, prepare_prediction
+        from l2reg.own_data.predict import is_own_data, predict_own, prepare_own_prediction
         from l2reg.runtime import configure_malloc
 
         configure_malloc()
@@ -30,6 +31,11 @@ def main(cfg: DictConfig) -> None:
             out = config["out"] or str(default_out(config))
             settings = HydraConfig.get().overrides.task
             config["out"] = multirun_folder(out, settings, sys.argv, in_name)
+        if is_own_data(config):
+            own = prepare_own_prediction(config, overrides)
+            summary = predict_own(own)
+            print(f"{own.out}: {summary}")
+            sys.exit(1 if summary.failed else 0)
         job = prepare_prediction(config, overrides)
         prediction = predict_split(
             job.predictor, job.pairs, job.out, config["save"], job.rules, job.notes

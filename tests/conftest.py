@@ -26,7 +26,6 @@ from l2reg.evaluation.pair_scores import PairScores
 from l2reg.evaluation.volume_change import VolumeChange
 from l2reg.io.files import temporary_path
 from l2reg.io.headers import Placement
-from l2reg.own_data.dataset import OwnDataset
 from l2reg.phantom.make import make_phantom
 from l2reg.registration.transform_scans import TransformScans
 from l2reg.transforms.image_grid import ImageGrid
@@ -366,11 +365,11 @@ def own_task(**changes: Any) -> Task:
     )
 
 
-def own_data(text: str, task: Task | None = None, **changes: Any) -> OwnDataset:
+def own_data(text: str, task: Task | None = None, **changes: Any) -> Any:
+    """Return the data set of a table."""
     Path("own.csv").write_text(text)
     node = load_preset("data", "own") | {"seed": 0, "cache": None, "pairs": "own.csv"} | changes
-    data: OwnDataset = build(node, task=task or own_task())
-    return data
+    return build(node, task=task or own_task())
 
 
 OWN_FIXED = ((34, 36, 20), header((34, 36, 20), (1.0, 1.0, 2.0), "LPS", (3, -4, 5)))
@@ -395,3 +394,25 @@ def two_headers() -> None:
     for name, (shape, affine) in (("f.nii.gz", OWN_FIXED), ("m.nii.gz", OWN_MOVING)):
         write_scan(name, shape, affine)
         np.savetxt(f"{name[0]}.csv", BALLS, delimiter=",", header="x,y,z", comments="")
+
+
+@pytest.fixture
+def own_run() -> Composed:
+    """Compose a script's config for a tiny network on one's own data in ``own.csv``."""
+
+    def made(script: str, *overrides: str) -> dict[str, Any]:
+        small = ["model.encoder=[4,6]", "model.decoder=[6]", "model.final=[4]"]
+        few = ["trainer.max_steps=2", "trainer.validate_every=2", "trainer.picture_every=2"]
+        shared = ["device=cpu", "task=own", "data.pairs=own.csv", "data.cache=null", "run_dir=run"]
+        with initialize_config_dir(str(config_dir()), version_base="1.3"):
+            chosen = [*shared, *(small + few if script == "train" else []), *overrides]
+            config = compose(script, overrides=chosen, return_hydra_config=True)
+        HydraConfig.instance().set_config(config)
+        kept = OmegaConf.masked_copy(config, [key for key in config if key != "hydra"])
+        plain: dict[str, Any] = OmegaConf.to_container(kept, resolve=True)  # type: ignore[assignment]
+        window = {"_target_": "l2reg.data.intensity.Window", "low": -1000.0, "high": 600.0}
+        plain["task"] |= {"shape": [16, 18, 14], "spacing_mm": [2.0, 2.0, 3.0]}
+        plain["task"]["intensity"] = dict.fromkeys(("fixed", "moving", "scan"), window)
+        return plain
+
+    return made

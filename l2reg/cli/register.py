@@ -150,10 +150,7 @@ def run_batch(options: argparse.Namespace) -> None:
     rows = read_pair_table(options.batch, options.coordinates, options.volume)
     shared = TableOptions(options.like, options.device, options.prealign, options.save)
     summary = register_table(rows, options.batch, options.out, shared, resume=options.resume)
-    print(
-        f"{options.out / RESULTS}: {summary.registered} registered, {summary.flagged} of them "
-        f"flagged, {summary.failed} failed"
-    )
+    print(f"{options.out / RESULTS}: {summary}")
     if summary.failed:
         sys.exit(1)
     if options.strict and summary.flagged:

@@ -14,7 +14,7 @@ from l2reg.io.volumes import read_image, read_labels, read_mask
 from l2reg.own_data.dataset import OwnDataset
 from l2reg.own_data.own_table import OwnRow, OwnScan
 from l2reg.own_data.pair_grid import overlap_fraction
-from l2reg.problems import InputError, Problem, raise_if_any
+from l2reg.problems import InputError, Problem
 from l2reg.registration.scan_files import grid_problems
 from l2reg.registration.warp_files import to_ras
 from l2reg.transforms.image_grid import ImageGrid, read_grid
@@ -40,7 +40,27 @@ def own_problems(data: OwnDataset, rows: Sequence[OwnRow]) -> list[Problem]:
         if not faults and len(row.scans) == 2:
             faults = list(_pair_problems(data, row))
         problems += faults
-    return list(dict.fromkeys([*problems, *_copies(data)]))
+    return list(dict.fromkeys(problems))
+
+
+def duplicate_images(data: OwnDataset) -> list[Problem]:
+    """Return a problem for every image that is in two splits under two names."""
+    first: dict[str, tuple[str, Path]] = {}
+    problems: dict[Path, Problem] = {}
+    for split, rows in data.splits.rows.items():
+        for path in (scan.image for row in rows for scan in row.scans if scan.subject is not None):
+            if not path.is_file():
+                continue
+            other, image = first.setdefault(content_digest(path), (split, path))
+            if other != split:
+                problems[path] = Problem(
+                    where=str(path),
+                    what="is in two splits",
+                    expected="an image that is either trained on or scored",
+                    found=f"the same bytes as {image}: {split} and {other}",
+                    remedy="leave one out, or give both the same subject",
+                )
+    return list(problems.values())
 
 
 def own_warnings(data: OwnDataset, rows: Sequence[OwnRow]) -> list[Problem]:
@@ -61,7 +81,7 @@ def own_warnings(data: OwnDataset, rows: Sequence[OwnRow]) -> list[Problem]:
                 warnings.append(_one_sided(data, row, kind))
         if None not in (fixed.files.labels, moving.files.labels):
             warnings += _unlike_labels(data, row)
-        shared = overlap_fraction(*(read_grid(scan.files.image) for scan in row.scans))
+        shared = _overlap_fraction(row)
         if data.start == "headers" and _MIN_OVERLAP <= shared < _LITTLE_OVERLAP:
             warnings.append(_overlap(data, row, shared))
     return warnings
@@ -152,9 +172,14 @@ def _pair_problems(data: OwnDataset, row: OwnRow) -> Iterator[Problem]:
             found=f"{sorted(labels[1])[:10]} in {moving.files.labels}",
             remedy="number the labels of both alike, or leave them out",
         )
-    shared = overlap_fraction(*(read_grid(scan.files.image) for scan in row.scans))
+    shared = _overlap_fraction(row)
     if data.start == "headers" and shared < _MIN_OVERLAP:
         yield _overlap(data, row, shared)
+
+
+def _overlap_fraction(row: OwnRow) -> float:
+    fixed, moving = (read_grid(scan.files.image) for scan in row.scans)
+    return overlap_fraction(fixed, moving)
 
 
 def _labels(scan: OwnScan) -> set[int]:
@@ -200,26 +225,6 @@ def _overlap(data: OwnDataset, row: OwnRow, shared: float) -> Problem:
     )
 
 
-def _copies(data: OwnDataset) -> list[Problem]:
-    """Return a problem for every image that is in two splits under two names."""
-    first: dict[str, tuple[str, Path]] = {}
-    problems: dict[Path, Problem] = {}
-    for split, rows in data.splits.rows.items():
-        for path in (scan.image for row in rows for scan in row.scans if scan.subject is not None):
-            if not path.is_file():
-                continue
-            other, image = first.setdefault(content_digest(path), (split, path))
-            if other != split:
-                problems[path] = Problem(
-                    where=str(path),
-                    what="is in two splits",
-                    expected="an image that is either trained on or scored",
-                    found=f"the same bytes as {image}: {split} and {other}",
-                    remedy="leave one out, or give both the same subject",
-                )
-    return list(problems.values())
-
-
 def _folder(path: Path) -> Problem:
     return Problem(
         where=str(path),
@@ -241,8 +246,3 @@ def _problems_of(check: Callable[[], object]) -> list[Problem]:
     except InputError as error:
         return list(error.problems)
     return []
-
-
-def check_own(data: OwnDataset, rows: Sequence[OwnRow]) -> None:
-    """Raise one ``InputError`` with all faults of some rows, see ``own_problems``."""
-    raise_if_any(own_problems(data, rows))
