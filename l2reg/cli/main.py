@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from l2reg.problems import exit_on_input_error
 
 COMMANDS = {  # name and help line; a command is the module of the same name
-    "check": "list all problems of a data set",
+    "check": "list all problems of a data set, or of a table of your own scans",
+    "plan": "propose how to train on a table of your own scans",
     "check-submission": "list all faults for which the organisers would refuse a zip",
     "bundle": "join the fields of several tasks into one submission zip",
     "phantom": "write synthetic, anatomy-like data with a known true field",
