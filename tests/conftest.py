@@ -314,7 +314,8 @@ BALLS = np.array([[-10.0, 4.0, 6.0], [9.0, -8.0, -5.0], [2.0, 10.0, -9.0], [-6.0
 def balls(points: np.ndarray) -> np.ndarray:
     """Return HU at positions in RAS mm, one a column: four balls of soft edges in air."""
     distances = np.linalg.norm(points[:, None] - BALLS.T[:, :, None], axis=0)
-    bright = np.array([400.0, 800.0, 600.0, 1000.0])[:, None] / (1 + np.exp((distances - 6) / 1.5))
+    heights = np.array([1100.0, 1250.0, 1150.0, 1200.0])[:, None]
+    bright = heights / (1 + np.exp((distances - 7.5) / 1.5))
     return bright.sum(axis=0) - 1000.0
 
 

@@ -78,7 +78,7 @@ def own_warnings(data: OwnDataset, rows: Sequence[OwnRow]) -> list[Problem]:
         for kind in ("labels", "points"):
             given = [getattr(scan.files, kind) for scan in row.scans]
             if None in given and given != [None, None]:
-                warnings.append(_one_sided(data, row, kind))
+                warnings.append(_one_side(data, row, kind))
         if None not in (fixed.files.labels, moving.files.labels):
             warnings += _unlike_labels(data, row)
         shared = _overlap_fraction(row)
@@ -204,7 +204,7 @@ def _unlike_labels(data: OwnDataset, row: OwnRow) -> list[Problem]:
     ]
 
 
-def _one_sided(data: OwnDataset, row: OwnRow, kind: str) -> Problem:
+def _one_side(data: OwnDataset, row: OwnRow, kind: str) -> Problem:
     return Problem(
         where=f"{data.table.path}, {row.name}",
         what=f"has {kind} of one scan, which are not used",

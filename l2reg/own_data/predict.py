@@ -74,6 +74,26 @@ def is_own_data(config: Mapping[str, Any]) -> bool:
     return bool(config["data"]["_target_"] == _TARGET)
 
 
+def refuse_own_data(config: Mapping[str, Any]) -> None:
+    """Raise ``InputError`` if ``evaluate.py`` is to score one's own data.
+
+    Args:
+        config: The resolved config that ``configs/evaluate.yaml`` composes.
+    """
+    if config["data"]["_target_"] != _TARGET:
+        return
+    raise InputError(
+        Problem(
+            where="evaluate.py task=own",
+            what="has no submission to score",
+            expected="a task of the challenge",
+            found="data of one's own",
+            remedy=f"read the scores of labels and points in {RESULTS} of predict.py; or score any "
+            "transform in Python: l2reg.evaluate(transform, fixed, moving)",
+        )
+    )
+
+
 def prepare_own_prediction(config: Mapping[str, Any], overrides: Sequence[str]) -> OwnPrediction:
     """Check options, data and output folder, then build a predictor.
 

@@ -47,7 +47,7 @@ def split_rows(table: OwnTable, *, val_fraction: float, seed: int) -> Splits:
     said = [] if table.has_subjects else [_UNITS[table.paired]]
     if given["val"] or val_fraction == 0 or not given["train"]:
         return Splits(given, said)
-    groups = _connected(given["train"])
+    groups = _groups(given["train"])
     if len(groups) == 1:
         groups = [{subject} for subject in sorted(groups[0])]
     n_least = 1 if table.paired else 2  # single scans are paired within a split
@@ -76,7 +76,7 @@ _UNITS = {
 }
 
 
-def _connected(rows: Sequence[OwnRow]) -> list[set[str]]:
+def _groups(rows: Sequence[OwnRow]) -> list[set[str]]:
     """Return the subjects in groups that no row connects, sorted."""
     groups: list[set[str]] = []
     for row in rows:
