@@ -21,7 +21,7 @@ from l2reg.own_data.check import own_problems, own_warnings
 from l2reg.own_data.dataset import OwnDataset
 from l2reg.own_data.own_table import OwnRow
 from l2reg.own_data.pair_outputs import write_pair
-from l2reg.problems import Problem, group_by_kind, raise_if_any
+from l2reg.problems import InputError, Problem, group_by_kind, raise_if_any
 from l2reg.registration.register_table import (
     RESULTS,
     TableSummary,
