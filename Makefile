@@ -3,6 +3,8 @@
 PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/.installed
+# A process for each core, of one thread each: most tests are too small to share a core.
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses logical --dist worksteal
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test test-all test-gpu test-matrix bench lint hashes licences audit clean
@@ -28,10 +30,10 @@ lint: setup ## format check, lint, types
 	$(BIN)/mypy
 
 test: lint ## lint and every test that takes seconds (also on the real scans where L2REG_DATA names them)
-	$(BIN)/python -m pytest
+	$(PYTEST)
 
 test-all: lint ## the slow tests as well
-	$(BIN)/python -m pytest -m "not gpu and not container and not browser"
+	$(PYTEST) -m "not gpu and not container and not browser"
 
 test-gpu: setup ## what needs a CUDA device: networks, losses, training, registration, the submission image
 	$(BIN)/python -m pytest -m gpu

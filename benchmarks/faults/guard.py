@@ -10,6 +10,8 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+import torch
+
 from l2reg.problems import exit_on_input_error
 
 MEMORY = 2 * 2**30  # bytes that a child may allocate beyond its parent
@@ -53,7 +55,11 @@ def guarded(function: Callable[[], str], name: str) -> Outcome:
 
 
 def _limit() -> None:
-    """Limit address space and time, and silence the output."""
+    """Limit address space and time, silence the output, and keep to one thread.
+
+    A fork does not inherit its parent's OpenMP threads: PyTorch would wait for them forever.
+    """
+    torch.set_num_threads(1)
     pages = int(Path("/proc/self/statm").read_text(encoding="utf-8").split()[0])
     limit = pages * resource.getpagesize() + MEMORY
     resource.setrlimit(resource.RLIMIT_AS, (limit, limit))

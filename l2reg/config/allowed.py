@@ -172,6 +172,10 @@ def _refusal(name: object, slot: str | None, allowed: Sequence[str]) -> Problem:
     """Return the problem of a name that is not on the list."""
     package, module = str(name).partition(".")[0], str(name).rpartition(".")[0]
     remedy = suggest(str(name), allowed) if allowed else "leave it out"
+    if package == "l2reg" and slot:
+        remedy += (
+            f"; a new class of l2reg needs a line in SLOTS['{slot}'] of l2reg/config/allowed.py"
+        )
     if module and package not in {*sys.stdlib_module_names, "l2reg", "hydra", "omegaconf"}:
         own = module if package in ("monai", "torch") else package
         remedy += (

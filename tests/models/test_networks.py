@@ -40,6 +40,10 @@ OVERFIT = {  # steps and learning rate
 SHAPE = (15, 12, 17)
 
 
+def test_every_network_that_can_be_trained_keeps_the_contract() -> None:
+    assert set(PARAMETERS) == set(OVERFIT) == set(preset_names("model")) - {"convex", "zero"}
+
+
 @pytest.mark.parametrize("head", KINDS)
 @pytest.mark.parametrize("name", PARAMETERS)
 def test_a_new_network_is_the_identity(
