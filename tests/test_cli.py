@@ -264,6 +264,11 @@ def test_a_table_of_own_scans_is_checked_and_planned(
     said = capsys.readouterr().out
     assert "my pairs.csv: 2 pairs: 1 train, 1 val; 0 problems" in said
     assert said.splitlines()[-1] == "no problems"
+    Path("one.csv").write_text("fixed,moving\nf.nii.gz,m.nii.gz\n")
+    main(["check", "one.csv"])  # enough to predict
+    said = capsys.readouterr().out
+    assert "warning: one.csv: has too few subjects to keep some for validation" in said
+    assert said.splitlines()[-1] == "no problems, 1 warnings"
     main(["plan", "my pairs.csv", "--no-dry-run", "--max-voxels", "20000"])
     last = capsys.readouterr().out.splitlines()[-1]
     assert last == "python train.py --config-dir plans experiment=my_pairs"

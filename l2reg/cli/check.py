@@ -70,26 +70,31 @@ def run(options: argparse.Namespace) -> None:
 
 
 def check_table(options: argparse.Namespace) -> None:
-    """Print the splits and the problems of a table of one's own scans."""
+    """Print the splits, the problems and the warnings of a table of one's own scans."""
+    from dataclasses import replace
+
     from l2reg.own_data.check import duplicate_images, own_problems, own_warnings
     from l2reg.problems import group_by_kind
 
     data = open_table(Path(options.data), options.coordinates, options.start)
-    rows = data.table.rows
-    problems = own_problems(data, rows)
+    table = data.table
+    problems = own_problems(data, table.rows)
+    warnings: list[Problem] = []
+    splits = None
     try:
+        splits = replace(data, val_fraction=0.0).splits
         splits = data.splits
-    except InputError as error:
-        problems += error.problems
-    else:
         problems += duplicate_images(data)
+    except InputError as error:  # too few to train on may be enough to predict
+        (problems if splits is None else warnings).extend(error.problems)
+    if splits is not None:
         counts = ", ".join(f"{len(each)} {name}" for name, each in splits.rows.items() if each)
-        what = "pairs" if data.table.paired else "single scans"
-        print(f"{data.table.path}: {len(rows)} {what}: {counts}; {len(problems)} problems")
+        what = "pairs" if table.paired else "single scans"
+        print(f"{table.path}: {len(table.rows)} {what}: {counts}; {len(problems)} problems")
         for line in splits.said:
             print(f"  {line}")
     raise_if_any(problems)
-    warnings = group_by_kind(own_warnings(data, rows))
+    warnings += group_by_kind(own_warnings(data, table.rows))
     for warning in warnings:
         print(f"warning: {warning}")
     print(f"no problems, {len(warnings)} warnings" if warnings else "no problems")

@@ -163,7 +163,7 @@ def _pair_problems(data: OwnDataset, row: OwnRow) -> Iterator[Problem]:
             found=f"{counts[1]} rows",
             remedy="row n of one file must be the same point as row n of the other",
         )
-    labels = [_labels(scan) for scan in row.scans]
+    labels = [_labels(scan, data.volume_cache) for scan in row.scans]
     if labels[0] and labels[1] and not labels[0] & labels[1]:
         yield Problem(
             where=f"{data.table.path}, {row.name}",
@@ -182,14 +182,16 @@ def _overlap_fraction(row: OwnRow) -> float:
     return overlap_fraction(fixed, moving)
 
 
-def _labels(scan: OwnScan) -> set[int]:
-    if scan.files.labels is None:
+def _labels(scan: OwnScan, cache: Cache) -> set[int]:
+    path = scan.files.labels
+    if path is None:
         return set()
-    return {int(value) for value in np.unique(read_labels(scan.files.labels))} - {0}
+    values = cache.get(path, {"own": "label set"}, lambda: np.unique(read_labels(path)))
+    return set(values.tolist()) - {0}
 
 
 def _unlike_labels(data: OwnDataset, row: OwnRow) -> list[Problem]:
-    fixed, moving = (_labels(scan) for scan in row.scans)
+    fixed, moving = (_labels(scan, data.volume_cache) for scan in row.scans)
     if fixed == moving:
         return []
     return [
