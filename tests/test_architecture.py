@@ -13,7 +13,8 @@ ROOT = Path(__file__).parents[1]
 ROOMS = [
     "version", "problems", "shapes", "runtime", "config", "io", "geometry", "transforms", "batch",
     "data", "features", "models", "losses", "optimisation", "phantom", "submission", "evaluation",
-    "ranking", "reporting", "checkpoints", "inference", "registration", "training", "cli",
+    "ranking", "reporting", "checkpoints", "inference", "registration", "own_data", "training",
+    "planning", "cli",
 ]  # fmt: skip
 MATHEMATICS = {"geometry", "batch", "features", "models", "losses", "optimisation"}
 FILES_WING = {
@@ -21,7 +22,7 @@ FILES_WING = {
     "reporting",
 }  # fmt: skip
 NETWORKS = {"models", "losses", "optimisation", "checkpoints", "inference", "registration",
-            "training"}  # fmt: skip
+            "own_data", "training", "planning"}  # fmt: skip
 MODULES = sorted((ROOT / "l2reg").rglob("*.py"))
 
 

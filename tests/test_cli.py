@@ -3,6 +3,7 @@ import shlex
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -266,3 +267,39 @@ def test_keypoints_are_made_where_a_pair_has_none(
     main(["keypoints", str(root), "--device", "cpu"])
     assert f"{missing}: " in capsys.readouterr().out
     assert missing.is_file()
+
+
+@pytest.mark.usefixtures("two_headers")
+def test_a_table_of_own_scans_is_checked_and_planned(
+    own: SimpleNamespace, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shape, affine = own.moving
+    own.write("n.nii.gz", shape, affine, lambda p: p + 1.0)
+    Path("my pairs.csv").write_text("fixed,moving\nf.nii.gz,m.nii.gz\nn.nii.gz,n.nii.gz\n")
+    main(["check", "my pairs.csv"])
+    said = capsys.readouterr().out
+    assert "my pairs.csv: 2 pairs: 1 train, 1 val; 0 problems" in said
+    assert said.splitlines()[-1] == "no problems"
+    Path("one.csv").write_text("fixed,moving\nf.nii.gz,m.nii.gz\n")
+    main(["check", "one.csv"])  # enough to predict
+    said = capsys.readouterr().out
+    assert "warning: one.csv: has too few subjects to keep some for validation" in said
+    assert said.splitlines()[-1] == "no problems, 1 warnings"
+    main(["plan", "my pairs.csv", "--no-dry-run", "--max-voxels", "20000"])
+    last = capsys.readouterr().out.splitlines()[-1]
+    assert last == "python train.py --config-dir plans experiment=my_pairs"
+    with initialize_config_dir(str(config_dir()), version_base="1.3"):
+        searched = [f"hydra.searchpath=[file://{Path('plans').absolute()}]"]
+        config = compose("train", overrides=["experiment=my_pairs", *searched])
+    task = build(OmegaConf.to_container(config.task, resolve=True), "task")
+    assert int(np.prod(task.shape)) <= 20_000
+    assert config.data.pairs == str(Path("my pairs.csv").absolute())
+
+
+def test_all_problems_of_a_table_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("own.csv").write_text("fixed,moving,subject,split\na,b,1,val\nc,d,1,train\n")
+    with pytest.raises(SystemExit) as stop:
+        main(["check", "own.csv"])
+    for words in ("/a: is missing", "/d: is missing", "subject 1: is in two splits"):
+        assert words in str(stop.value.code)
+    assert capsys.readouterr().out == ""

@@ -162,7 +162,7 @@ def test_every_task_of_a_mixed_run_is_composed_with_the_same_command_line(
     mixed = ["train", "task=mixed", "mixed.only=[phantom]", "trainer.max_steps=2"]
     small = [option for option in SMALL if not option.startswith("task.")]
     said = bad(*mixed[:2], "mixed.only=[phantom,lnug]", *small)
-    assert "different tasks out of abdomen, lung, oasis, phantom" in said
+    assert "different tasks out of abdomen, lung, oasis, own, phantom" in said
     said = good(*mixed, "loss=mse", "seed=4", *small)
     assert "next: l2reg predict ckpt=runs/mixed_unet task=... split=val" in said
     config = yaml.safe_load(Path("runs/mixed_unet/config.yaml").read_text())

@@ -23,6 +23,7 @@ def main(cfg: DictConfig) -> None:
     with exit_on_interpolation_error():
         config: Any = OmegaConf.to_container(cfg, resolve=True)
     with exit_on_input_error():
+        from l2reg.own_data.predict import refuse_own_data
         from l2reg.reporting.evaluate_submissions import (
             Evaluation,
             evaluate_submissions,
@@ -34,6 +35,7 @@ def main(cfg: DictConfig) -> None:
         configure_malloc()
         check_keys("evaluate", config)
         require_key("evaluate", config, "task", "task=lung 'submission=[task_02.zip]'")
+        refuse_own_data(config)
         task = build(config["task"], "task", config["trust"])
         out = config["out"] or f"evaluation/{task.name}_{config['split']}"
         if HydraConfig.get().mode == RunMode.MULTIRUN:

@@ -24,6 +24,8 @@ def main(cfg: DictConfig) -> None:
     with exit_on_input_error():
         from l2reg.inference.predict_split import default_out, predict_split, prepare_prediction
         from l2reg.inference.prediction_page import write_prediction_page
+        from l2reg.own_data.predict import is_own_data, predict_own, prepare_own_prediction
+        from l2reg.planning.complete import complete_tasks
         from l2reg.runtime import configure_malloc
 
         configure_malloc()
@@ -33,6 +35,11 @@ def main(cfg: DictConfig) -> None:
             out = config["out"] or str(default_out(config))
             settings = HydraConfig.get().overrides.task
             config["out"] = multirun_folder(out, settings, sys.argv, in_name)
+        if is_own_data(config):
+            own = prepare_own_prediction(complete_tasks(config), overrides)
+            summary = predict_own(own)
+            print(f"{own.out}: {summary}")
+            sys.exit(1 if summary.failed else 0)
         job = prepare_prediction(config, overrides)
         prediction = predict_split(
             job.predictor, job.pairs, job.out, config["save"], job.rules, job.notes

@@ -212,10 +212,7 @@ def run_batch(options: argparse.Namespace) -> None:
     summary = register_table(
         rows, options.batch, options.out, register_options(options), resume=options.resume
     )
-    print(
-        f"{options.out / RESULTS}: {summary.registered} registered, {summary.flagged} of them "
-        f"flagged, {summary.failed} failed"
-    )
+    print(f"{options.out / RESULTS}: {summary}")
     if summary.failed:
         sys.exit(1)
     if options.strict and summary.flagged:

@@ -25,6 +25,7 @@ def main(cfg: DictConfig) -> None:
     with exit_on_interpolation_error():
         config: Any = OmegaConf.to_container(cfg, resolve=True)
     with exit_on_input_error():
+        from l2reg.planning.complete import complete_tasks
         from l2reg.runtime import configure_malloc
         from l2reg.training.distributed import is_first, stop_processes
         from l2reg.training.setup import prepare_training
@@ -38,6 +39,7 @@ def main(cfg: DictConfig) -> None:
             )
         if config["mixed"]:
             config = compose_tasks(config)
+        config = complete_tasks(config)
         if plan:
             from l2reg.training.plan_run import plan_run
 

@@ -66,7 +66,7 @@ SLOTS: Mapping[str, tuple[str, ...]] = {
     "moving": _SCAN_FILES,
     "unpaired": _SCAN_FILES,
     "intensity": ("l2reg.data.intensity.Percentiles", "l2reg.data.intensity.Window"),
-    "data": ("l2reg.data.dataset.Dataset",),
+    "data": ("l2reg.data.dataset.Dataset", "l2reg.own_data.dataset.OwnDataset"),
     "sampling": ("l2reg.data.sampling.Sampling",),
     "pseudo_labels": ("l2reg.data.pseudo_labels.PseudoLabels",),
     "augment": ("l2reg.data.augment.Augment",),

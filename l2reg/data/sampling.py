@@ -108,10 +108,9 @@ class RandomPairs:
                 return Pair(fixed=fixed, moving=partners[rng.integers(len(partners))])
 
     def _partners(self, fixed: Scan, modality: str) -> list[Scan]:
-        """Return the scans of other patients in a modality: of another id or folder."""
+        """Return the scans of other patients in a modality."""
         return [
             scan
             for scan in self.scans
-            if scan.modality == modality
-            and (scan.id != fixed.id or scan.image.parent != fixed.image.parent)
+            if scan.modality == modality and not scan.is_of_same_patient(fixed)
         ]

@@ -16,6 +16,7 @@ from l2reg.registration.options import RegisterOptions
 from l2reg.registration.pair_table import PairRow
 from l2reg.registration.register import register_with
 from l2reg.registration.result import output_files
+from l2reg.registration.scan_files import ScanFiles
 
 RESULTS = "results.csv"
 _VERDICT = (
@@ -39,6 +40,9 @@ class TableSummary:
     registered: int
     flagged: int
     failed: int
+
+    def __str__(self) -> str:
+        return f"{self.registered} registered, {self.flagged} of them flagged, {self.failed} failed"
 
 
 def register_table(
@@ -69,12 +73,17 @@ def register_table(
             begin = time.perf_counter()
             report = _register(row, out / row.name, options)
             told = f"{time.perf_counter() - begin:.1f} s"
-        results.append(_result(row, report))
-        _write(out / RESULTS, results)
-        tqdm.write(f"[{number}/{len(rows)}] {row.name}: {_line(results[-1])} ({told})")
+        results.append(result_row(row.name, row.fixed, row.moving, report))
+        write_results(out / RESULTS, results)
+        tqdm.write(f"[{number}/{len(rows)}] {row.name}: {result_line(results[-1])} ({told})")
+    return summarise(results)
+
+
+def summarise(results: Sequence[Mapping[str, Any]]) -> TableSummary:
+    """Return the numbers of pairs of a table of results."""
     statuses = [result["status"] for result in results]
     n_failed = statuses.count("failed")
-    return TableSummary(len(rows) - n_failed, statuses.count("flagged"), n_failed)
+    return TableSummary(len(results) - n_failed, statuses.count("flagged"), n_failed)
 
 
 def _register(row: PairRow, folder: Path, options: RegisterOptions) -> Mapping[str, Any]:
@@ -97,15 +106,24 @@ def _complete_report(
     inputs = replace(options, initial=row.initial).describe((row.fixed, row.moving))
     try:
         report = load_json(files.report)
-        _result(row, report)
+        result_row(row.name, row.fixed, row.moving, report)
         return report if report["inputs"] == inputs else None
     except (ValueError, KeyError, TypeError, OSError):  # damaged, or of another version
         return None
 
 
-def _result(row: PairRow, report: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a row of the table of results."""
-    result = {"name": row.name, "fixed": row.fixed.image, "moving": row.moving.image}
+def result_row(
+    name: str, fixed: ScanFiles, moving: ScanFiles, report: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Return a row of the table of results.
+
+    Args:
+        name: Name of the pair.
+        fixed: Its fixed scan.
+        moving: Its moving scan.
+        report: Its report, or its ``error``.
+    """
+    result: dict[str, Any] = {"name": name, "fixed": fixed.image, "moving": moving.image}
     if "error" in report:
         return result | {"status": "failed", "error": report["error"]}
     verdict = report["verdict"]
@@ -120,14 +138,16 @@ def _result(row: PairRow, report: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _line(result: Mapping[str, Any]) -> str:
+def result_line(result: Mapping[str, Any]) -> str:
+    """Return a row of the table of results in words."""
     if result["status"] == "failed":
         return f"failed: {result['error']}"
     change = f"similarity {result['similarity_before']} -> {result['similarity_after']}"
     return " !!! ".join([change, *filter(None, [result["flags"]])])
 
 
-def _write(path: Path, results: Sequence[Mapping[str, Any]]) -> None:
+def write_results(path: Path, results: Sequence[Mapping[str, Any]]) -> None:
+    """Write the table of results."""
     with (
         atomic_write(path) as temporary,
         temporary.open("w", newline="", encoding="utf-8") as file,

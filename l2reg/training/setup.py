@@ -25,8 +25,9 @@ from l2reg.training.prefetch import Batches
 from l2reg.training.profile import Profile
 from l2reg.training.run_folder import describe_run, open_run
 from l2reg.training.seeding import seed_everything, seed_rank
+from l2reg.training.task_of_run import TrainingTask
 from l2reg.training.trainer import Hook, Trainer, TrainerSettings
-from l2reg.training.training_task import TrainingTask, open_training_tasks
+from l2reg.training.training_task import open_training_tasks
 from l2reg.training.validation import Validation
 from l2reg.training.warm_start import warm_start
 from l2reg.version import __version__
@@ -244,7 +245,7 @@ def _validation(
     for name, task in tasks.items():
         method = Method(trainer.validated_model, None, device, trainer.settings.precision)
         predictor = Predictor(method, task.data.reader)
-        validations[name] = Validation(predictor, task.val, task.objective)
+        validations[name] = task.validation(predictor)
     return MixedValidation(validations) if len(tasks) > 1 else next(iter(validations.values()))
 
 

@@ -1,36 +1,28 @@
-"""Tasks of a training run: the data, loss and validation pairs of each."""
+"""Tasks of a training run: those of the challenge's form are checked and described here."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from torch import nn
 from tqdm import tqdm
 
 from l2reg.config.build import build
 from l2reg.config.task_nodes import task_nodes
 from l2reg.data.check import check_pairs, check_scans, compare_headers_of
 from l2reg.data.dataset import Dataset
-from l2reg.data.pairs import Pair
-from l2reg.io.files import content_digest
+from l2reg.own_data.dataset import OwnDataset
 from l2reg.problems import Problem, raise_if_any
+from l2reg.training.own_task import OwnTask
+from l2reg.training.task_of_run import TrainingTask
 
 _BOTH_DIRECTIONS = ("inverse_consistency", "gradient_inverse_consistency")  # terms
 
 
 @dataclass(frozen=True)
-class TrainingTask:
-    """One task of a training run.
-
-    Attributes:
-        data: The data set of the task.
-        objective: The loss of the task.
-        val: The validation pairs; empty without validation.
-    """
+class ReleaseTask(TrainingTask):
+    """A task of the challenge's form."""
 
     data: Dataset
-    objective: nn.Module
-    val: list[Pair]
 
     def describe(self) -> None:
         """Print the numbers of pairs and scans to train on, and warnings about their headers."""
@@ -49,15 +41,6 @@ class TrainingTask:
             tqdm.write(f"used without labels and points, because these images are scored: {names}")
         for warning in compare_headers_of([*training.intra_patient, *self.val], training.scans):
             tqdm.write(f"warning: {warning}")
-
-    def image_uses(self) -> dict[str, str]:
-        """Return the use of every training image, by digest: ``image`` or ``supervised``."""
-        training = self.data.training_set
-        without = set(training.evaluation_images)
-        return {
-            content_digest(scan.image): "image" if scan.image in without else "supervised"
-            for scan in training.all_scans()
-        }
 
     def problems(self) -> list[Problem]:
         """Return the problems of all files of the task."""
@@ -95,9 +78,11 @@ def open_training_tasks(
 
 
 def _open(node: Mapping[str, Any], trust: Sequence[str], *, with_validation: bool) -> TrainingTask:
-    data: Dataset = build(node["data"], "data", trust, task=build(node["task"], "task", trust))
-    return TrainingTask(
-        data, build(node["loss"], "loss", trust), data.split_pairs("val") if with_validation else []
+    data = build(node["data"], "data", trust, task=build(node["task"], "task", trust))
+    loss = build(node["loss"], "loss", trust)
+    val = data.split_pairs("val") if with_validation else []
+    return (
+        OwnTask(data, loss, val) if isinstance(data, OwnDataset) else ReleaseTask(data, loss, val)
     )
 
 
