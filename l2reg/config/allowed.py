@@ -33,6 +33,7 @@ SLOTS: Mapping[str, tuple[str, ...]] = {
         "l2reg.optimisation.convex.Convex",
     ),
     "network": ("monai.networks.nets.SegResNet",),
+    "intensities": ("l2reg.features.histogram_matching.HistogramMatching",),
     "loss": ("l2reg.losses.objective.Objective",),
     "terms": (
         "l2reg.losses.bending.Bending",
