@@ -287,7 +287,7 @@ def test_a_table_of_own_scans_is_checked_and_planned(
     assert said.splitlines()[-1] == "no problems, 1 warnings"
     main(["plan", "my pairs.csv", "--no-dry-run", "--max-voxels", "20000"])
     last = capsys.readouterr().out.splitlines()[-1]
-    assert last == "python train.py --config-dir plans experiment=my_pairs"
+    assert last == "l2reg train --config-dir plans experiment=my_pairs"
     with initialize_config_dir(str(config_dir()), version_base="1.3"):
         searched = [f"hydra.searchpath=[file://{Path('plans').absolute()}]"]
         config = compose("train", overrides=["experiment=my_pairs", *searched])

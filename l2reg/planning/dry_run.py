@@ -20,9 +20,6 @@ from l2reg.training.trainer import Trainer, TrainerSettings
 _GB = 1e9
 
 
-_GB = 1e9
-
-
 def describe_step(data: OwnDataset, plan: Plan, device: torch.device) -> str:
     """Take one training step with the proposed settings, and return its cost in words.
 

@@ -38,3 +38,9 @@ def test_a_table_without_rows_is_refused() -> None:
     Path("own.csv").write_text("scan\n")
     with pytest.raises(InputError, match=r"(?s)own.csv: lists no scan.*no row below the header"):
         read_own_table(Path("own.csv"), None)
+
+
+def test_columns_that_training_does_not_follow_are_refused() -> None:
+    Path("own.csv").write_text("fixed,moving,moving_channel\na.nii,b.nii,c.nii\n", encoding="utf-8")
+    with pytest.raises(InputError, match=r"column moving_channel: is not followed by task=own"):
+        read_own_table(Path("own.csv"), None)
