@@ -7,7 +7,7 @@ INSTALLED := .venv/.installed
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses logical --dist worksteal
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-all test-gpu test-matrix bench lint hashes licences audit clean
+.PHONY: help setup demo test test-all test-gpu test-browser test-matrix bench docs lint hashes licences audit clean
 
 help: ## show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -38,6 +38,9 @@ test-all: lint ## the slow tests as well
 test-gpu: setup ## what needs a CUDA device: networks, losses, training, registration, the submission image
 	$(BIN)/python -m pytest -m gpu
 
+test-browser: setup ## the report in Chromium (apt-get install chromium)
+	$(BIN)/python -m pytest -m browser
+
 test-matrix: setup ## the tests on each Python 3.11 to 3.13 that is installed (or PYTHONS="..."), and on the lowest versions
 	$(BIN)/python -m tools.matrix .cache/matrix $(if $(PYTHONS),--python $(PYTHONS))
 
@@ -55,5 +58,10 @@ bench: setup ## time and memory of the operators, beside plain forms and MONAI
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[bench]'
 	$(BIN)/python -m benchmarks.operators.bench_operators
 
+docs: setup ## the documentation as pages: site/index.html
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[docs]'
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet --strict
+	@echo site/index.html
+
 clean: ## remove what the commands made, but not .venv
-	rm -rf demo .cache runs out
+	rm -rf demo .cache runs out site

@@ -1,42 +1,8 @@
-"""Write displacement fields: ``python predict.py ckpt=RUN`` or ``... model=zero task=lung``."""
+"""Write displacement fields: ``python predict.py ...`` in a checkout is ``l2reg predict ...``."""
 
 import sys
-from typing import Any
 
-import hydra
-from hydra.core.hydra_config import HydraConfig
-from hydra.types import RunMode
-from omegaconf import DictConfig, OmegaConf
-
-from l2reg.config.keys import check_keys, exit_on_interpolation_error, name_nearest_key
-from l2reg.config.multirun import multirun_folder
-from l2reg.problems import exit_on_input_error
-
-
-@hydra.main(version_base="1.3", config_path="configs", config_name="predict")
-def main(cfg: DictConfig) -> None:
-    """Predict a split; the command line overrides the config of a checkpoint."""
-    with exit_on_interpolation_error():
-        config: Any = OmegaConf.to_container(cfg, resolve=True)
-    overrides = [text.split("=", 1)[0] for text in HydraConfig.get().overrides.task]
-    with exit_on_input_error():
-        from l2reg.inference.predict_split import default_out, predict_split, prepare_prediction
-        from l2reg.runtime import configure_malloc
-
-        configure_malloc()
-        check_keys("predict", config)
-        if HydraConfig.get().mode == RunMode.MULTIRUN:
-            in_name = ("ckpt", "split") if config["ckpt"] else ("model", "task", "split")
-            out = config["out"] or str(default_out(config))
-            settings = HydraConfig.get().overrides.task
-            config["out"] = multirun_folder(out, settings, sys.argv, in_name)
-        job = prepare_prediction(config, overrides)
-        prediction = predict_split(
-            job.predictor, job.pairs, job.out, config["save"], job.rules, job.notes
-        )
-    print(f"submission: {prediction.zip_path}")
-
+from l2reg.cli.main import main
 
 if __name__ == "__main__":
-    with name_nearest_key():
-        main()
+    main(["predict", *sys.argv[1:]])

@@ -19,7 +19,7 @@ for folder in task_01 task_02 task_03; do
     none | convex | zero) ;;
     *)
       file=$(cd "$started_in" && realpath -m -- "$method")
-      for name in best.pt last.pt; do
+      for name in best.pt last.pt model.safetensors; do
         if [ -f "$file/$name" ]; then file=$file/$name; fi
       done
       if [ ! -f "$file" ]; then
@@ -27,6 +27,7 @@ for folder in task_01 task_02 task_03; do
         exit 1
       fi
       method=$folder.pt
+      if [[ $file == *.safetensors ]]; then method=$folder.safetensors; fi
       cp "$file" "$models/$method"
       ;;
   esac

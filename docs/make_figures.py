@@ -7,6 +7,7 @@ import torch
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyArrowPatch
 
+from l2reg.geometry.resize import resize_field
 from l2reg.geometry.warp import sample_at_points, warp
 
 IMAGES = Path(__file__).parent / "images"
@@ -53,7 +54,32 @@ def convention_figure() -> Figure:
     return figure
 
 
+def grids_figure() -> Figure:
+    """Return the full and the half grid of two axes, and one displacement on both."""
+    full, half = (9, 7), (5, 4)
+    disp = torch.zeros(1, 3, *full, 3)
+    disp[:, 0], disp[:, 1] = 4.0, 2.0
+    on_half = resize_field(disp, (*half, 3))[0, :, 0, 0, 0]
+    figure = Figure(figsize=(6, 4.6), layout="constrained")
+    cell = figure.subplots()
+    i, j = np.indices(full)
+    cell.plot(j.ravel(), i.ravel(), ".", color="#4878a8", label="full grid, 9 x 7")
+    ratio = [(n - 1) / (m - 1) for n, m in zip(full, half, strict=True)]
+    i, j = np.indices(half)
+    cell.plot(ratio[1] * j.ravel(), ratio[0] * i.ravel(), "o", color="#c03030", fillstyle="none",
+              markersize=11, label="half grid, 5 x 4: the corners are the same")  # fmt: skip
+    arrow = FancyArrowPatch((2, 2), (4, 6), arrowstyle="-|>", mutation_scale=18, color="black")
+    cell.add_patch(arrow)
+    x, y = (f"{float(value):g}" for value in on_half[:2])
+    cell.set(xlabel="j: array axis 1", ylabel="i: array axis 0", xlim=(-0.7, 6.7), ylim=(8.7, -0.7))
+    cell.set_title(f"One movement: (4, 2) full voxels, ({x}, {y}) half voxels")
+    cell.set_aspect("equal")
+    figure.legend(loc="outside lower center")
+    return figure
+
+
 if __name__ == "__main__":
     IMAGES.mkdir(exist_ok=True)
-    convention_figure().savefig(IMAGES / "convention.png", dpi=110)
-    print(IMAGES / "convention.png")
+    for name, figure in (("convention", convention_figure()), ("grids", grids_figure())):
+        figure.savefig(IMAGES / f"{name}.png", dpi=110)
+        print(IMAGES / f"{name}.png")

@@ -15,13 +15,13 @@ import importlib
 import os
 from typing import TYPE_CHECKING
 
+from l2reg.version import __version__
+
 if TYPE_CHECKING:
     from l2reg.registration.register import register
     from l2reg.registration.result import Registration
     from l2reg.registration.scan_files import ScanFiles
     from l2reg.registration.shortcuts import evaluate, read
-
-    __version__: str
 
 __all__ = ["Registration", "ScanFiles", "__version__", "evaluate", "read", "register"]
 
@@ -41,8 +41,6 @@ os.environ.setdefault("GOMP_SPINCOUNT", "1000")
 
 def __getattr__(name: str) -> object:
     """Import what ``l2reg`` offers when it is first used."""
-    if name == "__version__":
-        return importlib.import_module("importlib.metadata").version("l2reg")
     if name in _MODULES:
         return getattr(importlib.import_module(_MODULES[name]), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

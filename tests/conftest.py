@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import product
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import nibabel as nib
@@ -20,6 +21,7 @@ from l2reg.checkpoints import storage
 from l2reg.config.build import build
 from l2reg.config.presets import config_dir, load_preset
 from l2reg.data.dataset import Dataset
+from l2reg.data.intensity import Window
 from l2reg.data.task import Task
 from l2reg.evaluation.pair_scores import PairScores
 from l2reg.evaluation.volume_change import VolumeChange
@@ -264,7 +266,7 @@ def descriptor_run(tmp_path: Path) -> Path:
     node = {"_target_": "l2reg.models.descriptors.DescriptorNetwork",
             "widths": [4, 6, 6], "channels": 5, "levels": 1}  # fmt: skip
     torch.manual_seed(0)
-    state = {"step": 0, "model": build(node).state_dict(), "trained_on": {}}
+    state = {"step": 0, "model": build(node).state_dict(), "trained_on": {}, "l2reg": "0.1.0"}
     run = tmp_path / "descriptors"
     run.mkdir()
     storage.save(run / storage.BEST, {**state, "config": {"model": node, "task": None}})
@@ -329,3 +331,114 @@ def points(random: np.random.Generator) -> Callable[[ImageGrid], np.ndarray]:
         return moved
 
     return inside
+
+
+BALLS = np.array([[-10.0, 4.0, 6.0], [9.0, -8.0, -5.0], [2.0, 10.0, -9.0], [-6.0, -9.0, 8.0]])
+
+
+def balls(points: np.ndarray) -> np.ndarray:
+    """Return HU at positions in RAS mm, one a column: four balls of soft edges in air."""
+    distances = np.linalg.norm(points[:, None] - BALLS.T[:, :, None], axis=0)
+    heights = np.array([1100.0, 1250.0, 1150.0, 1200.0])[:, None]
+    bright = heights / (1 + np.exp((distances - 7.5) / 1.5))
+    return bright.sum(axis=0) - 1000.0
+
+
+def header(
+    shape: Sequence[int],
+    spacing: Sequence[float],
+    axes: str = "RAS",
+    euler_deg: Sequence[float] = (0, 0, 0),
+    centre: Sequence[float] = (0, 0, 0),
+) -> np.ndarray:
+    """Return the affine of a grid with axes near to those named, turned, with its middle there."""
+    codes = ["RAS".find(a) if a in "RAS" else "LPI".find(a) for a in axes]
+    signs = [1.0 if a in "RAS" else -1.0 for a in axes]
+    linear = np.zeros((3, 3))
+    for column, (row, sign, mm) in enumerate(zip(codes, signs, spacing, strict=True)):
+        linear[row, column] = sign * mm
+    affine = np.eye(4)
+    affine[:3, :3] = Rotation.from_euler("xyz", euler_deg, degrees=True).as_matrix() @ linear
+    affine[:3, 3] = np.array(centre) - affine[:3, :3] @ ((np.array(shape) - 1) / 2)
+    return affine
+
+
+def world_positions(shape: Sequence[int], affine: np.ndarray) -> np.ndarray:
+    return affine[:3, :3] @ np.indices(shape).reshape(3, -1) + affine[:3, 3:]
+
+
+def write_scan(
+    name: str,
+    shape: Sequence[int],
+    affine: np.ndarray,
+    moved: Callable[[np.ndarray], np.ndarray] = lambda points: points,
+) -> Path:
+    """Write the anatomy on a grid, and its label map beside it: 1 to 4, the balls."""
+    points = moved(world_positions(shape, affine))
+    image = balls(points).reshape(shape).astype(np.float32)
+    nib.save(nib.Nifti1Image(image, affine), name)
+    distances = np.linalg.norm(points[:, None] - BALLS.T[:, :, None], axis=0)
+    labels = np.where(distances.min(axis=0) < 6, distances.argmin(axis=0) + 1, 0).reshape(shape)
+    nib.save(nib.Nifti1Image(labels.astype(np.uint8), affine), f"seg_{name}")
+    return Path(name)
+
+
+def own_task(**changes: Any) -> Task:
+    window = Window(low=-1000.0, high=600.0)
+    settings: dict[str, Any] = {"shape": (16, 18, 14), "spacing_mm": (2.0, 2.0, 3.0)} | changes
+    return Task(
+        name="own", intensity={"fixed": window, "moving": window, "scan": window}, **settings
+    )
+
+
+def own_data(text: str, task: Task | None = None, **changes: Any) -> Any:
+    """Return the data set of a table."""
+    Path("own.csv").write_text(text)
+    node = load_preset("data", "own") | {"seed": 0, "cache": None, "pairs": "own.csv"} | changes
+    return build(node, task=task or own_task())
+
+
+OWN_FIXED = ((34, 36, 20), header((34, 36, 20), (1.0, 1.0, 2.0), "LPS", (3, -4, 5)))
+OWN_MOVING = (
+    (18, 24, 26),
+    header((18, 24, 26), (2.0, 1.5, 1.5), "ASR", (-6, 2, 8), (2.0, 1.0, -3.0)),
+)
+
+
+@pytest.fixture
+def own() -> SimpleNamespace:
+    """Data of one's own: scans of one anatomy on any grids, and tables of them."""
+    return SimpleNamespace(
+        anatomy=balls, balls=BALLS, data=own_data, fixed=OWN_FIXED, header=header,
+        moving=OWN_MOVING, positions=world_positions, task=own_task, write=write_scan,
+    )  # fmt: skip
+
+
+@pytest.fixture
+def two_headers() -> None:
+    """One anatomy on two unlike grids, with labels and points at the same places of the world."""
+    for name, (shape, affine) in (("f.nii.gz", OWN_FIXED), ("m.nii.gz", OWN_MOVING)):
+        write_scan(name, shape, affine)
+        np.savetxt(f"{name[0]}.csv", BALLS, delimiter=",", header="x,y,z", comments="")
+
+
+@pytest.fixture
+def own_run() -> Composed:
+    """Compose a script's config for a tiny network on one's own data in ``own.csv``."""
+
+    def made(script: str, *overrides: str) -> dict[str, Any]:
+        small = ["model.encoder=[4,6]", "model.decoder=[6]", "model.final=[4]"]
+        few = ["trainer.max_steps=2", "trainer.validate_every=2", "trainer.picture_every=2"]
+        shared = ["device=cpu", "task=own", "data.pairs=own.csv", "data.cache=null", "run_dir=run"]
+        with initialize_config_dir(str(config_dir()), version_base="1.3"):
+            chosen = [*shared, *(small + few if script == "train" else []), *overrides]
+            config = compose(script, overrides=chosen, return_hydra_config=True)
+        HydraConfig.instance().set_config(config)
+        kept = OmegaConf.masked_copy(config, [key for key in config if key != "hydra"])
+        plain: dict[str, Any] = OmegaConf.to_container(kept, resolve=True)  # type: ignore[assignment]
+        window = {"_target_": "l2reg.data.intensity.Window", "low": -1000.0, "high": 600.0}
+        plain["task"] |= {"shape": [16, 18, 14], "spacing_mm": [2.0, 2.0, 3.0]}
+        plain["task"]["intensity"] = dict.fromkeys(("fixed", "moving", "scan"), window)
+        return plain
+
+    return made

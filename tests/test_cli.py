@@ -3,6 +3,7 @@ import shlex
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
 from l2reg.checkpoints import storage
+from l2reg.checkpoints.run_checkpoints import load_checkpoint
 from l2reg.cli.main import main
 from l2reg.config.build import build
 from l2reg.config.presets import config_dir, load_preset
@@ -223,13 +225,28 @@ def test_import_weights_prints_how_to_train_on(
     path = Path(os.environ["L2REG_PUBLISHED"]) / f"{stem}.pth"
     main(["import-weights", str(path), "--model", model, "--out", "published"])
     said = capsys.readouterr().out
-    assert "python predict.py ckpt=published" in said
-    command = shlex.split(said.splitlines()[-1].removeprefix("train on: python train.py "))
+    assert "l2reg predict ckpt=published" in said
+    command = shlex.split(said.splitlines()[-1].removeprefix("train on: l2reg train "))
     with initialize_config_dir(str(config_dir()), version_base="1.3"):
         config = compose("train", overrides=[*command, "run_dir=on"])
     network = build(OmegaConf.to_container(config.model, resolve=True))
     assert warm_start(network, Path(config.init_from)).imported_from == [path.name]
     assert f"{len(network.state_dict())} of {len(network.state_dict())}" in capsys.readouterr().out
+
+
+def test_export_writes_a_folder_that_predictions_take(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = {"model": load_preset("model", "unet"), "task": load_preset("task", "lung")}
+    state = {"step": 3, "model": {}, "config": config, "l2reg": "0.1.0", "trained_on": {}}
+    storage.save(tmp_path / "run/last.pt", state)
+    main(["export", str(tmp_path / "run"), "--out", "out", "--license", "mit"])
+    assert capsys.readouterr().out == "predict: l2reg predict ckpt=out\n"
+    assert load_checkpoint(Path("out")).state["step"] == 3
+    with pytest.raises(SystemExit) as stop:
+        main(["export", str(tmp_path / "none"), "--out", "other"])
+    assert "none: is missing" in str(stop.value.code)
+    assert not Path("other").exists()
 
 
 def test_propagation_needs_one_task(lung_2021: Path) -> None:
@@ -250,3 +267,39 @@ def test_keypoints_are_made_where_a_pair_has_none(
     main(["keypoints", str(root), "--device", "cpu"])
     assert f"{missing}: " in capsys.readouterr().out
     assert missing.is_file()
+
+
+@pytest.mark.usefixtures("two_headers")
+def test_a_table_of_own_scans_is_checked_and_planned(
+    own: SimpleNamespace, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shape, affine = own.moving
+    own.write("n.nii.gz", shape, affine, lambda p: p + 1.0)
+    Path("my pairs.csv").write_text("fixed,moving\nf.nii.gz,m.nii.gz\nn.nii.gz,n.nii.gz\n")
+    main(["check", "my pairs.csv"])
+    said = capsys.readouterr().out
+    assert "my pairs.csv: 2 pairs: 1 train, 1 val; 0 problems" in said
+    assert said.splitlines()[-1] == "no problems"
+    Path("one.csv").write_text("fixed,moving\nf.nii.gz,m.nii.gz\n")
+    main(["check", "one.csv"])  # enough to predict
+    said = capsys.readouterr().out
+    assert "warning: one.csv: has too few subjects to keep some for validation" in said
+    assert said.splitlines()[-1] == "no problems, 1 warnings"
+    main(["plan", "my pairs.csv", "--no-dry-run", "--max-voxels", "20000"])
+    last = capsys.readouterr().out.splitlines()[-1]
+    assert last == "l2reg train --config-dir plans experiment=my_pairs"
+    with initialize_config_dir(str(config_dir()), version_base="1.3"):
+        searched = [f"hydra.searchpath=[file://{Path('plans').absolute()}]"]
+        config = compose("train", overrides=["experiment=my_pairs", *searched])
+    task = build(OmegaConf.to_container(config.task, resolve=True), "task")
+    assert int(np.prod(task.shape)) <= 20_000
+    assert config.data.pairs == str(Path("my pairs.csv").absolute())
+
+
+def test_all_problems_of_a_table_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("own.csv").write_text("fixed,moving,subject,split\na,b,1,val\nc,d,1,train\n")
+    with pytest.raises(SystemExit) as stop:
+        main(["check", "own.csv"])
+    for words in ("/a: is missing", "/d: is missing", "subject 1: is in two splits"):
+        assert words in str(stop.value.code)
+    assert capsys.readouterr().out == ""

@@ -173,6 +173,15 @@ def test_a_method_is_chosen_for_every_task(tmp_path: Path) -> None:
     }
 
 
+def test_an_exported_model_keeps_its_kind_in_the_image(tmp_path: Path) -> None:
+    (tmp_path / "published").mkdir()
+    (tmp_path / "published/model.safetensors").write_bytes(b"exported")
+    built_with(tmp_path, "echo built", TASK_03="published")
+    folder = tmp_path / "docker/models"
+    assert (folder / "task_03.txt").read_text().strip() == "task_03.safetensors"
+    assert (folder / "task_03.safetensors").read_bytes() == b"exported"
+
+
 def test_a_checkpoint_that_is_not_there_stops_the_build(tmp_path: Path) -> None:
     done = built_with(tmp_path, "echo built", TASK_03="runs/nothing")
     assert done.returncode == 1

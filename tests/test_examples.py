@@ -1,6 +1,7 @@
 """The examples of the docstring and the docs run as they stand."""
 
 import re
+import runpy
 import textwrap
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,7 +15,13 @@ import torch
 from scipy.ndimage import gaussian_filter
 
 import l2reg
+from l2reg.config.build import build
+from l2reg.config.presets import load_preset
+from l2reg.own_data.check import own_problems
+from l2reg.own_data.dataset import OwnDataset
+from l2reg.planning.complete import unplanned_task
 from l2reg.registration.initial_map import InitialMap
+from l2reg.transforms.image_grid import read_grid
 
 ROOT = Path(__file__).parents[1]
 COMMANDS = ROOT / "docs/commands.md"
@@ -69,3 +76,15 @@ def test_images_in_memory_are_registered_as_their_files(scans: np.ndarray, no_se
     np.testing.assert_allclose(in_memory.points(scans), by_name.points(scans), atol=1e-3)
     warped = np.asarray(in_memory.warp().dataobj)
     np.testing.assert_allclose(warped, np.asarray(by_name.warp().dataobj), atol=1e-4)
+
+
+@pytest.mark.slow
+def test_the_table_of_the_walk_through_has_no_problem(phantoms: dict[str, Path]) -> None:
+    example = runpy.run_path(str(ROOT / "examples/own_table.py"))
+    example["main"](phantoms["lung"], Path("my"))
+    node = load_preset("data", "own") | {"pairs": "my/pairs.csv", "coordinates": "ras", "seed": 0}
+    data: OwnDataset = build(node | {"cache": None}, task=unplanned_task())
+    assert own_problems(data, data.table.rows) == []
+    assert len(data.splits.rows["train"]) == 2
+    grids = {read_grid(scan.image).shape for scan in data.table.scans}
+    assert len(grids) == 2

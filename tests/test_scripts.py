@@ -46,10 +46,11 @@ def bad(*arguments: str) -> str:
 
 def test_train_predict_evaluate_report(tmp_path: Path) -> None:
     said = good("train", "trainer.max_steps=3", *SMALL)
-    assert "next: python predict.py ckpt=runs/phantom_unet split=val" in said
+    assert "next: l2reg predict ckpt=runs/phantom_unet split=val" in said
     assert Path("data/phantom/lung_small_0/task_02/pairs_val.csv").exists()
 
-    said = good("predict", "ckpt=runs/phantom_unet", "split=val", "save=[warped,transform]")
+    said = good("predict", "ckpt=runs/phantom_unet", "split=val", "save=[warped,transform]",
+                "report=true")  # fmt: skip
     for words in (
         "zero field",
         "full resolution",
@@ -61,7 +62,7 @@ def test_train_predict_evaluate_report(tmp_path: Path) -> None:
     out = Path("runs/phantom_unet/predict_val")
     assert {path.name for path in out.iterdir()} == {
         ".l2reg_prediction", "config.yaml", "submission", "task_02.zip", "scores.json",
-        "timings.csv", "score_notes.txt", "extra",
+        "timings.csv", "score_notes.txt", "extra", "report.html",
     }  # fmt: skip
 
     said = good("evaluate", "task=phantom", "task.pairs=3", f"submission=[{out}/task_02.zip,{out}]",
@@ -120,7 +121,7 @@ def test_a_package_of_the_user_trains_and_predicts_where_it_is_trusted() -> None
     assert "_target_: mypkg.net." in told
     assert "trust=[mypkg]" in told
     said = good(*tiny, "trust=[mypkg]")
-    assert "next: python predict.py ckpt=runs/phantom_tiny 'trust=[mypkg]' split=val" in said
+    assert "next: l2reg predict ckpt=runs/phantom_tiny 'trust=[mypkg]' split=val" in said
     assert Path("runs/phantom_tiny/best.pt").is_file()
 
     told = bad("predict", "ckpt=runs/phantom_tiny")
@@ -161,9 +162,9 @@ def test_every_task_of_a_mixed_run_is_composed_with_the_same_command_line(
     mixed = ["train", "task=mixed", "mixed.only=[phantom]", "trainer.max_steps=2"]
     small = [option for option in SMALL if not option.startswith("task.")]
     said = bad(*mixed[:2], "mixed.only=[phantom,lnug]", *small)
-    assert "different tasks out of abdomen, lung, oasis, phantom" in said
+    assert "different tasks out of abdomen, lung, oasis, own, phantom" in said
     said = good(*mixed, "loss=mse", "seed=4", *small)
-    assert "next: python predict.py ckpt=runs/mixed_unet task=... split=val" in said
+    assert "next: l2reg predict ckpt=runs/mixed_unet task=... split=val" in said
     config = yaml.safe_load(Path("runs/mixed_unet/config.yaml").read_text())
     assert set(config) >= {"model", "trainer", "mixed"}
     assert not {"task", "data", "loss"} & set(config)

@@ -19,6 +19,7 @@ from l2reg.data.task import Task
 from l2reg.evaluation.pair_scores import PairScores
 from l2reg.evaluation.score_submissions import ZERO_FIELD, SubmissionScores
 from l2reg.problems import InputError
+from l2reg.reporting.registered_pair import RegisteredPair
 from l2reg.reporting.report import write_report
 from l2reg.submission.bundle import join_bundles, open_submission
 from l2reg.submission.fields import read_field, read_full_field
@@ -143,8 +144,13 @@ def test_a_report_shows_names_and_does_not_run_them(
         evil: SubmissionScores(scores, [evil], notes=[evil]),
     }
     path = tmp_path / "report.html"
-    write_report(path, evil, scored, [(evil, [])], LUNG, RULES["2021"])
+    empty = np.zeros((4, 5, 6))
+    images = dict.fromkeys(("fixed", "moving", "warped"), empty)
+    labels = {"fixed_labels": np.ones((4, 5, 6), int), "warped_labels": np.ones((4, 5, 6), int)}
+    pair = RegisteredPair(**images, **labels, disp=np.zeros((3, 4, 5, 6)), spacing_mm=(1, 1, 1),
+                          label_names={1: evil})  # fmt: skip
+    write_report(path, evil, scored, [(evil, pair)], LUNG, RULES["2021"], {evil: evil})
     page = path.read_text()
-    assert "<script" not in page
+    assert page.count("<script") == 1  # that of the viewer
     assert "<img src=x" not in page
     assert page.count("&lt;script&gt;") >= 7  # title, headline, notes, tables, pictures

@@ -106,14 +106,3 @@ def test_the_trial_of_a_training_is_measured_step_by_step(tool: ModuleType, tmp_
     pace = tool.measure([sys.executable, "-c", code, str(metrics)], metrics)
     assert 0.015 < pace.step < 0.2
     assert pace.start > 0.1
-
-
-@pytest.mark.parametrize("tool", ["descriptor_weights"], indirect=True)
-def test_weights_of_descriptors_are_written_from_a_run(
-    tool: ModuleType, descriptor_run: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    tool.main([str(descriptor_run), "weights.safetensors"])
-    assert Path("weights.safetensors").is_file()
-    assert "weights.safetensors: 0.0 MB" in capsys.readouterr().out
-    with pytest.raises(SystemExit, match=r"weights\.pt: has another ending"):
-        tool.main([str(descriptor_run), "weights.pt"])

@@ -20,7 +20,7 @@ import yaml
 TRIAL_STEPS = 40  # the first quarter is not measured: buffers and algorithms are being chosen
 RESERVE = 0.06  # share of the time that is kept back
 _POLL = 0.05  # seconds
-_STOPPED = 128 + signal.SIGTERM  # exit status of train.py
+_STOPPED = 128 + signal.SIGTERM  # exit status of l2reg train
 
 
 @dataclass(frozen=True)
@@ -70,10 +70,10 @@ def measure(command: Sequence[str], metrics: Path) -> Pace:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Train, and end with the status of train.py."""
+    """Train, and end with the status of l2reg train."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("minutes", type=float, help="time from start to end")
-    parser.add_argument("overrides", nargs="+", help="keys of train.py, with run_dir=")
+    parser.add_argument("overrides", nargs="+", help="keys of l2reg train, with run_dir=")
     options = parser.parse_args(arguments)
     folders = [key.partition("=")[2] for key in options.overrides if key.startswith("run_dir=")]
     if not folders or options.minutes <= 0:

@@ -22,6 +22,7 @@ from l2reg.evaluation.score_submissions import ZERO_FIELD, SubmissionScores, _re
 from l2reg.evaluation.volume_change import VolumeChange
 from l2reg.io.points import read_points
 from l2reg.io.volumes import read_header, read_labels, read_mask, read_volume
+from l2reg.own_data.own_table import read_own_table
 from l2reg.phantom.make import read_manifest
 from l2reg.problems import raise_if_any
 from l2reg.ranking.rank import rank
@@ -110,6 +111,9 @@ def tables(data: Path, dataset: Dataset) -> list[Kind]:
         Kind("pair list, CSV", "pairs_val.csv", pairs, lambda p: digest(read_csv(p)), words),
         Kind("pair table, CSV", "pairs.csv", b"fixed,moving,name\na.nii,b.nii,x\nc.nii,d.nii,\n",
              lambda p: digest(read_pair_table(p, None)), words),
+        Kind("table of one's own, CSV", "own.csv",
+             b"scan,labels,subject\na.nii,s.nii,x\nc.nii,,y\n",
+             lambda p: digest(read_own_table(p, None)), words),
         Kind("point file, CSV", "case_001.csv", points, lambda p: digest(*read_points([p])), words),
         Kind("data set, JSON", "LungCT_dataset.json", json_text,
              lambda p: digest(read_json(p, "registration_val")), values),

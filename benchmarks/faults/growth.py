@@ -19,8 +19,9 @@ import torch
 from benchmarks.faults.kinds import tiny_config, write_tiny_data
 from l2reg.inference.predict_split import predict_split, prepare_prediction
 from l2reg.runtime import configure_malloc
+from l2reg.training.scalars import Scalars
 from l2reg.training.setup import prepare_training
-from l2reg.training.trainer import Scalars, Trainer
+from l2reg.training.trainer import Trainer
 
 STEPS, PREDICTIONS = 2000, 300
 MAX_GROWTH = 8.0  # MB from the first tenth to the end; a volume kept by every step would be 13

@@ -16,7 +16,7 @@ import yaml
 from benchmarks.faults import mutations as m
 from benchmarks.faults.kinds import OVERRIDES, Kind, digest, tiny_config
 from l2reg.checkpoints import storage
-from l2reg.checkpoints.descriptor_weights import learned_features, write_descriptors
+from l2reg.checkpoints.model_export import WEIGHTS, write_export
 from l2reg.checkpoints.trained_model import load_trained_model
 from l2reg.config.build import build
 from l2reg.inference.container import serve_current
@@ -36,6 +36,8 @@ def run_kinds(folder: Path) -> list[Kind]:
         prepare_training(config).run()
     run = folder / "run"
     checkpoint = (run / "last.pt").read_bytes()
+    write_export(folder / WEIGHTS, storage.load(run / "last.pt"))
+    exported = (folder / WEIGHTS).read_bytes()
 
     def loaded(path: Path) -> str:
         trained = load_trained_model(path, {})
@@ -55,13 +57,10 @@ def run_kinds(folder: Path) -> list[Kind]:
         trainer.run()
         return digest(*trainer.model.state_dict().values())
 
-    def as_features(path: Path) -> str:
-        return digest(*learned_features(str(path)).network.state_dict().values())  # type: ignore[attr-defined]
-
     pack = (*m.BYTES, m.change_zip)
-    weights = _descriptors(folder / "descriptors")
     return [
         Kind("checkpoint", "best.pt", checkpoint, loaded, pack, is_checked=True),
+        Kind("exported model", WEIGHTS, exported, loaded, is_checked=True),
         Kind("initial weights", "best.pt", checkpoint, warm, pack, is_checked=True),
         Kind("checkpoint of a resumed run", "last.pt", checkpoint, resumed, pack,
              is_checked=True, named="run", share=1),
@@ -69,20 +68,7 @@ def run_kinds(folder: Path) -> list[Kind]:
              (*m.BYTES, *[m.change_yaml] * 6), named="run", share=1),
         Kind("metrics of a resumed run", "metrics.jsonl", (run / "metrics.jsonl").read_bytes(),
              resumed, (*m.BYTES, m.change_words), named="run", share=1),
-        Kind("weights of descriptors", "weights.safetensors", weights, as_features,
-             is_checked=True),
     ]  # fmt: skip
-
-
-def _descriptors(folder: Path) -> bytes:
-    """Return a file of safetensors with the weights of tiny descriptors."""
-    node = {"_target_": "l2reg.models.descriptors.DescriptorNetwork", "widths": [2, 2],
-            "channels": 2, "levels": 1}  # fmt: skip
-    network: torch.nn.Module = build(node)
-    folder.mkdir()
-    storage.save(folder / "best.pt", {"model": network.state_dict(), "config": {"model": node}})
-    write_descriptors(folder, folder / "weights.safetensors")
-    return (folder / "weights.safetensors").read_bytes()
 
 
 def option_kinds(folder: Path) -> list[Kind]:

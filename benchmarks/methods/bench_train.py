@@ -23,7 +23,8 @@ from l2reg.data.task import Task
 from l2reg.models.prediction import grid_of
 from l2reg.runtime import configure_malloc, select_device
 from l2reg.shapes import working_shape
-from l2reg.training.trainer import Scalars, Trainer
+from l2reg.training.scalars import Scalars
+from l2reg.training.trainer import Trainer
 
 CONFIGS = str(Path(__file__).parents[2] / "configs")
 

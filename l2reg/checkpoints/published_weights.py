@@ -7,7 +7,6 @@ inside each other, and counts the components of a field along the axes k, j, i.
 import hashlib
 import re
 from collections.abc import Mapping
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +19,7 @@ from l2reg.config.build import build
 from l2reg.config.presets import load_preset
 from l2reg.io.output_folders import OutputKind, claim_output_folder
 from l2reg.problems import InputError, Problem
+from l2reg.version import __version__
 
 HEADS = {"disp": "displacement", "diff": "velocity"}  # by what the published file names contain
 PUBLISHED_SMOOTHNESS = 1.0  # default of the authors' code: 0.1 of the largest, which is 10
@@ -65,7 +65,7 @@ def import_weights(path: Path, model: str, head: str | None, out: Path) -> dict[
     task, data = load_preset("task", "oasis"), load_preset("data", "default")
     claim_output_folder(out, OutputKind.RUN, overwrite=False, inputs=[path])
     state = {"step": 0, "model": weights, "config": {"model": node, "task": task, "data": data}}
-    state |= {"l2reg": version("l2reg"), "trained_on": {}, "origin": origin.as_dict()}
+    state |= {"l2reg": __version__, "trained_on": {}, "origin": origin.as_dict()}
     storage.save(out / storage.BEST, state)
     return node
 

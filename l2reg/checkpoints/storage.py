@@ -19,6 +19,10 @@ OTHER_BUILD = "load it with the l2reg of the commit in its run's environment.jso
 BEST, LAST = "best.pt", "last.pt"
 
 
+class DamagedCheckpointError(InputError):
+    """Error of a checkpoint that is missing or damaged, in whose place another may do."""
+
+
 def save(path: Path, state: Mapping[str, Any]) -> None:
     """Write a checkpoint; a crash during writing leaves the previous file intact.
 
@@ -36,11 +40,20 @@ def load(path: Path) -> dict[str, Any]:
     """Read a checkpoint onto the CPU, without running code that the file may contain.
 
     Raises:
-        InputError: If the file is missing or damaged, or has another version of the format.
+        DamagedCheckpointError: If the file is missing or damaged.
+        InputError: If it has another version of the format.
     """
-    expected = f"a checkpoint of train.py, format {FORMAT}"
+    expected = f"a checkpoint of l2reg train, format {FORMAT}"
     remedy = "name a run folder or one of its .pt files: ckpt=runs/lung_unet"
     state = read(path, expected, remedy)
+    check_format(state, path)
+    loaded: dict[str, Any] = state
+    return loaded
+
+
+def check_format(state: Any, path: Path) -> None:
+    """Raise an ``InputError`` unless what a file holds is of this version of the format."""
+    expected = f"a checkpoint of train.py, format {FORMAT}"
     found_format = state.get("format") if isinstance(state, dict) else None
     if found_format != FORMAT:
         written_by = state.get("l2reg", "unknown") if isinstance(state, dict) else "unknown"
@@ -55,8 +68,6 @@ def load(path: Path) -> dict[str, Any]:
                 remedy=remedy,
             )
         )
-    loaded: dict[str, Any] = state
-    return loaded
 
 
 def read(path: Path, expected: str, remedy: str) -> Any:
@@ -68,10 +79,10 @@ def read(path: Path, expected: str, remedy: str) -> Any:
         remedy: Remedy of all errors.
 
     Raises:
-        InputError: If the file is missing or damaged.
+        DamagedCheckpointError: If the file is missing or damaged.
     """
     if not path.is_file():
-        raise InputError(
+        raise DamagedCheckpointError(
             Problem(
                 where=str(path),
                 what="is missing",
@@ -87,7 +98,7 @@ def read(path: Path, expected: str, remedy: str) -> Any:
         if is_system_error(error):
             raise
         found = f"{path.stat().st_size} bytes; reading them failed: {_first_line(error)}"
-        raise InputError(
+        raise DamagedCheckpointError(
             Problem(
                 where=str(path),
                 what="is damaged or is not a checkpoint",
@@ -96,18 +107,6 @@ def read(path: Path, expected: str, remedy: str) -> Any:
                 remedy=remedy,
             )
         ) from error
-
-
-def find(checkpoint: Path) -> Path:
-    """Return the checkpoint file that a path stands for.
-
-    Args:
-        checkpoint: A checkpoint file, or a run folder: its best checkpoint, else its last.
-    """
-    if checkpoint.is_dir():
-        best = checkpoint / BEST
-        return best if best.is_file() else checkpoint / LAST
-    return checkpoint
 
 
 def _first_line(error: Exception) -> str:

@@ -7,9 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from tqdm import tqdm
 
 from l2reg.checkpoints import storage
 from l2reg.checkpoints.provenance import Provenance
+from l2reg.checkpoints.run_checkpoints import load_checkpoint
 from l2reg.config.allowed import ForbiddenTargetError
 from l2reg.config.build import build
 from l2reg.config.task_nodes import node_name, single_task_config
@@ -33,6 +35,7 @@ class TrainedModel:
             points) or ``supervised``.
         selected_on: The digests of the fixed images by whose scores the checkpoint was selected.
         origin: The provenance of its initial weights; ``trained_on`` includes their images.
+        fallback_notes: A sentence for each damaged checkpoint in place of which it was taken.
     """
 
     path: Path
@@ -41,6 +44,7 @@ class TrainedModel:
     trained_on: Mapping[str, str]
     selected_on: Sequence[str]
     origin: Provenance
+    fallback_notes: Sequence[str] = ()
 
     def leakage_notes(self, pairs: Sequence[Pair]) -> list[str]:
         """Return notes on data leakage: pairs that the model was trained on or selected by."""
@@ -83,7 +87,8 @@ def load_trained_model(
     """Load a checkpoint and build its model.
 
     Args:
-        checkpoint: Run folder (its best model) or checkpoint file.
+        checkpoint: Run folder (its best model; another one if it is damaged, see
+            ``load_checkpoint``) or checkpoint file.
         overrides: New values of the run's config by dotted key, such as ``data.root``.
         task: Name of the task, for a run of mixed tasks.
         trust: Packages or modules of the user whose classes the checkpoint may name.
@@ -93,8 +98,10 @@ def load_trained_model(
             fit its own config, is of descriptors, is of mixed tasks and ``task`` is none of them,
             or does not take the ``model.smoothness`` of the overrides.
     """
-    path = storage.find(checkpoint)
-    state = storage.load(path)
+    loaded = load_checkpoint(checkpoint)
+    path, state = loaded.path, loaded.state
+    for note in loaded.notes:
+        tqdm.write(f"warning: {note}")
     run = single_task_config(deepcopy(state["config"]), task)
     if run.get("task", {}) is None:
         raise InputError(_no_registration(checkpoint))
@@ -121,8 +128,15 @@ def load_trained_model(
                 remedy=storage.OTHER_BUILD,
             )
         ) from error
-    trained_on, selected_on = state["trained_on"], state.get("chosen_on", ())
-    return TrainedModel(path, model, config, trained_on, selected_on, Provenance.of_run(state))
+    return TrainedModel(
+        path,
+        model,
+        config,
+        state["trained_on"],
+        state.get("chosen_on", ()),
+        Provenance.of_run(state),
+        loaded.notes,
+    )
 
 
 def _no_registration(checkpoint: Path) -> Problem:

@@ -7,7 +7,7 @@ from pathlib import Path
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of the command."""
     parser.add_argument(
-        "sources", nargs="+", type=Path, help="zips or folders that predict.py wrote"
+        "sources", nargs="+", type=Path, help="zips or folders that l2reg predict wrote"
     )
     parser.add_argument("--out", type=Path, required=True, help="the zip to write")
 

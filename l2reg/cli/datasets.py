@@ -12,6 +12,7 @@ from l2reg.problems import InputError, Problem
 if TYPE_CHECKING:
     from l2reg.data.dataset import Dataset
     from l2reg.data.task import Task
+    from l2reg.own_data.dataset import OwnDataset
 
 
 def add_data_argument(parser: argparse.ArgumentParser) -> None:
@@ -35,6 +36,19 @@ def add_one_task_arguments(parser: argparse.ArgumentParser) -> None:
 def add_device_argument(parser: argparse.ArgumentParser) -> None:
     """Add the option of the device."""
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
+
+
+def add_table_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options of a table of one's own scans."""
+    parser.add_argument(
+        "--coordinates", choices=("ras", "lps", "voxels"), help="of the points of a table"
+    )
+    parser.add_argument(
+        "--start",
+        choices=("headers", "centres"),
+        default="headers",
+        help="where the scans of a pair of a table lie at first, default headers",
+    )
 
 
 def positive_int(text: str) -> int:
@@ -71,6 +85,21 @@ def open_dataset(
         "cache": None,
     }
     data: Dataset = build(node, task=task)
+    return data
+
+
+def open_table(table: Path, coordinates: str | None, start: str) -> "OwnDataset":
+    """Return the data set of a table of one's own scans, without a cache."""
+    from l2reg.planning.complete import unplanned_task
+
+    node = load_preset("data", "own") | {
+        "pairs": str(table),
+        "coordinates": coordinates,
+        "start": start,
+        "seed": 0,
+        "cache": None,
+    }
+    data: OwnDataset = build(node, task=unplanned_task())
     return data
 
 

@@ -31,8 +31,8 @@ def run(options: argparse.Namespace) -> None:
     keys = {key: value for key, value in node.items() if value != preset[key]}
     keys = {f"model.{key}": str(value).lower() for key, value in keys.items()}
     changed = " ".join(f"{key}={value}" for key, value in keys.items())
-    print(f"predict: python predict.py ckpt={options.out}")
+    print(f"predict: l2reg predict ckpt={options.out}")
     print(
-        f"train on: python train.py task=oasis model={options.model} {changed} "
-        f"'model.stages=[0.0,0.0,1.0]' model.freeze=0.0 init_from={options.out}"
+        f"train on: l2reg train task=oasis model={options.model} {changed} "
+        f"trainer.stages=false init_from={options.out}"
     )

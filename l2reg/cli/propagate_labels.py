@@ -51,4 +51,4 @@ def run(options: argparse.Namespace) -> None:
     predictor = Predictor(method, data.reader)
     paths = propagate_labels(data, predictor, options.out, n_atlases=options.atlases)
     print(f"{len(paths)} label maps below {options.out}")
-    print(f"train with them: python train.py ... data.pseudo_labels.root={options.out}")
+    print(f"train with them: l2reg train ... data.pseudo_labels.root={options.out}")

@@ -10,7 +10,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "results",
         nargs="+",
         type=Path,
-        help="scores.json files of evaluate.py, of one task or several, of all teams or some",
+        help="scores.json files of l2reg evaluate, of one task or several, of all teams or some",
     )
     parser.add_argument(
         "--method",

@@ -1,8 +1,10 @@
 """``l2reg register``: register one scan to another, or the pairs of a table; any files."""
 
 import argparse
+import shlex
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,8 +12,10 @@ from l2reg.cli.datasets import add_device_argument
 from l2reg.cli.warp import add_volume_argument
 
 if TYPE_CHECKING:
+    from l2reg.registration.options import RegisterOptions
     from l2reg.registration.scan_files import ScanFiles
 
+_OF_SCAN = ("mask", "labels", "points", "channel")
 FLAGGED = 3  # exit status
 
 
@@ -39,9 +43,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--like",
         choices=("abdomen", "lung", "brain", "oasis", "auto"),
-        default="abdomen",
-        help="abdomen: any two scans (default); lung: two CT; brain or oasis: two MR of one "
-        "sequence; auto: what the scans show, which is said",
+        help="abdomen: any two scans (default, or the task of --ckpt); lung: two CT; brain or "
+        "oasis: two MR of one sequence; auto: what the scans show, which is said",
     )
     parser.add_argument(
         "--prealign",
@@ -53,28 +56,70 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--initial",
         metavar="TRANSFORM",
-        help="start from this affine map, from fixed to moving positions, such as ANTs' "
-        "0GenericAffine.mat, greedy:a.mat, fsl:a.mat or an .lta; nothing is searched",
+        help="start from this transform from fixed to moving positions, the direction of `l2reg "
+        "warp`, such as ANTs' 0GenericAffine.mat or 1Warp.nii.gz, greedy:a.mat, an .lta, a "
+        "composite .h5 or FSL's, SPM's and the challenge's fields; nothing is searched, and a "
+        "field is refined",
+    )
+    parser.add_argument(
+        "--ckpt",
+        type=Path,
+        metavar="RUN",
+        help="run folder or checkpoint of a trained network, which predicts the field in place of "
+        "the search; both scans are resampled to the grid that it was trained on",
+    )
+    parser.add_argument(
+        "--trust",
+        type=lambda text: tuple(text.split(",")),
+        default=(),
+        metavar="PACKAGES",
+        help="packages of your own whose classes the checkpoint may name (separated by commas); "
+        "their code is run",
+    )
+    parser.add_argument(
+        "--no-refine",
+        action="store_false",
+        dest="refine",
+        help="leave the field as it was searched, given by --initial, or predicted by --ckpt",
     )
     add_volume_argument(parser)
     for side in ("fixed", "moving"):
-        parser.add_argument(f"--{side}-mask", type=Path, help="not 0 where it may be compared")
-        parser.add_argument(f"--{side}-labels", type=Path, help="scored before and after, not used")
         parser.add_argument(
-            f"--{side}-points", type=Path, help="CSV of landmarks; scored, not used"
+            f"--{side}-channel",
+            type=Path,
+            action="append",
+            metavar="FILE",
+            help="further channel of the scan, such as T2 beside T1 or CT beside PET; may be "
+            "repeated, in the same order for both scans",
         )
+        parser.add_argument(f"--{side}-mask", type=Path, help="not 0 where it may be compared")
+        parser.add_argument(f"--{side}-labels", type=Path, help="scored before and after, or used")
+        parser.add_argument(f"--{side}-points", type=Path, help="CSV of landmarks; scored, or used")
     parser.add_argument(
         "--coordinates",
         choices=("ras", "lps", "voxels"),
         help="of the landmarks, see `l2reg warp --help`",
     )
     parser.add_argument(
+        "--use",
+        type=names_of("labels", "points"),
+        default=(),
+        metavar="NAMES",
+        help="labels, points (separated by commas): they enter the registration as well as the "
+        "scans, and are no score of it",
+    )
+    parser.add_argument(
         "--save",
-        type=extra_names,
+        type=names_of("inverse", "jacobian", "initial", "deformable"),
         default=(),
         metavar="NAMES",
         help="inverse, jacobian, initial, deformable (separated by commas): the transform from "
         "moving to fixed, the local change of volume, the map at the start, the field before it",
+    )
+    parser.add_argument(
+        "--report",
+        action="store_true",
+        help="write report.html besides: planes to scroll through, labels, landmarks, grid, folds",
     )
     parser.add_argument(
         "--strict",
@@ -84,12 +129,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_device_argument(parser)
 
 
-def extra_names(text: str) -> tuple[str, ...]:
-    """Return the names of extra files."""
-    names, known = tuple(text.split(",")), ("inverse", "jacobian", "initial", "deformable")
-    if unknown := sorted(set(names) - set(known)):
-        raise argparse.ArgumentTypeError(f"unknown: {', '.join(unknown)}; {', '.join(known)} exist")
-    return names
+def names_of(*known: str) -> Callable[[str], tuple[str, ...]]:
+    """Return a function that splits names at commas and refuses unknown ones."""
+
+    def split(text: str) -> tuple[str, ...]:
+        names = tuple(text.split(","))
+        if unknown := sorted(set(names) - set(known)):
+            listed = ", ".join(known)
+            raise argparse.ArgumentTypeError(f"unknown: {', '.join(unknown)}; {listed} exist")
+        return names
+
+    return split
 
 
 def scan_files(options: argparse.Namespace, side: str) -> "ScanFiles":
@@ -101,7 +151,16 @@ def scan_files(options: argparse.Namespace, side: str) -> "ScanFiles":
     others = {kind: getattr(options, f"{side}_{kind}") for kind in kinds}
     if others["points"] is not None:
         others["coordinates"] = check_coordinates(options.coordinates)
-    return ScanFiles(image=getattr(options, side), volume=options.volume, **others)
+    channels = getattr(options, f"{side}_channel") or ()
+    return ScanFiles(getattr(options, side), volume=options.volume, channels=channels, **others)
+
+
+def register_options(options: argparse.Namespace) -> "RegisterOptions":
+    """Return what all pairs of scans share."""
+    from l2reg.registration.options import RegisterOptions
+
+    shared = ("device", "prealign", "initial", "ckpt", "trust", "refine", "use", "save")
+    return RegisterOptions(preset=options.like, **{name: getattr(options, name) for name in shared})
 
 
 def run(options: argparse.Namespace) -> None:
@@ -121,7 +180,7 @@ def check_combination(options: argparse.Namespace) -> None:
     from l2reg.problems import InputError, Problem
 
     of_pair = ["fixed", "moving", "initial"]
-    of_pair += [f"{side}_{kind}" for side in of_pair[:2] for kind in ("mask", "labels", "points")]
+    of_pair += [f"{side}_{kind}" for side in of_pair[:2] for kind in _OF_SCAN]
     given = [name for name in of_pair if getattr(options, name) is not None]
     if options.batch and given:
         found, remedy = given[0], f"leave it out: {given[0]} is a column of the table"
@@ -129,6 +188,8 @@ def check_combination(options: argparse.Namespace) -> None:
         found, remedy = f"{len(given[:1])} scans", "l2reg register FIXED MOVING --out DIR"
     elif options.resume and not options.batch:
         found, remedy = "--resume without --batch", "leave out --resume"
+    elif options.report and options.batch:
+        found, remedy = "--report with --batch", "leave out --report, or register a pair by itself"
     else:
         return
     raise InputError(
@@ -145,42 +206,48 @@ def check_combination(options: argparse.Namespace) -> None:
 def run_batch(options: argparse.Namespace) -> None:
     """Register the pairs of a table; exit with 1 if one failed."""
     from l2reg.registration.pair_table import read_pair_table
-    from l2reg.registration.register_table import RESULTS, TableOptions, register_table
+    from l2reg.registration.register_table import RESULTS, register_table
 
     rows = read_pair_table(options.batch, options.coordinates, options.volume)
-    shared = TableOptions(options.like, options.device, options.prealign, options.save)
-    summary = register_table(rows, options.batch, options.out, shared, resume=options.resume)
-    print(
-        f"{options.out / RESULTS}: {summary.registered} registered, {summary.flagged} of them "
-        f"flagged, {summary.failed} failed"
+    summary = register_table(
+        rows, options.batch, options.out, register_options(options), resume=options.resume
     )
+    print(f"{options.out / RESULTS}: {summary}")
     if summary.failed:
         sys.exit(1)
     if options.strict and summary.flagged:
         sys.exit(FLAGGED)
 
 
+def method_name(options: argparse.Namespace) -> str:
+    """Return in words how the field is found."""
+    start = f"network {options.ckpt}" if options.ckpt else "convex, nothing trained"
+    if options.initial is not None and not options.ckpt:
+        start = f"started from {options.initial}"
+    return start if options.no_refine else f"{start}; refined by gauss_newton"
+
+
 def run_pair(options: argparse.Namespace) -> None:
     """Register two scans."""
     from l2reg.registration.annotations import score_lines
-    from l2reg.registration.register import register
+    from l2reg.registration.register import register_with
+    from l2reg.registration.result_page import write_result_page
 
     begin = time.perf_counter()
-    result = register(
-        scan_files(options, "fixed"),
-        scan_files(options, "moving"),
-        options.out,
-        preset=options.like,
-        device=options.device,
-        prealign=options.prealign,
-        initial=options.initial,
-        save=options.save,
-    )
+    files = (scan_files(options, "fixed"), scan_files(options, "moving"))
+    result = register_with(*files, options.out, register_options(options))
     assert result.files is not None
     for path in result.files.paths:
         print(path)
+    if options.report:
+        page = options.out / "report.html"
+        command = shlex.join(["l2reg", *sys.argv[1:]])
+        write_result_page(page, result, *files, command=command, model=method_name(options))
+        print(page)
     for line in score_lines(result.scores):
         print(line)
+    for line in score_lines(result.fit):
+        print(f"{line}; used, not a score")
     print(result.verdict)
     for flag in result.verdict.flags:
         print(f"!!! {flag}")

@@ -13,6 +13,7 @@ from l2reg.problems import InputError, Problem, suggest
 
 _FEATURES = (
     "l2reg.features.histogram_matching.HistogramMatching",
+    "l2reg.features.intensity_and_gradient.IntensityAndGradient",
     "l2reg.features.local_contrast.LocalContrast",
     "l2reg.features.mind.Mind",
 )
@@ -36,6 +37,7 @@ SLOTS: Mapping[str, tuple[str, ...]] = {
         "l2reg.optimisation.convex.Convex",
     ),
     "network": ("monai.networks.nets.SegResNet",),
+    "intensities": ("l2reg.features.histogram_matching.HistogramMatching",),
     "loss": (
         "l2reg.losses.descriptors.DescriptorContrast",
         "l2reg.losses.objective.Objective",
@@ -72,7 +74,11 @@ SLOTS: Mapping[str, tuple[str, ...]] = {
     "moving": _SCAN_FILES,
     "unpaired": _SCAN_FILES,
     "intensity": ("l2reg.data.intensity.Percentiles", "l2reg.data.intensity.Window"),
-    "data": ("l2reg.data.dataset.Dataset", "l2reg.training.synthetic_task.SyntheticData"),
+    "data": (
+        "l2reg.data.dataset.Dataset",
+        "l2reg.own_data.dataset.OwnDataset",
+        "l2reg.training.synthetic_task.SyntheticData",
+    ),
     "views": ("l2reg.phantom.views.SyntheticViews",),
     "reference": _MIND,
     "sampling": ("l2reg.data.sampling.Sampling",),
@@ -194,8 +200,8 @@ def _refusal(name: object, slot: str | None, allowed: Sequence[str]) -> Problem:
     if module and package not in {*sys.stdlib_module_names, "l2reg", "hydra", "omegaconf"}:
         own = module if package in ("monai", "torch") else package
         remedy += (
-            f"; if you trust the code of {own}, name it on the command line of train.py or "
-            f"predict.py: trust=[{own}]. A checkpoint cannot do this for you"
+            f"; if you trust the code of {own}, name it on the command line of l2reg train or "
+            f"l2reg predict: trust=[{own}]. A checkpoint cannot do this for you"
         )
     return Problem(
         where=f"_target_: {name}",

@@ -49,7 +49,7 @@ def check_keys(name: str, config: Mapping[str, Any]) -> None:
         raise InputError(
             Problem(
                 where=f"{key}=...",
-                what=f"is not a key of {name}.py",
+                what=f"is not a key of l2reg {name}",
                 expected=expected,
                 found=key,
                 remedy=remedy,
@@ -90,10 +90,10 @@ def require_key(name: str, config: Mapping[str, Any], key: str, example: str) ->
         InputError: If the key is missing or null.
     """
     if config.get(key) is None:
-        remedy = f"python {name}.py {example}"
+        remedy = f"l2reg {name} {example}"
         raise InputError(
             Problem(
-                where=f"{name}.py",
+                where=f"l2reg {name}",
                 what=f"needs {key}=",
                 expected=example,
                 found=f"no {key}",

@@ -1,6 +1,7 @@
 """Config nodes of each task of a run, which may mix several tasks."""
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from l2reg.problems import InputError, Problem
@@ -70,6 +71,20 @@ def check_mixed_tasks(names: Sequence[str], known: Sequence[str]) -> None:
             remedy="mixed.only=[abdomen,lung,oasis]",
         )
     )
+
+
+def prediction_keys(config: Mapping[str, Any], weights: Path | str) -> str:
+    """Return the keys with which ``l2reg predict`` uses the weights of a run.
+
+    Args:
+        config: Config of the run.
+        weights: Folder of the run or of its exported model.
+    """
+    if config.get("mixed"):
+        return f"ckpt={weights} task=..."
+    if config["task"] is None:  # descriptors, which are features of a method
+        return f"task=... model=convex_learned model.features.learned.weights={weights}"
+    return f"ckpt={weights}"
 
 
 def node_name(node: Mapping[str, Any]) -> str:

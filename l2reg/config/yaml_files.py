@@ -12,16 +12,25 @@ _VALID_HEADER = re.compile(r"#\s*@\s*package\s+\S+\s*")
 
 
 def load_yaml(path: Path) -> Any:
-    """Return the content of a YAML file.
+    """Return the content of a YAML file, see ``parse_yaml``.
+
+    Raises:
+        ValueError: If it is no UTF-8, or ``parse_yaml`` refuses its text.
+        OSError: If the file cannot be opened.
+    """
+    return parse_yaml(path.read_text(encoding="utf-8"))
+
+
+def parse_yaml(text: str) -> Any:
+    """Return what a YAML text says.
 
     Aliases are refused: a file of a few lines could stand for more than any memory holds.
 
     Raises:
-        ValueError: If it is no YAML, no UTF-8, nested too deeply, or has aliases, tags, keys that
-            occur twice, or headers that mean nothing.
-        OSError: If the file cannot be opened.
+        ValueError: If it is no YAML, nested too deeply, or has aliases, tags, keys that occur
+            twice, or headers that mean nothing.
     """
-    text, depth = path.read_text(encoding="utf-8"), 0
+    depth = 0
     for line in filter(_HEADER.match, text.splitlines()):
         if not _VALID_HEADER.fullmatch(line):
             raise ValueError(f"the line {line!r}")

@@ -21,6 +21,7 @@ class Scan:
         labels: Segmentation file, if available.
         mask: File of the region of interest, if available.
         label_weight: Weight of the labels in a loss: 1, or less for pseudo-labels.
+        subject: Whose scan it is, where the id does not tell.
     """
 
     id: int
@@ -30,6 +31,13 @@ class Scan:
     labels: Path | None
     mask: Path | None
     label_weight: float = 1.0
+    subject: str | None = None
+
+    def is_of_same_patient(self, other: "Scan") -> bool:
+        """Return whether two scans are of one patient: of one subject, or one id and folder."""
+        if None not in (self.subject, other.subject):
+            return self.subject == other.subject
+        return self.id == other.id and self.image.parent == other.image.parent
 
 
 @dataclass(frozen=True)
@@ -62,17 +70,19 @@ class Pair:
         moving: Moving scan.
         keypoints: Correspondences for training, if available.
         landmarks: Correspondences for scoring, if available; no method may read them.
+        given_name: Name of a pair that is not named by the ids of its scans.
     """
 
     fixed: Scan
     moving: Scan
     keypoints: PointFiles | None = None
     landmarks: PointFiles | None = None
+    given_name: str | None = None
 
     @property
     def name(self) -> str:
-        """Official ids, the fixed scan first, such as ``0438_0439``."""
-        return f"{self.fixed.official_id:04}_{self.moving.official_id:04}"
+        """The name given, else the official ids, the fixed scan first, such as ``0438_0439``."""
+        return self.given_name or f"{self.fixed.official_id:04}_{self.moving.official_id:04}"
 
     @property
     def name_in_layout(self) -> str:
@@ -81,7 +91,8 @@ class Pair:
 
     def swap(self) -> "Pair":
         """Return the pair with fixed and moving scan exchanged, and its points with them."""
-        return Pair(
+        return replace(
+            self,
             fixed=self.moving,
             moving=self.fixed,
             keypoints=_swap_points(self.keypoints),
@@ -90,8 +101,12 @@ class Pair:
 
     def images_only(self) -> "Pair":
         """Return the pair without labels, keypoints and landmarks: nothing to score it with."""
-        return Pair(
-            fixed=replace(self.fixed, labels=None), moving=replace(self.moving, labels=None)
+        return replace(
+            self,
+            fixed=replace(self.fixed, labels=None),
+            moving=replace(self.moving, labels=None),
+            keypoints=None,
+            landmarks=None,
         )
 
 

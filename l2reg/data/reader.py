@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -77,16 +78,7 @@ class PairReader:
         Raises:
             InputError: If a file is missing or unreadable.
         """
-        loaded = loaded or LoadedVolumes()
-        sample: Batch = {
-            "fixed": self.image(pair.fixed, loaded),
-            "moving": self.image(pair.moving, loaded),
-            "fixed_mask": self.mask(pair.fixed, loaded),
-            "moving_mask": self.mask(pair.moving, loaded),
-            "spacing_mm": torch.tensor([self.spacing_mm], dtype=torch.float32),
-            **self._labels(pair, loaded),
-            **self._keypoints(pair),
-        }
+        sample = self._sample(pair, loaded or LoadedVolumes())
         matrix = self._prealignment(pair, sample) if prealign is None else prealign
         return {**self._apply_prealignment(sample, matrix), "prealign": matrix}
 
@@ -113,6 +105,18 @@ class PairReader:
         if scan.labels is None:
             return torch.zeros(1, 1, *self.shape, dtype=torch.int16)
         return self._resize_nearest(scan.labels, "labels", read_labels, loaded)
+
+    def _sample(self, pair: Pair, loaded: LoadedVolumes) -> Batch:
+        """Return one pair on the working grid, before the prealignment."""
+        return {
+            "fixed": self.image(pair.fixed, loaded),
+            "moving": self.image(pair.moving, loaded),
+            "fixed_mask": self.mask(pair.fixed, loaded),
+            "moving_mask": self.mask(pair.moving, loaded),
+            "spacing_mm": torch.tensor([self.spacing_mm], dtype=torch.float32),
+            **self._labels(pair, loaded),
+            **self._keypoints(pair),
+        }
 
     def _labels(self, pair: Pair, loaded: LoadedVolumes) -> Batch:
         """Return labels and label weight of a pair; the weight is 0 if either scan has none."""
@@ -150,11 +154,18 @@ class PairReader:
             "kind": repr(self.prealign),
             "of": [None if path is None else content_digest(path) for path in files],
             "intensity": [repr(self.task.intensity[s.modality]) for s in (pair.fixed, pair.moving)],
+            **self._grid_settings(pair),
+        }
+        return torch.from_numpy(self.cache.get(pair.fixed.image, settings, compute))
+
+    def _grid_settings(self, pair: Pair) -> dict[str, Any]:
+        """Return what the grid of a pair depends on."""
+        del pair  # all pairs of a task have one grid
+        return {
             "shape": self.shape,
             "spacing_mm": self.spacing_mm,
             "task_shape": self.task.shape,
         }
-        return torch.from_numpy(self.cache.get(pair.fixed.image, settings, compute))
 
     def _apply_prealignment(self, sample: Batch, matrix: Affine) -> Batch:
         """Return the sample with the moving scan prealigned; outside of it is background."""

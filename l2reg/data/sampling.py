@@ -23,17 +23,22 @@ class Sampling:
         val_images: Whether the images of the validation pairs are trained on too, without their
             labels, keypoints and landmarks.
         n_points: Largest number of keypoints of a pair; a random subset is drawn from more.
+        n_pairs: Number of random pairs that are drawn over and over again; ``None`` for new ones in
+            every step.
     """
 
     sources: Mapping[str, float]
     both_directions: bool
     val_images: bool
     n_points: int
+    n_pairs: int | None = None  # checkpoints of earlier builds have no such key
 
     def __post_init__(self) -> None:
         unknown = set(self.sources) - set(SOURCES)
         if unknown or min(self.sources.values(), default=0) < 0:
             raise ValueError(f"sources must be weights >= 0 of {SOURCES}, got {dict(self.sources)}")
+        if self.n_pairs is not None and self.n_pairs < 1:
+            raise ValueError(f"n_pairs must be null or 1 or more, got {self.n_pairs}")
 
 
 class RandomPairs:
@@ -65,6 +70,7 @@ class RandomPairs:
         self.scans = sorted(scans, key=lambda scan: str(scan.image))
         self.modalities = modalities
         self.both_directions = sampling.both_directions
+        self.n_pairs = sampling.n_pairs
         self.seed = seed
         possible = {
             "intra_patient": bool(self.intra_patient),
@@ -80,6 +86,8 @@ class RandomPairs:
 
     def draw(self, step: int, item: int) -> Pair:
         """Return pair number ``item`` of the batch of training step ``step``."""
+        if self.n_pairs is not None:
+            step, item = 0, (step + item) % self.n_pairs
         rng = np.random.default_rng((self.seed, step, item))
         weights = np.array(list(self.weights.values()))
         source = list(self.weights)[rng.choice(len(weights), p=weights / weights.sum())]
@@ -100,10 +108,9 @@ class RandomPairs:
                 return Pair(fixed=fixed, moving=partners[rng.integers(len(partners))])
 
     def _partners(self, fixed: Scan, modality: str) -> list[Scan]:
-        """Return the scans of other patients in a modality: of another id or folder."""
+        """Return the scans of other patients in a modality."""
         return [
             scan
             for scan in self.scans
-            if scan.modality == modality
-            and (scan.id != fixed.id or scan.image.parent != fixed.image.parent)
+            if scan.modality == modality and not scan.is_of_same_patient(fixed)
         ]

@@ -1,7 +1,7 @@
 """Registration tasks: the fixed facts of a data set, one YAML file for each."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from l2reg.data.intensity import Intensity
@@ -90,7 +90,8 @@ class Task:
 
     Attributes:
         name: Name of the task, as in ``task=<name>``.
-        number: Official number; the task's folder in a submission is ``task_0<number>``.
+        number: Official number; the task's folder in a submission is ``task_0<number>``. 0 for
+            one's own data, which have no ``layouts`` either.
         shape: Shape of the grid of all scans, in voxels along i, j, k.
         spacing_mm: Voxel size along i, j, k.
         intra_patient: Whether fixed and moving scan show the same patient.
@@ -103,15 +104,15 @@ class Task:
     """
 
     name: str
-    number: int
+    number: int = 0
     shape: Shape3
     spacing_mm: Spacing
-    intra_patient: bool
-    labels: Mapping[int, str]
-    sdlogj_masked: Sequence[str]
+    intra_patient: bool = False
+    labels: Mapping[int, str] = field(default_factory=dict)
+    sdlogj_masked: Sequence[str] = ()
     intensity: Mapping[str, Intensity]
-    layouts: Mapping[str, Layout]
-    download: str
+    layouts: Mapping[str, Layout] = field(default_factory=dict)
+    download: str = ""
     root: Path | None = None
 
     def __post_init__(self) -> None:

@@ -11,7 +11,12 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import Bool, Float
 
-from l2reg.evaluation.pair_scores import PairScores, metric_names, metric_values
+from l2reg.evaluation.pair_scores import (
+    PairScores,
+    metric_names,
+    metric_values,
+    scored_labels,
+)
 from l2reg.submission.rules import Rules
 
 HARDEST_FRACTION = 0.3  # of the entries or of the pairs
@@ -41,6 +46,16 @@ def aggregate(scores: Sequence[PairScores], rules: Rules) -> dict[str, dict[str,
             q = rules.quantiles[metric]
             aggregates[metric]["30"] = quantile(values, q) if values.size else math.nan
     return aggregates
+
+
+def label_means(scores: Sequence[PairScores]) -> dict[int, float]:
+    """Return the mean Dice of each label over the pairs that have it; nan if no pair has it."""
+    values = {
+        label: np.array([score.dsc.get(label, math.nan) for score in scores])
+        for label in scored_labels(scores)
+    }
+    known = {label: dice[~np.isnan(dice)] for label, dice in values.items()}
+    return {label: float(v.mean()) if v.size else math.nan for label, v in known.items()}
 
 
 def dsc30_and_tre30(

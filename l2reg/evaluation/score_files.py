@@ -109,9 +109,9 @@ def read_scores(path: Path) -> tuple[dict[str, Any], dict[str, SubmissionScores]
             Problem(
                 where=str(path),
                 what="cannot be read as scores",
-                expected=f"a scores.json of evaluate.py, format {FORMAT}",
+                expected=f"a scores.json of l2reg evaluate, format {FORMAT}",
                 found=f"{type(error).__name__}: {error}",
-                remedy="write it with: python evaluate.py task=... 'submission={team: file.zip}'",
+                remedy="write it with: l2reg evaluate task=... 'submission={team: file.zip}'",
             )
         ) from error
     return content, submissions

@@ -16,6 +16,7 @@ from l2reg.evaluation.pair_scores import (
     scored_labels,
 )
 from l2reg.evaluation.score_submissions import SubmissionScores
+from l2reg.io.text_columns import align_columns
 from l2reg.submission.rules import Rules
 
 HEADINGS = {
@@ -170,18 +171,6 @@ def number(metric: str, value: float, sign: str = "") -> str:
 def scale(metric: str) -> int:
     """Return the factor that converts a value to the unit of its heading."""
     return 100 if metric in _PERCENT else 1
-
-
-def align_columns(lines: Sequence[Sequence[str]]) -> str:
-    """Return rows of cells as text: the first column aligned left, the others right."""
-    widths = [max(len(line[column]) for line in lines) for column in range(len(lines[0]))]
-    return "\n".join(
-        "  ".join(
-            cell.ljust(width) if column == 0 else cell.rjust(width)
-            for column, (cell, width) in enumerate(zip(line, widths, strict=True))
-        ).rstrip()
-        for line in lines
-    )
 
 
 def _lacking_notes(rows: Rows, metrics: Sequence[str]) -> list[str]:

@@ -179,6 +179,22 @@ def sample_at_points(
     return F.grid_sample(volume, grid, "bilinear", padding, align_corners=True)[..., 0, 0].mT
 
 
+def sample_in_torch_units(
+    volume: Float[Tensor, "1 c i j k"], positions: Float[Tensor, "3 n"]
+) -> Float[Tensor, "c n"]:
+    """Return the values of ``volume`` at positions of ``to_torch_grid``, of the same precision.
+
+    Outside it is the value of the nearest edge voxel. All threads of a CPU take part, as torch
+    distributes batch entries over them.
+    """
+    n, parts = positions.shape[1], torch.get_num_threads()
+    padded = F.pad(positions, (0, -n % parts))
+    rows = padded.view(3, parts, -1).permute(1, 2, 0)[:, None, None]
+    volumes = volume.expand(parts, -1, -1, -1, -1)
+    sampled = F.grid_sample(volumes, rows, "bilinear", "border", align_corners=True)
+    return sampled[:, :, 0, 0].movedim(0, 1).flatten(1)[:, :n]
+
+
 def voxel_coords(like: Float[Tensor, "b c i j k"]) -> Field:
     """Return the position of every voxel: entry ``(b, :, i, j, k)`` is ``(i, j, k)``."""
     axes = [torch.arange(size, dtype=like.dtype, device=like.device) for size in like.shape[2:]]

@@ -13,7 +13,6 @@ from l2reg.data.pairs import Pair
 from l2reg.inference.predictor import Predictor
 from l2reg.inference.prepare import task_refinement
 from l2reg.io.files import atomic_write
-from l2reg.optimisation.correspondences import KeypointMatcher
 from l2reg.problems import InputError, Problem
 
 
@@ -42,7 +41,7 @@ def write_keypoints(data: Dataset, predictor: Predictor) -> dict[Path, int]:
     patterns = data.release.layout.keypoints
     if not patterns or not pairs:
         raise InputError(_nothing_to_do(data, len(training.intra_patient)))
-    matcher: KeypointMatcher = task_refinement(data.task.name).points.matcher
+    matcher = task_refinement(data.task.name).points.matcher
     reader = replace(data, prealign="none").reader("full")  # the field includes the prealignment
     n_points = {}
     for pair in tqdm(pairs, "pairs", disable=None):

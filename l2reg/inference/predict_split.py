@@ -195,7 +195,8 @@ def prepare_prediction(config: Mapping[str, Any], overrides: Sequence[str]) -> P
     for warning in compare_headers_of(pairs):
         tqdm.write(f"warning: {warning}")
     uncached = replace(data, cache=None)  # runtimes include reading the files
-    notes = prepared.trained.leakage_notes(pairs) if prepared.trained is not None else []
+    trained = prepared.trained
+    notes = [*trained.fallback_notes, *trained.leakage_notes(pairs)] if trained is not None else []
     method = prepared.method
     if method.refinement is not None and method.refinement.label_weight > 0:
         notes.append(_label_note(data, pairs))

@@ -17,7 +17,7 @@ from l2reg.problems import InputError, Problem
 from l2reg.runtime import autocast, configure_convolutions, select_device
 
 OWN_KEYS = ("ckpt", "split", "out", "smoothness", "precision", "save", "device", "overwrite",
-            "rules", "trust")  # fmt: skip
+            "rules", "trust", "report")  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -167,14 +167,14 @@ def _training_free_model(config: Mapping[str, Any]) -> torch.nn.Module:
         is_set = {key: config.get(key) is not None for key in ("ckpt", "model", "task")}
         raise InputError(
             Problem(
-                where="predict.py",
+                where="l2reg predict",
                 what="has no method to predict with",
                 expected="ckpt=RUN, or model=... and task=...",
                 found=", ".join(
                     f"{key} {'given' if is_given else 'missing'}"
                     for key, is_given in is_set.items()
                 ),
-                remedy="predict.py ckpt=runs/lung_unet, or predict.py model=zero task=lung",
+                remedy="l2reg predict ckpt=runs/lung_unet, or l2reg predict model=zero task=lung",
             )
         )
     model: torch.nn.Module = build(config["model"], "model", config["trust"])
@@ -185,7 +185,7 @@ def _training_free_model(config: Mapping[str, Any]) -> torch.nn.Module:
                 what="needs to be trained first",
                 expected="ckpt=RUN, the folder of its training run",
                 found="no ckpt",
-                remedy="train.py task=... model=..., then predict.py ckpt=runs/<task>_<model>",
+                remedy="l2reg train task=... model=..., then l2reg predict ckpt=RUN",
             )
         )
     return model

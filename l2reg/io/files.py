@@ -190,6 +190,21 @@ def ensure_writable(path: Path) -> None:
     (path / ".writable").unlink()
 
 
+def check_writable(path: Path) -> None:
+    """Check that files can be written to a folder, as ``ensure_writable``; no folder is left.
+
+    Raises:
+        InputError: If there is no space left on the device, or the folder is not writable.
+    """
+    missing = [folder for folder in (path, *path.parents) if not folder.exists()]
+    try:
+        ensure_writable(path)
+    finally:
+        for folder in missing:
+            with suppress(OSError):  # was not created, or another process writes to it
+                folder.rmdir()
+
+
 def raise_if_disk_is_at_fault(error: OSError, path: Path) -> None:
     """Raise an ``InputError`` that names ``path`` if the disk is full or write-protected.
 
@@ -208,7 +223,7 @@ def raise_if_disk_is_at_fault(error: OSError, path: Path) -> None:
     elif error.errno in _NOT_WRITABLE:
         what, expected = "cannot be written", "a folder with permission to write"
         found = error.strerror or type(error).__name__
-        remedy = "choose another folder (run_dir=..., out=..., data.cache=...)"
+        remedy = "choose another folder (run_dir=..., out=..., --out, data.cache=...)"
     else:
         return
     raise InputError(
@@ -232,15 +247,16 @@ def files_below(folder: Path) -> list[Path]:
     """
     files: list[Path] = []
     # The real folders from the searched one down
-    chains: dict[str, tuple[Path, ...]] = {str(folder): (folder.resolve(),)}
+    chains: dict[Path, tuple[Path, ...]] = {folder: (folder.resolve(),)}
     for name, subfolders, names in os.walk(folder, followlinks=True):
-        chain, current = chains.pop(name), Path(name)
+        current = Path(name)
+        chain = chains.pop(current)
         files += [current / file for file in names if (current / file).is_file()]
         below = {sub: (current / sub).resolve() for sub in subfolders}
         subfolders[:] = [
             sub for sub, real in below.items() if not any(c.is_relative_to(real) for c in chain)
         ]
-        chains |= {str(current / sub): (*chain, below[sub]) for sub in subfolders}
+        chains |= {current / sub: (*chain, below[sub]) for sub in subfolders}
     return sorted(files)
 
 

@@ -95,6 +95,23 @@ def hold_output_folder(path: Path, kind: OutputKind) -> None:
     _HELD[real] = descriptor
 
 
+def is_held(path: Path, kind: OutputKind) -> bool:
+    """Return whether a process that still runs holds an output folder; nothing is written."""
+    try:
+        descriptor = os.open(path / kind, os.O_RDONLY)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:  # a file system without locks
+        return False
+    finally:
+        os.close(descriptor)
+    return False
+
+
 def _contents(path: Path, kind: OutputKind) -> list[Path]:
     """Return what a folder holds beside its marker, sorted; nothing if it does not exist.
 

@@ -1,5 +1,6 @@
 """Local normalised cross-correlation (Avants et al. 2008, squared as in ANTs and VoxelMorph)."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -99,18 +100,26 @@ class LocalNCC(nn.Module):
     """One minus the mean of ``local_ncc``: 0 for a perfect match, 1 for unrelated images.
 
     Args:
-        window: Edge length of the cube, an odd number of voxels of the working grid.
+        window: Edge length of the cube, an odd number of voxels of the working grid; or several,
+            whose losses are averaged.
     """
 
-    def __init__(self, window: int) -> None:
+    def __init__(self, window: int | Sequence[int]) -> None:
         super().__init__()
-        if window < 3 or window % 2 == 0:
-            raise ValueError(f"window must be an odd number of voxels, at least 3; got {window}")
-        self.window = window
+        self.windows = [window] if isinstance(window, int) else list(window)
+        if not self.windows or any(edge < 3 or edge % 2 == 0 for edge in self.windows):
+            raise ValueError(
+                "window must be an odd number of voxels, at least 3, or a list of such; got "
+                f"{window}"
+            )
 
     def forward(self, aligned: Aligned) -> PerPair:
         """Compare warped and fixed image; local gain and offset have no influence."""
+        return torch.stack([self._loss(aligned, window) for window in self.windows]).mean(dim=0)
+
+    @staticmethod
+    def _loss(aligned: Aligned, window: int) -> PerPair:
         batch = aligned.batch
-        similarity, structured = local_ncc(batch["fixed"], aligned.warped, window=self.window)
+        similarity, structured = local_ncc(batch["fixed"], aligned.warped, window=window)
         masks = (aligned.mask * structured, batch["fixed_mask"] * structured)
         return mean_dissimilarity(1 - similarity, *masks)

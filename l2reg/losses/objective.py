@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import nn
@@ -10,6 +11,7 @@ from l2reg.batch import Batch, resize_batch
 from l2reg.geometry.constants import constant
 from l2reg.geometry.resize import voxel_ratio
 from l2reg.geometry.warp import inside_volume, warp
+from l2reg.losses.weight_schedule import weight_schedule
 from l2reg.models.prediction import Prediction
 from l2reg.shapes import Field, Image, Mask, PerPair, Scalar
 
@@ -38,13 +40,14 @@ class Objective(nn.Module):
     """Weighted loss terms, by name.
 
     The terms are returned one by one: the trainer sums them and the logger records each. Weights
-    are applied in this class alone. A term of weight 0 is not computed.
+    are applied in this class alone. A term of weight 0 is not computed. In evaluation mode the
+    weights are those at the end of their schedules, so that losses of all steps compare.
 
     Args:
         terms: Modules that map ``Aligned`` to one value per pair. A pair that lacks what a term
             needs has the value 0 and counts in the mean, so that N ranks of B pairs are equal to
             one rank of N*B pairs.
-        weights: Weight of each term, 0 or more.
+        weights: Weight of each term, 0 or more, or its schedule (``losses.weight_schedule``).
         level_weights: Weights of deep supervision: factors of all terms for the fields of coarser
             levels, finest first, if the network returns any. Their sum is the term ``levels``. A
             term whose attribute ``deep_supervision`` is false is left out there.
@@ -53,7 +56,7 @@ class Objective(nn.Module):
     def __init__(
         self,
         terms: Mapping[str, nn.Module],
-        weights: Mapping[str, float],
+        weights: Mapping[str, Any],
         level_weights: Sequence[float] = (),
     ) -> None:
         super().__init__()
@@ -63,11 +66,28 @@ class Objective(nn.Module):
                 f"  terms    {sorted(terms)}\n"
                 f"  weights  {sorted(weights)}"
             )
-        if min(weights.values()) < 0:
-            raise ValueError(f"loss weights must be 0 or more, got {dict(weights)}")
-        self.terms = nn.ModuleDict({n: term for n, term in terms.items() if weights[n] > 0})
-        self.weights = dict(weights)
+        schedules = {name: weight_schedule(name, weight) for name, weight in weights.items()}
+        used = [name for name, s in schedules.items() if max(s.first, s.last) > 0]
+        self.terms = nn.ModuleDict({n: term for n, term in terms.items() if n in used})
+        self.schedules = {name: schedules[name] for name in used}
+        self.step = 0
         self.level_weights = list(level_weights)
+
+    @property
+    def weights(self) -> dict[str, float]:
+        """The present weight of each term that has one above 0 at some step."""
+        if not self.training:
+            return {name: schedule.last for name, schedule in self.schedules.items()}
+        return {name: schedule.at(self.step) for name, schedule in self.schedules.items()}
+
+    def set_step(self, step: int) -> None:
+        """Choose the weights of a training step, counted from 0."""
+        self.step = step
+
+    def scheduled_weights(self) -> dict[str, float]:
+        """Return the present weights of the terms whose weight changes over the steps."""
+        changing = [name for name, s in self.schedules.items() if s.first != s.last]
+        return {name: weight for name, weight in self.weights.items() if name in changing}
 
     def forward(self, prediction: Prediction, batch: Batch) -> dict[str, Scalar]:
         """Return the weighted mean of each term over the pairs, in float32 even under autocast."""
@@ -104,10 +124,12 @@ class Objective(nn.Module):
             mask=overlap_mask(prediction.disp, batch),
             batch=batch,
         )
-        values = {name: term(aligned) for name, term in terms.items()}
+        weights = self.weights
+        present = [name for name in terms if weights[name] > 0] or list(terms)
+        values = {name: terms[name](aligned) for name in present}
         if prediction.smoothness is not None and "smoothness" in values:
             values["smoothness"] = values["smoothness"] * prediction.smoothness
-        return {name: self.weights[name] * value.mean() for name, value in values.items()}
+        return {name: weights[name] * value.mean() for name, value in values.items()}
 
 
 @torch.no_grad()

@@ -21,5 +21,5 @@ class Zero(nn.Module):
 
     def forward(self, batch: Batch) -> Prediction:
         """Return a zero field on the working grid."""
-        fixed = batch["fixed"]
+        fixed = batch["fixed"][:, :1]
         return Prediction(torch.zeros_like(fixed).expand(-1, 3, -1, -1, -1))

@@ -61,17 +61,28 @@ class PointMatches:
         return blocks, rows[:, 1:]
 
 
+@dataclass(frozen=True)
+class GivenPoints:
+    """Takes the points that a batch has, in place of a search."""
+
+    def __call__(self, batch: Batch, _disp: StartField) -> tuple[Positions, Positions]:
+        """Return the fixed points of a pair and their partners, in voxels."""
+        return batch["fixed_points"][0], batch["moving_points"][0]
+
+
 @dataclass(frozen=True, kw_only=True)
 class PointTerm:
-    """Finds keypoints in a pair itself and makes them a term of its refinement.
+    """Makes corresponding points of a pair a term of its refinement.
+
+    Keypoints that are found in the pair itself count on the last level, given points on all.
 
     Attributes:
-        matcher: Finds the keypoints.
+        matcher: Finds the keypoints, or takes those that are given.
         weight: Weight of their term; with 0 none are searched for.
         cauchy_scale: Distance in voxels at which a point counts half.
     """
 
-    matcher: KeypointMatcher
+    matcher: KeypointMatcher | GivenPoints
     weight: float
     cauchy_scale: float
 
@@ -82,9 +93,15 @@ class PointTerm:
                 f"got {self.weight}, {self.cauchy_scale}"
             )
 
-    def matches(self, batch: Batch, disp: StartField) -> PointMatches | None:
-        """Return corresponding points of a pair that ``disp`` aligns roughly."""
-        if self.weight == 0:
+    def matches(self, batch: Batch, disp: StartField, *, last: bool) -> PointMatches | None:
+        """Return corresponding points of a pair that ``disp`` aligns roughly.
+
+        Args:
+            batch: The pair on the grid of a level.
+            disp: The field.
+            last: Whether it is the last level.
+        """
+        if self.weight == 0 or not (last or isinstance(self.matcher, GivenPoints)):
             return None
         return PointMatches(*self.matcher(batch, disp), self.weight, self.cauchy_scale)
 

@@ -11,10 +11,11 @@ from l2reg.features.local_normalisation import LocalNormalisation
 from l2reg.geometry.compose import invert
 from l2reg.geometry.folding import remove_folds
 from l2reg.optimisation.gauss_newton import Regularisation, StepSettings, gauss_newton
-from l2reg.optimisation.point_term import PointTerm
+from l2reg.optimisation.point_term import GivenPoints, PointTerm
 from l2reg.shapes import ControlField, Maps, Mask, Shape3, StartField, WorkingGrid
 
 _INPUTS = ("fixed", "moving", "fixed_mask", "moving_mask", "overlap", "spacing_mm")
+_POINTS = ("fixed_points", "moving_points")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,7 +23,7 @@ class Refinement:
     """Gauss-Newton steps from coarse to fine (``optimisation.gauss_newton``).
 
     It reads nothing but the pair: no network is changed, and no pair influences the next. Voxels
-    outside the fixed mask are not compared; labels and points of a data set are not read.
+    outside the fixed mask are not compared; labels and points of a pair are read only if asked for.
 
     Attributes:
         grid: Working grid of the finest level.
@@ -40,7 +41,7 @@ class Refinement:
         cg_tolerance: See ``gauss_newton.StepSettings``.
         label_weight: Weight of the squared difference of the label maps, where the batch has labels
             of both scans; 0 leaves them out.
-        points: Keypoints as a further term of the last level.
+        points: Corresponding points as a further term.
         symmetric: Whether the pair is refined in both directions: the result is the mean of one
             field and the inverse of the other.
         diffeomorphic: Whether folds are removed from the final field.
@@ -87,7 +88,8 @@ class Refinement:
             batch: The pair on the working grid.
             disp: Initial field, in voxels of its own grid, which may be any.
         """
-        batch = {**select_keys(batch, _INPUTS), **self._one_hot_labels(batch)}
+        inputs = (*_INPUTS, *_POINTS) if isinstance(self.points.matcher, GivenPoints) else _INPUTS
+        batch = {**select_keys(batch, inputs), **self._one_hot_labels(batch)}
         refined = self._refine(batch, disp)
         if self.symmetric:
             backward = self._refine(swap_pair(batch), invert(disp))
@@ -116,7 +118,7 @@ class Refinement:
                     self.cg_iterations,
                     self.cg_tolerance,
                 ),
-                self.points.matches(level, disp) if n == len(self.levels) else None,
+                self.points.matches(level, disp, last=n == len(self.levels)),
             )
         return disp
 
@@ -133,6 +135,8 @@ class Refinement:
         if self.normalisation is not None:
             fixed, moving = map(self.normalisation, maps, masks)
             maps = (fixed, moving)
+        if (n_channels := batch["fixed"].shape[1]) > 1:  # their costs are averaged
+            maps = (maps[0] * n_channels**-0.5, maps[1] * n_channels**-0.5)
         if "fixed_labels" not in batch:
             return maps, masks
         factor = self.label_weight**0.5

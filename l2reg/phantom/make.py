@@ -57,7 +57,7 @@ def phantom_task(
     Raises:
         InputError: If the flavour or size is unknown, or if the folder holds another phantom.
     """
-    task = _base_task(flavour, size)
+    task = base_task(flavour, size)
     folder = Path(root).expanduser() if root else Path("data/phantom") / f"{flavour}_{size}_{seed}"
     if not folder.exists():
         try:
@@ -86,7 +86,7 @@ def make_phantom(flavour: str, out: Path, *, n_pairs: int, size: str, seed: int)
     Raises:
         InputError: If an option is out of range, or if ``out`` exists.
     """
-    task = _base_task(flavour, size)
+    task = base_task(flavour, size)
     if n_pairs < 1:
         raise InputError(
             Problem(
@@ -131,7 +131,7 @@ def _exists(out: Path) -> Problem:
     )
 
 
-def _base_task(flavour: str, size: str) -> Task:
+def base_task(flavour: str, size: str) -> Task:
     """Return the challenge's task with the grid of the phantom and without its official pairs."""
     for option, value, known in (("flavour", flavour, FLAVOURS), ("size", size, SIZES)):
         if value not in known:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from l2reg.evaluation.tables import align_columns
+from l2reg.io.text_columns import align_columns
 from l2reg.ranking.rank import RUNTIME, Ranking, TaskRanking, TaskScores, official_entries
 from l2reg.ranking.significance import LEVEL, min_rank_sum_p, min_signed_rank_p
 

@@ -1,4 +1,4 @@
-"""Scores of all teams by task, read from the ``scores.json`` files of ``evaluate.py``."""
+"""Scores of all teams by task, read from the ``scores.json`` files of ``l2reg evaluate``."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -111,14 +111,14 @@ def _rules_problem(first: _File, file: _File) -> Problem:
         what=f"was scored by other rules than {first.path}",
         expected=first.rules,
         found=file.rules,
-        remedy=f"score it again: python evaluate.py task={file.task} rules={first.rules} ...",
+        remedy=f"score it again: l2reg evaluate task={file.task} rules={first.rules} ...",
     )
 
 
 def _data_problems(first: _File, file: _File) -> list[Problem]:
     """Return the problems that prevent merging two files of one task: pairs or ground truth."""
     ours, theirs = first.initial, file.initial
-    remedy = f"score all teams on the same data: python evaluate.py task={file.task} ..."
+    remedy = f"score all teams on the same data: l2reg evaluate task={file.task} ..."
     if ours.keys() != theirs.keys():
         what = f"has other pairs than {first.path}"
         expected, found = (", ".join(sorted(pairs)) for pairs in (ours, theirs))

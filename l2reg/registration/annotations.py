@@ -1,4 +1,4 @@
-"""Labels and landmarks of two scans, by which a registration is scored; it never sees them."""
+"""Labels and landmarks of two scans, by which a registration is scored."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass

@@ -5,12 +5,14 @@ from typing import Literal, get_args
 
 import torch
 
+from l2reg.batch import Batch
 from l2reg.features.extractor import FeatureExtractor
 from l2reg.features.similarity import scan_similarity
 from l2reg.geometry.affine import Motion, compose_affine, identity_affine
 from l2reg.optimisation.block_matching import BlockMatching
 from l2reg.optimisation.rigid_search import RigidSearch
 from l2reg.registration.small_scans import SmallScans
+from l2reg.registration.start import Start
 from l2reg.shapes import Affine
 
 Prealignment = Literal["auto", "none", "translation", "rigid", "affine"]
@@ -24,14 +26,15 @@ class InitialMap:
     """Map that a registration starts from.
 
     Attributes:
-        matrix: Map from fixed to moving voxels.
-        source: ``headers``, ``file``, or the family of maps that was searched.
-        similarity: Similarity of the scans after this map, in [-1, 1].
+        matrix: Map from fixed to moving voxels; the affine part of a given field.
+        source: ``headers``, ``file``, ``field``, or the family of maps that was searched.
+        similarity: Similarity of the scans after this map or field, in [-1, 1].
         header_similarity: Similarity after the map of the headers.
         translation_mm: Distance to which the map moves the centre of the fixed scan from where the
             headers have it.
         rotation_deg: Angle by which the map turns what the headers say.
-        flags: Warnings about a map that was searched: it fits poorly, or another one as well.
+        flags: Warnings: a map that was searched fits poorly, or another one as well, or what was
+            given fits worse than the headers.
     """
 
     matrix: Affine
@@ -43,9 +46,10 @@ class InitialMap:
     flags: tuple[str, ...] = ()
 
     def __str__(self) -> str:
-        if self.source == "file":
+        if self.source in ("file", "field"):
+            kind = "map," if self.source == "file" else "field, of which the affine part is"
             return (
-                f"starts from the given map, {self.translation_mm:.1f} mm and "
+                f"starts from the given {kind} {self.translation_mm:.1f} mm and "
                 f"{self.rotation_deg:.1f} degrees away from the headers (similarity "
                 f"{self.header_similarity:.2f} -> {self.similarity:.2f})"
             )
@@ -126,18 +130,26 @@ class InitialMapSearch:
         return InitialMap(scans.to_full(matrix), motion, best, header, *change, tuple(flags))
 
     @torch.no_grad()
-    def from_file(self, scans: SmallScans, header_map: Affine, matrix: Affine) -> InitialMap:
-        """Return a given map, with its similarity beside that of the headers.
+    def from_file(self, scans: SmallScans, header_map: Affine, start: Start) -> InitialMap:
+        """Return a given start, with its similarity beside that of the headers.
 
         Args:
             scans: The scans, at most ``max_size`` voxels large.
             header_map: Map from fixed to moving full voxels that the headers describe.
-            matrix: The given map.
+            start: The given start.
         """
-        start, given_map = scans.to_small(header_map), scans.to_small(matrix)
-        similarity = self._similarity(scans, given_map)
-        change = scans.change(start, given_map)
-        return InitialMap(matrix, "file", similarity, self._similarity(scans, start), *change)
+        by_headers = scans.to_small(header_map)
+        header = self._similarity(scans, by_headers)
+        similarity = self._batch_similarity(scans, scans.at_start(start))
+        change = scans.change(by_headers, scans.to_small(start.matrix))
+        flags: tuple[str, ...] = ()
+        if similarity < header - self.min_gain:
+            flags = (
+                f"bad start: the similarity is {similarity:.2f}, and {header:.2f} by the headers; "
+                "does the given transform lead from fixed to moving positions?",
+            )
+        source = "file" if start.disp is None else "field"
+        return InitialMap(start.matrix, source, similarity, header, *change, flags)
 
     def _starts(self, scans: SmallScans, start: Affine, *, turned: bool) -> list[Affine]:
         """Return the map of the headers, and the best ones of the exhaustive search."""
@@ -149,7 +161,9 @@ class InitialMapSearch:
 
     def _similarity(self, scans: SmallScans, matrix: Affine) -> float:
         """Return the similarity after a map; -1 if the scans hardly overlap."""
-        batch = scans.align(matrix)
+        return self._batch_similarity(scans, scans.align(matrix))
+
+    def _batch_similarity(self, scans: SmallScans, batch: Batch) -> float:
         if scans.overlap(batch) < self.min_overlap:
             return -1.0
         return scan_similarity(batch, self.features)

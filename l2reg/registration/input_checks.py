@@ -7,11 +7,12 @@ import numpy as np
 import torch
 
 from l2reg.data.intensity import Intensity
-from l2reg.geometry.affine import affine_field
 from l2reg.geometry.warp import warp
+from l2reg.io.files import check_writable
 from l2reg.io.volumes import Volume
-from l2reg.problems import InputError, Problem
-from l2reg.shapes import Affine, Field, Image
+from l2reg.problems import InputError, Problem, raise_if_any
+from l2reg.registration.start import Start
+from l2reg.shapes import Field, Image
 
 _MIN_VOXELS = 8  # along an axis; with 5 the search did not find a shift by one voxel
 _MIN_OVERLAP = 0.1  # fraction of the fixed volume
@@ -38,6 +39,20 @@ def overwrite_problems(inputs: Sequence[Path], outputs: Sequence[Path]) -> list[
         for target in outputs
         if path.exists() and target.exists() and path.samefile(target)
     ]
+
+
+def check_outputs(inputs: Sequence[Path], outputs: Sequence[Path]) -> None:
+    """Check that files can be written and replace no input, before any work.
+
+    Args:
+        inputs: Files that are read.
+        outputs: Files that will be written, to one folder.
+
+    Raises:
+        InputError: If an output would replace an input, or the folder cannot be written to.
+    """
+    raise_if_any(overwrite_problems(inputs, outputs))
+    check_writable(outputs[0].parent)
 
 
 def size_problems(paths: Sequence[Path], scans: Sequence[Volume]) -> list[Problem]:
@@ -91,24 +106,24 @@ def contrast_problems(
 
 
 def check_overlap(
-    paths: tuple[Path, Path], scans: tuple[Volume, Volume], initial: Affine, shared: float
+    paths: tuple[Path, Path], scans: tuple[Volume, Volume], start: Start, shared: float
 ) -> float:
-    """Refuse two scans that hardly overlap after the initial map.
+    """Refuse two scans that hardly overlap at the start.
 
     Args:
         paths: The files of the fixed and of the moving scan.
         scans: The two scans.
-        initial: Map from fixed to moving voxels.
+        start: What the registration starts from.
         shared: Fraction of the fixed scan's field of view that the moving scan shows, too.
 
     Returns:
-        The fraction of the fixed volume that the map places inside the moving volume.
+        The fraction of the fixed volume that the start places inside the moving volume.
 
     Raises:
         InputError: If the scans overlap by less than a tenth of the fixed scan.
     """
     i, j, k = scans[0].array.shape
-    inside = inside_fraction(affine_field(initial, (i, j, k)), scans[1])
+    inside = inside_fraction(start.field((i, j, k)), scans[1])
     if min(inside, shared) >= _MIN_OVERLAP:
         return inside
     fixed, moving = paths
@@ -132,7 +147,7 @@ def check_field(paths: tuple[Path, Path], disp: Field, moving_scan: Volume, over
         paths: The files of the fixed and of the moving scan.
         disp: The field from fixed to moving voxels, with the initial map.
         moving_scan: The moving scan.
-        overlap: Fraction of the fixed volume that the initial map places inside the moving volume.
+        overlap: Fraction of the fixed volume that the start places inside the moving volume.
 
     Raises:
         InputError: If less than 0.3 of the overlap is left.
@@ -146,7 +161,7 @@ def check_field(paths: tuple[Path, Path], disp: Field, moving_scan: Volume, over
                 what=f"could not be registered to {fixed}",
                 expected="a field that stays inside the moving scan",
                 found=f"{100 * inside:.0f} % of the fixed volume is mapped into the moving volume, "
-                f"{100 * overlap:.0f} % by the initial map alone",
+                f"{100 * overlap:.0f} % by the start alone",
                 remedy="check that both show the same part of the body, or try another --like",
             )
         )

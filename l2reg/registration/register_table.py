@@ -3,7 +3,7 @@
 import csv
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +11,12 @@ import numpy as np
 from tqdm import tqdm
 
 from l2reg.io.files import atomic_write, load_json
-from l2reg.problems import raise_if_any
-from l2reg.registration.initial_map import Prealignment
-from l2reg.registration.input_checks import overwrite_problems
+from l2reg.registration.input_checks import check_outputs
+from l2reg.registration.options import RegisterOptions
 from l2reg.registration.pair_table import PairRow
-from l2reg.registration.register import describe_inputs, register
-from l2reg.registration.result import Extra, output_files
+from l2reg.registration.register import register_with
+from l2reg.registration.result import output_files
+from l2reg.registration.scan_files import ScanFiles
 
 RESULTS = "results.csv"
 _VERDICT = (
@@ -25,16 +25,6 @@ _VERDICT = (
 )
 _SCORES = ("dice_before", "dice_after", "tre_mm_before", "tre_mm_after")
 _COLUMNS = ("name", "fixed", "moving", "status", *_VERDICT, *_SCORES, "seconds", "flags", "error")
-
-
-@dataclass(frozen=True)
-class TableOptions:
-    """Options of ``register`` that all pairs of a table share."""
-
-    preset: str
-    device: str
-    prealign: Prealignment
-    save: Sequence[Extra]
 
 
 @dataclass(frozen=True)
@@ -51,9 +41,12 @@ class TableSummary:
     flagged: int
     failed: int
 
+    def __str__(self) -> str:
+        return f"{self.registered} registered, {self.flagged} of them flagged, {self.failed} failed"
+
 
 def register_table(
-    rows: Sequence[PairRow], table: Path, out: Path, options: TableOptions, *, resume: bool
+    rows: Sequence[PairRow], table: Path, out: Path, options: RegisterOptions, *, resume: bool
 ) -> TableSummary:
     """Register the pairs of a table, each into a folder of its name, and write ``results.csv``.
 
@@ -71,7 +64,7 @@ def register_table(
     Raises:
         InputError: If the results would replace the table, or cannot be written.
     """
-    raise_if_any(overwrite_problems([table], [out / RESULTS]))
+    check_outputs([table], [out / RESULTS])
     results: list[dict[str, Any]] = []
     for number, row in enumerate(rows, start=1):
         report = _complete_report(row, out / row.name, options) if resume else None
@@ -80,41 +73,57 @@ def register_table(
             begin = time.perf_counter()
             report = _register(row, out / row.name, options)
             told = f"{time.perf_counter() - begin:.1f} s"
-        results.append(_result(row, report))
-        _write(out / RESULTS, results)
-        tqdm.write(f"[{number}/{len(rows)}] {row.name}: {_line(results[-1])} ({told})")
+        results.append(result_row(row.name, row.fixed, row.moving, report))
+        write_results(out / RESULTS, results)
+        tqdm.write(f"[{number}/{len(rows)}] {row.name}: {result_line(results[-1])} ({told})")
+    return summarise(results)
+
+
+def summarise(results: Sequence[Mapping[str, Any]]) -> TableSummary:
+    """Return the numbers of pairs of a table of results."""
     statuses = [result["status"] for result in results]
     n_failed = statuses.count("failed")
-    return TableSummary(len(rows) - n_failed, statuses.count("flagged"), n_failed)
+    return TableSummary(len(results) - n_failed, statuses.count("flagged"), n_failed)
 
 
-def _register(row: PairRow, folder: Path, options: TableOptions) -> Mapping[str, Any]:
+def _register(row: PairRow, folder: Path, options: RegisterOptions) -> Mapping[str, Any]:
     """Return the report of a registration, or the error that prevented it."""
     try:
-        register(row.fixed, row.moving, folder, initial=row.initial, **vars(options))
+        register_with(row.fixed, row.moving, folder, replace(options, initial=row.initial))
         report: Mapping[str, Any] = load_json(output_files(folder, ()).report)
     except Exception as error:  # of any kind: the other pairs must still be registered
         return {"error": " ".join(f"{type(error).__name__}: {error}".split())}
     return report
 
 
-def _complete_report(row: PairRow, folder: Path, options: TableOptions) -> Mapping[str, Any] | None:
+def _complete_report(
+    row: PairRow, folder: Path, options: RegisterOptions
+) -> Mapping[str, Any] | None:
     """Return the report of a pair that was registered with the same inputs, if it is whole."""
     files = output_files(folder, options.save)
     if not all(path.is_file() for path in files.paths):
         return None
-    inputs = describe_inputs((row.fixed, row.moving), options.preset, options.prealign, row.initial)
+    inputs = replace(options, initial=row.initial).describe((row.fixed, row.moving))
     try:
         report = load_json(files.report)
-        _result(row, report)
+        result_row(row.name, row.fixed, row.moving, report)
         return report if report["inputs"] == inputs else None
     except (ValueError, KeyError, TypeError, OSError):  # damaged, or of another version
         return None
 
 
-def _result(row: PairRow, report: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a row of the table of results."""
-    result = {"name": row.name, "fixed": row.fixed.image, "moving": row.moving.image}
+def result_row(
+    name: str, fixed: ScanFiles, moving: ScanFiles, report: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Return a row of the table of results.
+
+    Args:
+        name: Name of the pair.
+        fixed: Its fixed scan.
+        moving: Its moving scan.
+        report: Its report, or its ``error``.
+    """
+    result: dict[str, Any] = {"name": name, "fixed": fixed.image, "moving": moving.image}
     if "error" in report:
         return result | {"status": "failed", "error": report["error"]}
     verdict = report["verdict"]
@@ -129,14 +138,16 @@ def _result(row: PairRow, report: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _line(result: Mapping[str, Any]) -> str:
+def result_line(result: Mapping[str, Any]) -> str:
+    """Return a row of the table of results in words."""
     if result["status"] == "failed":
         return f"failed: {result['error']}"
     change = f"similarity {result['similarity_before']} -> {result['similarity_after']}"
     return " !!! ".join([change, *filter(None, [result["flags"]])])
 
 
-def _write(path: Path, results: Sequence[Mapping[str, Any]]) -> None:
+def write_results(path: Path, results: Sequence[Mapping[str, Any]]) -> None:
+    """Write the table of results."""
     with (
         atomic_write(path) as temporary,
         temporary.open("w", newline="", encoding="utf-8") as file,

@@ -133,6 +133,7 @@ class Registration:
         verdict: What can be told about it without ground truth.
         scores: Scores ``before``, by the headers alone, and ``after``; none without labels and
             landmarks.
+        fit: The same of labels and landmarks that were used, which measures nothing else.
         picture: What ``show`` draws.
         files: The files that were written; none if no folder was named.
     """
@@ -142,6 +143,7 @@ class Registration:
     transform: WorldTransform
     verdict: Verdict
     scores: dict[str, Scores]
+    fit: dict[str, Scores]
     picture: RegisteredPair
     files: RegistrationFiles | None
 
@@ -205,7 +207,7 @@ class Registration:
         Args:
             path: File to write; its suffix must be one of the form.
             form: ``itk``, ``greedy``, ``fsl``, ``spm``, ``torch``, ``challenge`` or
-                ``challenge-2021``, see ``docs/commands.md``.
+                ``challenge-2021``, see ``docs/transforms.md``.
 
         Raises:
             InputError: If the form has no such suffix, or the file cannot be written.

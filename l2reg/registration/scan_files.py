@@ -1,5 +1,6 @@
 """Files of a scan that belongs to no data set: the image, and what is known about it."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,6 +22,7 @@ class ScanFiles:
         labels: Label map on the grid of the image, by which a registration is scored.
         points: Table of landmarks, by which a registration is scored.
         coordinates: Coordinates of the landmarks.
+        channels: Further channels of the scan, such as T2 beside T1.
     """
 
     image: ScanSource
@@ -28,6 +30,7 @@ class ScanFiles:
     labels: Path | None
     points: Path | None
     coordinates: Coordinates
+    channels: tuple[ScanSource, ...]
 
     def __init__(
         self,
@@ -38,17 +41,20 @@ class ScanFiles:
         labels: str | Path | None = None,
         points: str | Path | None = None,
         coordinates: Coordinates = "ras",
+        channels: Sequence[ScanInput] = (),
     ) -> None:
         object.__setattr__(self, "image", as_source(image, volume))
         paths = {"mask": mask, "labels": labels, "points": points}
         for name, path in paths.items():
             object.__setattr__(self, name, None if path is None else Path(path))
         object.__setattr__(self, "coordinates", coordinates)
+        object.__setattr__(self, "channels", tuple(as_source(each) for each in channels))
 
     @property
     def paths(self) -> list[Path]:
         """All files."""
-        files = (self.image.path, self.mask, self.labels, self.points)
+        channels = [channel.path for channel in self.channels]
+        files = (self.image.path, self.mask, self.labels, self.points, *channels)
         return [path for path in files if path is not None]
 
 

@@ -1,7 +1,7 @@
 """Two scans of unknown origin: their files, fields of view, modalities and normalisation."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -12,11 +12,11 @@ from tqdm import tqdm
 from l2reg.data.intensity import Intensity, Region
 from l2reg.io.scan_source import ScanSource
 from l2reg.io.volumes import Volume, read_mask, read_volume
-from l2reg.problems import InputError, raise_if_any
+from l2reg.problems import InputError, Problem, raise_if_any
+from l2reg.registration.channels import ChannelPair
 from l2reg.registration.field_of_view import field_of_view
 from l2reg.registration.input_checks import (
     contrast_problems,
-    overwrite_problems,
     size_problems,
 )
 from l2reg.registration.modality import Modality, modality, preset_flags
@@ -40,6 +40,7 @@ class ScanPair:
         preset: Name of the preset in use.
         intensities: Their normalisation.
         flags: Warnings about scans that the settings are not meant for.
+        channels: Their further channels, on the same grids.
     """
 
     sources: tuple[ScanSource, ScanSource]
@@ -49,6 +50,7 @@ class ScanPair:
     preset: str
     intensities: tuple[Intensity, Intensity]
     flags: tuple[str, ...]
+    channels: tuple[ChannelPair, ...] = ()
 
     @property
     def paths(self) -> tuple[Path, Path]:
@@ -86,24 +88,37 @@ class ScanPair:
         """The fields of view as masks."""
         return _tensor(self.views[0]).float(), _tensor(self.views[1]).float()
 
+    def with_channels(self, channels: tuple[ChannelPair, ...]) -> "ScanPair":
+        """Return the scans with further channels; compared is where all of them have data."""
+        fixed, moving = (
+            np.logical_and.reduce([view, *(pair[side].view for pair in channels)])
+            for side, view in enumerate(self.views)
+        )
+        return replace(self, views=(fixed, moving), channels=channels)
+
+    def normalise_channels(self, regions: Views) -> ImagePair:
+        """Return both scans with all of their channels; otherwise as ``normalise``."""
+        images = [self.normalise(regions)]
+        images += [
+            _normalise(((fixed.array, fixed.intensity), (moving.array, moving.intensity)), regions)
+            for fixed, moving in self.channels
+        ]
+        fixed, moving = (torch.cat(each, dim=1) for each in zip(*images, strict=True))
+        return fixed, moving
+
     def normalise(self, regions: Views) -> ImagePair:
-        """Return both scans with intensities in [0, 1].
+        """Return both scans, without their further channels, with intensities in [0, 1].
 
         Args:
             regions: Voxels that the normalisation may be computed from.
         """
-        fixed, moving = (
-            _tensor(intensity(volume.array, region if region.any() else None))
-            for intensity, volume, region in zip(
-                self.intensities, self.volumes, regions, strict=True
-            )
-        )
-        return fixed, moving
+        firsts = zip(self.volumes, self.intensities, strict=True)
+        first, second = ((volume.array, intensity) for volume, intensity in firsts)
+        return _normalise((first, second), regions)
 
 
 def read_scans(
     sources: tuple[ScanSource, ScanSource],
-    outputs: Sequence[Path],
     preset: str,
     presets: Mapping[str, Mapping[Modality, Intensity]],
     masks: tuple[Path | None, Path | None] = (None, None),
@@ -112,17 +127,16 @@ def read_scans(
 
     Args:
         sources: The fixed and the moving scan.
-        outputs: Files that will be written.
         preset: Name of the preset, or ``auto``; what that chooses is said.
         presets: The normalisation of every preset for every modality.
         masks: Masks of what may be compared, beside the padding; on the grids of the scans.
 
     Raises:
-        InputError: If a file is unreadable, an output would replace one, a mask does not lie on the
-            grid of its scan, or a scan has fewer than 8 voxels along an axis or almost no contrast
-            after normalisation; all faults of one kind are listed together.
+        InputError: If a file is unreadable, a mask does not lie on the grid of its scan, or a scan
+            has fewer than 8 voxels along an axis or almost no contrast after normalisation; all
+            faults of one kind are listed together.
     """
-    fixed, moving = _read_volumes(sources, outputs)
+    fixed, moving = _read_volumes(sources)
     paths = (sources[0].path, sources[1].path)
     views = (
         _field_of_view(paths[0], fixed) & _read_mask(masks[0], sources[0], fixed),
@@ -151,10 +165,10 @@ def read_scans(
     return pair
 
 
-def _read_volumes(sources: Sequence[ScanSource], outputs: Sequence[Path]) -> list[Volume]:
+def _read_volumes(sources: Sequence[ScanSource]) -> list[Volume]:
     """Read volumes; the faults of all files are listed together."""
     volumes: list[Volume] = []
-    problems = overwrite_problems([source.path for source in sources], outputs)
+    problems: list[Problem] = []
     for source in sources:
         try:
             volumes.append(read_volume(source))
@@ -182,6 +196,16 @@ def _read_mask(path: Path | None, image: ScanSource, scan: Volume) -> Region:
     i, j, k = scan.array.shape
     raise_if_any(grid_problems(path, read_grid(path), image, ImageGrid((i, j, k), scan.place)))
     return read_mask(path)
+
+
+def _normalise(
+    pair: tuple[tuple[np.ndarray, Intensity], tuple[np.ndarray, Intensity]], regions: Views
+) -> ImagePair:
+    fixed, moving = (
+        _tensor(intensity(array, region if region.any() else None))
+        for (array, intensity), region in zip(pair, regions, strict=True)
+    )
+    return fixed, moving
 
 
 def _tensor(array: np.ndarray) -> Tensor:

@@ -12,6 +12,7 @@ from l2reg.batch import Batch
 from l2reg.geometry.affine import affine_field, compose_affine, invert_affine
 from l2reg.geometry.resize import resample, resize_image, voxel_ratio
 from l2reg.geometry.warp import voxel_coords, warp
+from l2reg.registration.start import Start
 from l2reg.shapes import Affine, Field, Image, ImagePair, Mask, MaskPair, Shape3, Spacing
 
 _WHOLE = 0.99  # interpolated mask above which a voxel counts as inside
@@ -56,6 +57,12 @@ class SmallScans:
         """Return the pair on the fixed grid, the moving scan warped by a map of small voxels."""
         i, j, k = self.images[0].shape[2:]
         return self.batch(affine_field(matrix, (i, j, k)))
+
+    def at_start(self, start: Start) -> Batch:
+        """Return the pair on the fixed grid, the moving scan warped by a start in full voxels."""
+        if start.disp is None:
+            return self.align(self.to_small(start.matrix))
+        return self.batch(self.small_field(start.disp))
 
     def overlap(self, batch: Batch) -> float:
         """Return the volume that both scans show, as a fraction of the smaller scan.

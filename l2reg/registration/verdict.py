@@ -12,7 +12,8 @@ from l2reg.features.extractor import FeatureExtractor
 from l2reg.features.similarity import scan_similarity
 from l2reg.geometry.jacobian import jacobian_determinant
 from l2reg.registration.small_scans import SmallScans
-from l2reg.shapes import Affine, Field, Mask
+from l2reg.registration.start import Start
+from l2reg.shapes import Field, Mask
 
 _BLACK = 0.05  # intensity; those of a scan lie in [0, 1]
 
@@ -24,14 +25,15 @@ class Verdict:
     """What can be told about a registration without ground truth.
 
     Similarities lie in [-1, 1], see ``scan_similarity``; they are those where both scans have data.
-    Displacements are those where neither is black, and do not include the initial map.
+    Displacements are those where neither is black, and do not include the initial map, or
+    the affine part of a given field.
 
     Attributes:
         overlap: Volume that both scans show, as a fraction of the smaller scan.
-        similarity_before: Similarity after the initial map.
+        similarity_before: Similarity at the start: after the initial map, or the given field.
         similarity_after: Similarity after registration.
-        contrast_before: Correlation of the local contrast after the initial map where neither scan
-            is black, which is negative if one is bright where the other one is dark.
+        contrast_before: Correlation of the local contrast at the start where neither scan is black,
+            which is negative if one is bright where the other one is dark.
         contrast_after: The same after registration.
         mean_displacement_mm: Mean length of the displacement.
         max_displacement_mm: Largest length of the displacement.
@@ -66,14 +68,15 @@ class Outcome:
     """Result of a registration.
 
     Attributes:
-        initial: Map from fixed to moving voxels that the registration started from.
+        start: What the registration started from.
         total: Field from fixed to moving voxels, on the fixed scan's grid.
-        disp: Field after the initial map, on the working grid.
+        disp: Field that fixed positions pass through before the map of the start, on the working
+            grid.
         working: The pair on the working grid.
-        reach_mm: Largest displacement along an axis that the search can find.
+        reach_mm: Largest displacement along an axis that the search can find; infinite without one.
     """
 
-    initial: Affine
+    start: Start
     total: Float[Tensor, "b 3 fi fj fk"]
     disp: Field
     working: Batch
@@ -118,7 +121,7 @@ class Judge:
             same_contrast: Whether the method compares intensities, and so requires that tissues
                 that are bright in one scan are bright in the other one.
         """
-        before = scans.align(scans.to_small(outcome.initial))
+        before = scans.at_start(outcome.start)
         after = scans.batch(scans.small_field(outcome.total))
         shared = before["moving_mask"] * after["moving_mask"]
         lengths, at_limit = self._displacement(outcome)
@@ -192,6 +195,9 @@ class Judge:
 
 
 def _bright(batch: Batch) -> Mask:
-    """Return where neither scan is black: the edge of a body on black is alike in all contrasts."""
-    both = (batch["fixed"] > _BLACK) & (batch["moving"] > _BLACK)
+    """Return where neither scan is black: the edge of a body on black is alike in all contrasts.
+
+    Of several channels, the first one counts.
+    """
+    both = (batch["fixed"][:, :1] > _BLACK) & (batch["moving"][:, :1] > _BLACK)
     return both.to(batch["fixed"].dtype)

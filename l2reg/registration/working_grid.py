@@ -12,6 +12,7 @@ from l2reg.batch import Batch, resize_batch
 from l2reg.data.intensity import Region
 from l2reg.geometry.affine import affine_field, invert_affine
 from l2reg.geometry.warp import inside_volume, warp
+from l2reg.registration.start import Start
 from l2reg.shapes import Affine, Field, Mask, Shape3, Spacing, WorkingGrid
 
 _LARGE_MM = 4.5  # spacing from which voxels are not made larger
@@ -20,16 +21,19 @@ _SIGMA = 1 / (8 * np.log(2)) ** 0.5  # standard deviation of a Gaussian of width
 Views = tuple[Region, Bool[np.ndarray, "mi mj mk"]]  # fields of view of two scans, on their grids
 
 
-def overlap_regions(views: Views, initial: Affine) -> Views:
-    """Return the voxels of the fixed and of the moving scan that the initial map puts in both.
+def overlap_regions(views: Views, start: Start) -> Views:
+    """Return the voxels of the fixed and of the moving scan that the start puts in both.
+
+    Those of the moving scan are found by the map of the start alone.
 
     Args:
         views: Fields of view of the fixed and of the moving scan.
-        initial: Map from fixed to moving voxels that the headers describe.
+        start: What the registration starts from.
     """
     fixed, moving = (torch.from_numpy(view)[None, None].float() for view in views)
-    forward = affine_field(initial, views[0].shape)
-    backward = affine_field(invert_affine(initial), views[1].shape)
+    i, j, k = views[0].shape
+    forward = start.field((i, j, k))
+    backward = affine_field(invert_affine(start.matrix), views[1].shape)
     in_both = fixed * _where_seen(moving, forward)
     moving_in_both = moving * _where_seen(fixed, backward)
     return in_both[0, 0].numpy() > 0, moving_in_both[0, 0].numpy() > 0
@@ -43,28 +47,28 @@ def _where_seen(view: Float[Tensor, "b 1 mi mj mk"], disp: Field) -> Mask:
 def working_batch(
     fixed: Tensor,
     moving: Tensor,
-    initial: Affine,
+    start: Start,
     spacing_mm: Spacing,
     max_voxels: int,
     *,
     overlap: Region,
 ) -> Batch:
-    """Return two scans on their working grid, the moving scan warped by the initial affine map.
+    """Return two scans on their working grid, the moving scan warped by the start.
 
     The moving scan is first smoothed along the axes on which it is finer than the fixed scan.
 
     Args:
-        fixed: The fixed scan, intensities in [0, 1], ``(1, 1, i, j, k)``.
+        fixed: The fixed scan, intensities in [0, 1], ``(1, c, i, j, k)``.
         moving: The moving scan, intensities in [0, 1], on a grid of its own.
-        initial: Map from fixed to moving voxels that the headers describe.
+        start: What the registration starts from.
         spacing_mm: Spacing of the fixed scan.
         max_voxels: Largest number of voxels of the working grid.
         overlap: Voxels of the fixed scan that both scans show, see ``overlap_regions``.
     """
     i, j, k = fixed.shape[2:]
-    disp = affine_field(initial, (i, j, k))
-    aligned = warp(smooth_to_resolution(moving, initial), disp, padding="zeros")
-    ones = torch.ones_like(fixed)
+    smoothed = smooth_to_resolution(moving, start.matrix)
+    aligned = warp(smoothed, start.field((i, j, k)), padding="zeros")
+    ones = torch.ones_like(fixed[:, :1])
     batch: Batch = {
         "fixed": fixed,
         "moving": aligned,
@@ -84,15 +88,18 @@ def smooth_to_resolution(moving: Tensor, initial: Affine) -> Tensor:
     function matching").
 
     Args:
-        moving: The moving scan, ``(1, 1, mi, mj, mk)``.
+        moving: The moving scan, ``(1, c, mi, mj, mk)``.
         initial: Map from fixed to moving voxels.
     """
     steps = initial[0, :, :3].abs().amax(dim=1).tolist()  # moving voxels per fixed voxel, by axis
     sigmas = [_SIGMA * max(step**2 - 1, 0) ** 0.5 for step in steps]
     if max(sigmas) == 0:
         return moving
-    smoothed = gaussian_filter(moving[0, 0].numpy(), sigmas, mode="nearest", truncate=3)
-    return torch.from_numpy(smoothed)[None, None]
+    channels = [
+        gaussian_filter(channel.numpy(), sigmas, mode="nearest", truncate=3)
+        for channel in moving[0]
+    ]
+    return torch.from_numpy(np.stack(channels))[None]
 
 
 def on_grids(batch: Batch, grids: Sequence[WorkingGrid]) -> list[Batch]:

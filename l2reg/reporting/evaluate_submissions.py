@@ -2,16 +2,16 @@
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
-from matplotlib.figure import Figure
 from tqdm import tqdm
 
 from l2reg.data.check import check_ground_truth, check_pairs, compare_headers_of
 from l2reg.data.dataset import Dataset
 from l2reg.data.pairs import Pair
-from l2reg.evaluation.pair_scores import metric_names, metric_values
+from l2reg.data.reader import PairReader
+from l2reg.evaluation.pair_scores import metric_names
 from l2reg.evaluation.score_files import write_official, write_scores, write_tables
 from l2reg.evaluation.score_submissions import (
     ZERO_FIELD,
@@ -20,7 +20,6 @@ from l2reg.evaluation.score_submissions import (
     submitted_field,
 )
 from l2reg.evaluation.tables import (
-    HIGH_IS_GOOD,
     case_table,
     difference_table,
     differences,
@@ -31,9 +30,9 @@ from l2reg.evaluation.tables import (
 )
 from l2reg.io.output_folders import OutputKind, claim_output_folder
 from l2reg.problems import InputError, Problem, raise_if_any
-from l2reg.reporting.figures import determinant_figure, pair_figure
+from l2reg.reporting.page import provenance
 from l2reg.reporting.registered_pair import registered_pair
-from l2reg.reporting.report import Picture, write_report
+from l2reg.reporting.report import Picture, worst_first, write_report
 from l2reg.submission.bundle import Submission, open_submission
 from l2reg.submission.rules import Rules
 
@@ -56,6 +55,7 @@ class Evaluation:
         report: Whether to write the HTML page; its figures show the last submission.
         allow_missing: Whether to score the other pairs if fields are missing.
         workers: Number of processes; ``None`` for one per core if there are enough pairs.
+        command: The command that evaluates, for the report.
     """
 
     data: Dataset
@@ -67,6 +67,7 @@ class Evaluation:
     report: bool
     allow_missing: bool
     workers: int | None
+    command: str = ""
 
 
 def evaluate_submissions(paths: Mapping[str, Path], settings: Evaluation) -> list[Path]:
@@ -116,9 +117,12 @@ def evaluate_submissions(paths: Mapping[str, Path], settings: Evaluation) -> lis
         written.append(settings.out / "report.html")
         title = f"Task {task.name}, split {settings.split}, rules {settings.rules.name}"
         name, submission = list(submissions.items())[-1]
-        worst = _worst_first(pairs, results[name], results[ZERO_FIELD])
-        pictures = _draw_pairs(submission, worst[:_MAX_PAIRS_DRAWN], settings)
-        write_report(written[-1], title, results, pictures, task, settings.rules)
+        worst = worst_first(results[name].pairs, results[ZERO_FIELD].pairs)
+        order = [score.pair for score in worst]
+        reader = settings.data.reader("full")
+        pictures = draw_pairs(submission, pairs, order, reader, settings.rules)
+        made = provenance(command=settings.command, data=str(settings.data.release.folder))
+        write_report(written[-1], title, results, pictures, task, settings.rules, made)
     return written
 
 
@@ -195,26 +199,23 @@ def _print_tables(results: Mapping[str, SubmissionScores], settings: Evaluation)
             tqdm.write("")
 
 
-def _worst_first(
-    pairs: Sequence[Pair], scores: SubmissionScores, initial: SubmissionScores
-) -> list[Pair]:
-    """Return the pairs in the order of their Dice or landmark error, the worst first."""
-    metric = metric_names(initial.pairs)[0]
-    values = metric_values(scores.pairs, metric)
-    order = (values if metric in HIGH_IS_GOOD else -values).argsort(kind="stable")
-    by_name = {pair.name: pair for pair in pairs}
-    return [by_name[scores.pairs[index].pair] for index in order]
-
-
-def _draw_pairs(
-    submission: Submission, pairs: Sequence[Pair], settings: Evaluation
+def draw_pairs(
+    submission: Submission,
+    pairs: Sequence[Pair],
+    order: Sequence[str],
+    reader: PairReader,
+    rules: Rules,
 ) -> Iterator[Picture]:
-    """Yield the name and the figures of each pair."""
-    reader = replace(settings.data, prealign="none").reader("full")
-    for pair in tqdm(pairs, "drawing", disable=None, leave=False):
-        disp = submitted_field(submission, pair, reader.task, settings.rules)
-        figures: list[Figure] = [
-            pair_figure(registered_pair(pair, reader, disp), pair.name),
-            determinant_figure(disp),
-        ]
-        yield pair.name, figures
+    """Yield the name of a pair and what a report shows of it, at most twelve.
+
+    Args:
+        submission: The fields.
+        pairs: The pairs.
+        order: Names of pairs, those to be shown first at the beginning.
+        reader: Reader of the full grid.
+        rules: Rules that the fields follow.
+    """
+    by_name = {pair.name: pair for pair in pairs}
+    for name in tqdm(order[:_MAX_PAIRS_DRAWN], "drawing", disable=None, leave=False):
+        disp = submitted_field(submission, by_name[name], reader.task, rules)
+        yield name, registered_pair(by_name[name], reader, disp)

@@ -1,20 +1,18 @@
-"""HTML report: one self-contained page with the scores and figures of submissions."""
+"""HTML report: one self-contained page with the scores of submissions and their pairs."""
 
-import base64
 import html
-import io
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import chain
 from pathlib import Path
 
-from matplotlib.figure import Figure
-
 from l2reg.data.task import Task
-from l2reg.evaluation.pair_scores import PairScores, metric_names, scored_labels
+from l2reg.evaluation.pair_scores import PairScores, metric_names, metric_values, scored_labels
 from l2reg.evaluation.score_submissions import ZERO_FIELD, SubmissionScores
 from l2reg.evaluation.tables import (
     HEADINGS,
     HIGH_IS_GOOD,
+    Rows,
     difference_table,
     differences,
     number,
@@ -22,34 +20,21 @@ from l2reg.evaluation.tables import (
     submission_notes,
     summary_table,
 )
-from l2reg.io.files import atomic_write
 from l2reg.reporting.charts import box_figure, label_figure
 from l2reg.reporting.flags import flags
+from l2reg.reporting.page import chart_html, provenance_html, text_html, write_page
+from l2reg.reporting.registered_pair import RegisteredPair
+from l2reg.reporting.viewer import viewer_html
 from l2reg.submission.rules import Rules
 
-Picture = tuple[str, Sequence[Figure]]  # name of a pair, and its figures
+Picture = tuple[str, RegisteredPair]  # name of a pair, and what is shown of it
 
-_STYLE = """
-body { font: 15px/1.5 system-ui, sans-serif; margin: 2em auto; max-width: 1500px; padding: 0 1em; }
-table { border-collapse: collapse; margin: 1em 0; }
-th, td { padding: .25em .9em; text-align: right; border-bottom: 1px solid #ddd; }
-th:first-child, td:first-child, td.flags { text-align: left; }
-.better { color: #17692c; } .worse { color: #b3261e; font-weight: 600; }
-.flags { color: #b3261e; }
-img { max-width: 100%; display: block; margin: .5em 0 1.5em; }
-pre { background: #f5f5f5; padding: .8em; overflow-x: auto; }
-"""
-_LEGEND = (
-    "The worst pairs come first. Each row is the middle slice across one array axis. Overlays show "
-    "the fixed scan in magenta and the other in green: grey is agreement. Outlines of labels or "
-    "masks: fixed yellow, warped cyan. Volume change: blue shrinks, red grows (full colour at a "
-    "factor of 2.8), black folds."
-)
 _STATISTICS = (
     "Intervals: percentile bootstrap over the pairs. Differences: Wilcoxon's signed-rank test, "
     "corrected by Holm; effect: matched-pairs rank-biserial correlation, 1 if the first is larger "
     "in every pair. Below six pairs no p value can reach 0.05."
 )
+_UNSCORED = "<p>Nothing is scored: there are neither labels nor landmarks.</p>"
 _COLOURED_METRICS = frozenset({"dsc", "hd95_voxels", "tre_mm", "tre_keypoints_mm"})
 
 
@@ -60,43 +45,81 @@ def write_report(
     pictures: Iterable[Picture],
     task: Task,
     rules: Rules,
+    made: Mapping[str, str],
 ) -> None:
-    """Write a page with tables, charts and statistics of the scores, and figures of the pairs.
+    """Write a page with tables, charts and statistics of the scores, and pairs to look at.
 
     Args:
         path: Path of the HTML file.
         title: Headline of the page.
-        results: Scores of the zero field and of every submission, by name.
-        pictures: Figures of the pairs of the last submission; they are consumed one by one, so that
-            an iterator keeps only one pair in memory.
+        results: Scores of the zero field and of every submission, by name; none without ground
+            truth.
+        pictures: Pairs of the last submission; they are consumed one by one, so that an iterator
+            keeps only one pair in memory.
         task: Task with the names of the labels.
         rules: Rules that the scores follow.
+        made: How the results were made, see ``provenance``.
     """
     rows = {name: scores.pairs for name, scores in results.items()}
-    initial = {score.pair: score for score in rows[ZERO_FIELD]}
     parts = [f"<h1>{html.escape(title)}</h1>"]
     parts += [f"<p class='worse'>{html.escape(note)}</p>" for note in submission_notes(results)]
-    parts += [_text_html(score_table(rows, rules)), _image_html(box_figure(rows))]
+    write_page(
+        path,
+        title,
+        chain(
+            parts,
+            _score_parts(rows, task, rules) if rows else [_UNSCORED],
+            _pair_parts(pictures),
+            _statistics_parts(rows, task) if rows else [],
+            [provenance_html(made)],
+        ),
+    )
+
+
+def worst_first(scores: Sequence[PairScores], initial: Sequence[PairScores]) -> list[PairScores]:
+    """Return scores in the order of their Dice or landmark error, the worst first.
+
+    Args:
+        scores: Scores of a submission.
+        initial: Scores of the zero field.
+    """
+    metric = metric_names(initial)[0]
+    values = metric_values(scores, metric)
+    order = (values if metric in HIGH_IS_GOOD else -values).argsort(kind="stable")
+    return [scores[index] for index in order]
+
+
+def _score_parts(rows: Rows, task: Task, rules: Rules) -> Iterator[str]:
+    """Yield the tables of the scores, and a chart."""
+    yield text_html(score_table(rows, rules))
+    words = "Box plot of each metric, a box for each submission; the table above has the means."
+    yield chart_html(box_figure(rows), words)
+    initial = rows[ZERO_FIELD]
     for name, scores in rows.items():
         if name != ZERO_FIELD:
-            parts.append(f"<h2>{html.escape(name)}, pair by pair</h2>")
-            parts.append(_pair_table_html(scores, initial, task))
-    parts.append(f"<h2>Pictures of {html.escape(list(rows)[-1])}</h2><p>{_LEGEND}</p>")
-    for pair, figures in pictures:
-        parts += [f"<h3>Pair {html.escape(pair)}</h3>", *map(_image_html, figures)]
+            yield f"<h2>{html.escape(name)}, pair by pair</h2><p>The worst pairs come first.</p>"
+            by_pair = {score.pair: score for score in initial}
+            yield _pair_table_html(worst_first(scores, initial), by_pair, task)
+
+
+def _pair_parts(pictures: Iterable[Picture]) -> Iterator[str]:
+    """Yield the pairs to look at; the first one is unfolded."""
+    yield "<h2>Pairs</h2><p>At most twelve, the worst first where that is known.</p>"
+    for index, (name, pair) in enumerate(pictures):
+        yield viewer_html(pair, f"Pair {name}", opened=index == 0)
+
+
+def _statistics_parts(rows: Rows, task: Task) -> Iterator[str]:
+    """Yield the scores by label, and intervals and tests of the differences."""
     if scored_labels(rows[ZERO_FIELD]):
-        parts += ["<h2>Labels</h2>", _image_html(label_figure(rows, task.labels))]
-    if len(initial) > 1:
-        parts.append(f"<h2>Statistics</h2><p>{_STATISTICS}</p>")
+        yield "<h2>Labels</h2>"
+        words = "Mean Dice coefficient, a row for each label and a column for each submission."
+        yield chart_html(label_figure(rows, task.labels), words)
+    if len(rows[ZERO_FIELD]) > 1:
+        yield f"<h2>Statistics</h2><p>{_STATISTICS}</p>"
         for metric in metric_names(rows[ZERO_FIELD]):
             tables = [summary_table(rows, metric), difference_table(differences(rows, metric))]
-            parts.append(_text_html("\n\n".join(tables)))
-    page = (
-        f"<!doctype html><html lang='en'><meta charset='utf-8'><title>{html.escape(title)}</title>"
-        f"<style>{_STYLE}</style><body>{''.join(parts)}</body></html>"
-    )
-    with atomic_write(path) as temporary:
-        temporary.write_text(page, encoding="utf-8")
+            yield text_html("\n\n".join(tables))
 
 
 def _pair_table_html(
@@ -115,7 +138,7 @@ def _pair_table_html(
         warnings = html.escape("; ".join(flags(new, old, task.labels)))
         cells.append(f"<td class='flags'>{warnings}</td>")
         lines.append(f"<tr><td>{html.escape(new.pair)}</td>{''.join(cells)}</tr>")
-    return f"<table>{''.join(lines)}</table>"
+    return f"<div class='table'><table>{''.join(lines)}</table></div>"
 
 
 def _cell_html(metric: str, old: float | None, new: float) -> str:
@@ -127,14 +150,3 @@ def _cell_html(metric: str, old: float | None, new: float) -> str:
     improved = new > old if metric in HIGH_IS_GOOD else new < old
     kind = "better" if improved else "worse" if new != old else ""
     return f"<td class='{kind}'>{number(metric, old)} → {number(metric, new)}</td>"
-
-
-def _text_html(text: str) -> str:
-    return f"<pre>{html.escape(text)}</pre>"
-
-
-def _image_html(figure: Figure) -> str:
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=70)
-    data = base64.b64encode(buffer.getvalue()).decode("ascii")
-    return f"<img alt='' src='data:image/png;base64,{data}'>"

@@ -20,7 +20,7 @@ TOP = "submission"
 TASK_FOLDERS = tuple(f"task_{number:02}" for number, _ in enumerate(CHALLENGE_TASKS, start=1))
 DUMMY = "dummy.txt"  # without a second entry at the top, the platform strips one folder too many
 _DUMMY_TEXT = "dummy file\n"
-_REMEDY = "give the path of the task_0T.zip or the submission folder that predict.py wrote"
+_REMEDY = "give the path of the task_0T.zip or the submission folder that l2reg predict wrote"
 _EPOCH = (1980, 1, 1, 0, 0, 0)  # time of every member: the same fields give the same bytes
 _FIELD = re.compile(r"disp_(\d{4})(?:_\d{4})?_(\d{4})(?:_\d{4})?(\.npz|\.nii\.gz)")
 

@@ -192,7 +192,7 @@ def check_finite(field: np.ndarray, where: str) -> None:
 
 
 def _format_error(where: str, what: str, expected: str, found: str) -> InputError:
-    remedy = "write it with predict.py; docs/conventions.md shows the form"
+    remedy = "write it with l2reg predict; docs/conventions.md shows the form"
     return InputError(
         Problem(where=where, what=what, expected=expected, found=found, remedy=remedy)
     )

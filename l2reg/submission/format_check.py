@@ -173,7 +173,7 @@ class _Check:
         extra = [name for name in present if name not in own]
         if missing:
             swapped = [_swap_ids(name) for name in missing if _swap_ids(name) in extra]
-            remedy = "predict these pairs: predict.py writes one field for each"
+            remedy = "predict these pairs: l2reg predict writes one field for each"
             if swapped:
                 remedy = f"put the fixed id first: the zip holds {swapped[0]}"
             found = f"{len(missing)} missing: {', '.join(missing)}"
@@ -291,9 +291,9 @@ def _shape_remedy(found: tuple[int, ...], expected: tuple[int, ...], task: Task)
     last = found == (*expected[1:], 3) or found == (*task.shape, 3)
     steps = ["component first: np.moveaxis(field, -1, 0)"] if last and expected[0] == 3 else []
     if first == (3, *task.shape) and expected[0] == 3:
-        steps.append("half the resolution with unchanged values, as predict.py writes it")
+        steps.append("half the resolution with unchanged values, as l2reg predict writes it")
     if expected[0] != 3 and found == (3, *expected[:3]):
         steps.append("component last: np.moveaxis(field, 0, -1)")
     if expected[0] == 3 and found == (3, *reversed(expected[1:])):
         steps.append("reverse the array axes and the components, to the axis order of nibabel")
-    return "; ".join(steps) or "write it with predict.py; docs/conventions.md shows the form"
+    return "; ".join(steps) or "write it with l2reg predict; docs/conventions.md shows the form"

@@ -24,13 +24,18 @@ class FreezeSchedule:
         until: The first step, counted from 0, in which parameters are trained, by a pattern of
             their names (``encoder*``). Where several patterns match, the latest step counts.
         max_steps: Number of steps of the training.
+        stages: Whether a staged network is trained in its stages; otherwise all of it is from the
+            first step.
 
     Raises:
         InputError: If a pattern matches no trainable parameter, or all are frozen in a step.
     """
 
-    def __init__(self, network: nn.Module, until: Mapping[str, int], max_steps: int) -> None:
+    def __init__(
+        self, network: nn.Module, until: Mapping[str, int], max_steps: int, *, stages: bool
+    ) -> None:
         self.network = network
+        self.staged = network if stages and isinstance(network, StagedTraining) else None
         self.until = until
         self.max_steps = max_steps
         self.trainable = {n: p for n, p in network.named_parameters() if p.requires_grad}
@@ -55,8 +60,8 @@ class FreezeSchedule:
         """
         for parameter in self.trainable.values():
             parameter.requires_grad_()
-        if isinstance(self.network, StagedTraining):
-            self.network.set_progress(step / self.max_steps)
+        if self.staged is not None:
+            self.staged.set_progress(step / self.max_steps)
         for name, parameter in self.trainable.items():
             parameter.requires_grad_(parameter.requires_grad and step >= self.first_step[name])
         if self.until and not any(p.requires_grad for p in self.trainable.values()):

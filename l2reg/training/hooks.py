@@ -8,14 +8,17 @@ from pathlib import Path
 from typing import Any
 
 from torch.utils.tensorboard import SummaryWriter
+from torch.utils.tensorboard.summary import hparams
 from tqdm import tqdm
 
-from l2reg.checkpoints import storage
+from l2reg.checkpoints.run_checkpoints import save_last
 from l2reg.io.files import strict_json
 from l2reg.training.distributed import is_first
-from l2reg.training.run_folder import METRICS
-from l2reg.training.trainer import Scalars, Trainer
+from l2reg.training.run_files import METRICS, flatten
+from l2reg.training.scalars import Scalars
+from l2reg.training.trainer import Trainer
 
+_SELECTING = ("val/dsc", "val/tre_mm", "val/loss")  # scores that select a model
 LINES_PER_RUN = 20  # of progress, where the output is no terminal
 
 
@@ -30,7 +33,8 @@ class Progress:
 
     def __call__(self, trainer: Trainer, scalars: Scalars) -> None:
         """Show the losses of this step."""
-        losses = {name: value for name, value in scalars.items() if name != "lr"}
+        hidden = ("lr", "weight/")
+        losses = {name: v for name, v in scalars.items() if not name.startswith(hidden)}
         self.bar.set_postfix(
             {name: f"{value:.4g}" for name, value in losses.items()}, refresh=False
         )
@@ -51,16 +55,29 @@ class Progress:
 
 
 class Log:
-    """Appends the scalars of every step to ``metrics.jsonl`` and TensorBoard."""
+    """Appends the scalars of every step to ``metrics.jsonl`` and TensorBoard.
 
-    def __init__(self, run_dir: Path, trainer: Trainer) -> None:
+    Args:
+        run_dir: Folder of the run.
+        trainer: The trainer, at the step at which it starts.
+        config: Config of the run, which TensorBoard shows beside the scores.
+    """
+
+    def __init__(self, run_dir: Path, trainer: Trainer, config: Mapping[str, Any]) -> None:
         self.run_dir = run_dir
         self.first_step = trainer.step + 1
+        self.config = config
 
     @cached_property
     def writer(self) -> SummaryWriter:
         """TensorBoard writer, opened at first use; drops the steps that a resumed run repeats."""
-        return SummaryWriter(self.run_dir / "tensorboard", purge_step=self.first_step)
+        writer = SummaryWriter(self.run_dir / "tensorboard", purge_step=self.first_step)
+        settings = {key: _plain(value) for key, value in flatten(self.config)}
+        summaries = hparams(settings, dict.fromkeys(_SELECTING))  # type: ignore[no-untyped-call]
+        file = writer._get_file_writer()  # type: ignore[no-untyped-call]
+        for summary in summaries:  # add_hparams would write them as those of another run
+            file.add_summary(summary)
+        return writer
 
     def __call__(self, trainer: Trainer, scalars: Scalars) -> None:
         """Log the scalars of this step."""
@@ -82,8 +99,8 @@ class Validate:
     """Scores the validation pairs at intervals, and saves the best model in the first rank.
 
     Args:
-        score: Function that returns the means ``val/<metric>`` and the quality, which is larger for
-            a better model or not a number.
+        score: Function that returns the means, of which ``val/<metric>`` are printed, and the
+            quality, which is larger for a better model or not a number.
         save_best: Function that is called with the scores when the quality is the best so far.
         log: The log that the scores are written to.
         every: Number of steps between two validations; the last step always validates.
@@ -110,13 +127,18 @@ class Validate:
         better = not math.isnan(quality) and (trainer.best is None or quality > trainer.best)
         if better:
             trainer.best = quality
+        trainer.stale_validations = 0 if better else trainer.stale_validations + 1
         if not is_first():
             return
         self.log.add(trainer.step, scores)
-        values = "  ".join(f"{name} {value:.4f}" for name, value in scores.items())
+        means = {name: value for name, value in scores.items() if name.startswith("val/")}
+        values = "  ".join(f"{name} {value:.4f}" for name, value in means.items())
         tqdm.write(f"step {trainer.step}  {values}{'  (best so far)' if better else ''}")
         if better:
             self.save_best(trainer, scores)
+        elif trainer.finished and trainer.step < trainer.settings.max_steps:
+            n = trainer.stale_validations
+            tqdm.write(f"stopping: none of the last {n} validations was better than the best")
 
     def close(self) -> None:
         """Do nothing: no resource is held."""
@@ -152,11 +174,13 @@ class SaveLast:
     Args:
         run_dir: Folder of the run.
         extra: Entries of the checkpoint beside the trainer's state: config, training images.
+        saved_step: Step of the ``last.pt`` that is there; ``None`` for a new run.
     """
 
-    def __init__(self, run_dir: Path, extra: Mapping[str, Any]) -> None:
-        self.path = run_dir / storage.LAST
+    def __init__(self, run_dir: Path, extra: Mapping[str, Any], saved_step: int | None) -> None:
+        self.run_dir = run_dir
         self.extra = extra
+        self.saved_step = saved_step
 
     def __call__(self, trainer: Trainer, scalars: Scalars) -> None:
         """Save if this step is due."""
@@ -169,7 +193,14 @@ class SaveLast:
         """Save the state of the trainer, to which all ranks contribute."""
         state = {**trainer.state_dict(), **self.extra}
         if is_first():
-            storage.save(self.path, state)
+            save_last(self.run_dir, state, self.saved_step, trainer.settings.keep)
+            self.saved_step = trainer.step
 
     def close(self) -> None:
         """Do nothing: the state after an error is not saved."""
+
+
+def _plain(value: object) -> object:
+    """Return a value of a config as TensorBoard takes it: a number or text."""
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    return value if is_number or isinstance(value, str) else strict_json(value)

@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 from torch import nn
 
 from l2reg.batch import Batch
+from l2reg.losses.weight_schedule import ScheduledLoss
 from l2reg.models.prediction import Prediction
 from l2reg.shapes import Scalar
 from l2reg.training.prefetch import Batches
@@ -46,6 +47,22 @@ class MixedObjective(nn.Module):
         super().__init__()
         self.tasks = nn.ModuleDict(tasks)
 
+    def set_step(self, step: int) -> None:
+        """Choose the weights of a training step, counted from 0."""
+        for task in self._scheduled().values():
+            task.set_step(step)
+
+    def scheduled_weights(self) -> dict[str, float]:
+        """Return the present weights that change over the steps, named ``<task>/<term>``."""
+        return {
+            f"{name}/{term}": weight
+            for name, task in self._scheduled().items()
+            for term, weight in task.scheduled_weights().items()
+        }
+
+    def _scheduled(self) -> dict[str, ScheduledLoss]:
+        return {n: task for n, task in self.tasks.items() if isinstance(task, ScheduledLoss)}
+
     def forward(self, prediction: Prediction, batch: Batch) -> dict[str, Scalar]:
         """Return the weighted loss terms, named ``<task>/<term>``."""
         name = list(self.tasks)[int(batch["task"][0])]
@@ -68,7 +85,7 @@ class MixedValidation:
         scores: dict[str, float] = {}
         for name, validation in self.tasks.items():
             own, _ = validation.score()
-            scores |= {key.replace("val/", f"val/{name}/", 1): v for key, v in own.items()}
+            scores |= {key.replace("/", f"/{name}/", 1): v for key, v in own.items()}
         return scores, math.nan
 
     def draw(self) -> Figure:

@@ -1,10 +1,8 @@
 """The folder of a training run: its config and environment, and whether it can be resumed."""
 
-import json
-import math
 import platform
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -14,14 +12,19 @@ import yaml
 
 import l2reg
 from l2reg.checkpoints import storage
+from l2reg.checkpoints.run_checkpoints import (
+    LoadedCheckpoint,
+    drop_newer,
+    earlier_checkpoints,
+    load_last,
+)
 from l2reg.config.yaml_files import load_yaml
 from l2reg.io.files import atomic_write, strict_json
 from l2reg.io.output_folders import OutputKind, claim_output_folder, hold_output_folder
 from l2reg.problems import InputError, Problem
+from l2reg.training.run_files import CONFIG, METRICS, flatten, step_of
 from l2reg.training.source_commit import source_commit
-
-CONFIG = "config.yaml"
-METRICS = "metrics.jsonl"
+from l2reg.version import __version__
 
 _MAY_CHANGE = (
     "resume",
@@ -32,9 +35,14 @@ _MAY_CHANGE = (
     "task.root",
     "data.cache",
     "trainer.max_steps",
+    "trainer.activation_checkpointing",
+    "trainer.keep",
+    "trainer.profile_steps",
+    "trainer.patience",
 )
+_EARLIER_BUILDS = {"trainer.stages": True}  # values where the config has no such key
 _OF_MIXED_TASK = re.compile(r"^mixed\.tasks\.[^.]+\.")
-_PACKAGES = ("l2reg", "torch", "monai", "numpy", "scipy", "nibabel", "hydra-core")
+_PACKAGES = ("torch", "monai", "numpy", "scipy", "nibabel", "hydra-core")
 
 
 def open_run(
@@ -44,7 +52,7 @@ def open_run(
     resume: bool,
     overwrite: bool,
     inputs: Iterable[Path] = (),
-) -> dict[str, Any] | None:
+) -> LoadedCheckpoint | None:
     """Prepare the folder of a run, hold it for this process, and return the state to resume from.
 
     Args:
@@ -55,7 +63,7 @@ def open_run(
         inputs: Files and folders that the run reads, which are never deleted.
 
     Returns:
-        The last checkpoint, or ``None`` for a new run.
+        The last checkpoint that is not damaged, or ``None`` for a new run.
 
     Raises:
         InputError: If the folder holds files and neither ``resume`` nor ``overwrite`` is true, if
@@ -73,13 +81,14 @@ def open_run(
             )
         )
     if resume and not overwrite:
-        if not (run_dir / storage.LAST).is_file():
+        if not ((run_dir / storage.LAST).is_file() or earlier_checkpoints(run_dir)):
             raise InputError(_nothing_to_resume(run_dir))
-        state = storage.load(run_dir / storage.LAST)
         _check_same(run_dir, config)
         hold_output_folder(run_dir, OutputKind.RUN)
-        _drop_later_steps(run_dir / METRICS, state["step"])
-        return state
+        loaded = load_last(run_dir)
+        drop_newer(run_dir, loaded.path)
+        _drop_later_steps(run_dir / METRICS, loaded.state["step"])
+        return loaded
     contents = {path.name for path in run_dir.iterdir()} if run_dir.is_dir() else set()
     contents -= {OutputKind.RUN}
     if resume or (contents and not overwrite):
@@ -120,7 +129,7 @@ def environment() -> dict[str, Any]:
     commit, has_changes = source_commit(Path(l2reg.__file__).parent)
     return {
         "python": platform.python_version(),
-        "packages": {name: version(name) for name in _PACKAGES},
+        "packages": {"l2reg": __version__, **{name: version(name) for name in _PACKAGES}},
         "commit": commit,
         "dirty": has_changes,
         "platform": platform.platform(),
@@ -131,8 +140,8 @@ def environment() -> dict[str, Any]:
 
 def _check_same(run_dir: Path, config: Mapping[str, Any]) -> None:
     """Raise ``InputError`` for every setting that differs from those the run was started with."""
-    before = dict(_flatten(_read_config(run_dir / CONFIG)))
-    now = dict(_flatten(config))
+    before = _EARLIER_BUILDS | dict(flatten(_read_config(run_dir / CONFIG)))
+    now = _EARLIER_BUILDS | dict(flatten(config))
     changed = [
         key
         for key in sorted({*before, *now})
@@ -164,21 +173,12 @@ def _read_config(path: Path) -> Any:
             Problem(
                 where=str(path),
                 what="cannot be read, so that the run cannot be resumed",
-                expected="the config that train.py wrote",
+                expected="the config that l2reg train wrote",
                 found=" ".join(str(error).split())[:200],
                 remedy="restore the file, or start another run from the weights: "
                 f"init_from={path.parent / storage.LAST} run_dir=NAME",
             )
         ) from error
-
-
-def _flatten(node: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Yield every value of nested mappings with its dotted key."""
-    if isinstance(node, Mapping):
-        for key, value in node.items():
-            yield from _flatten(value, f"{prefix}.{key}" if prefix else str(key))
-    else:
-        yield prefix, node
 
 
 def _drop_later_steps(metrics: Path, step: int) -> None:
@@ -189,14 +189,6 @@ def _drop_later_steps(metrics: Path, step: int) -> None:
     if not metrics.is_file():
         return
     lines = metrics.read_text(encoding="utf-8", errors="replace").splitlines()
-    kept = [line for line in lines if _step_of(line) <= step]
+    kept = [line for line in lines if step_of(line) <= step]
     with atomic_write(metrics) as temporary:
         temporary.write_text("".join(f"{line}\n" for line in kept), encoding="utf-8")
-
-
-def _step_of(line: str) -> float:
-    """Return the step of a line of the metrics; infinity if the line is broken."""
-    try:
-        return float(json.loads(line)["step"])
-    except (ValueError, TypeError, KeyError):
-        return math.inf

@@ -1,7 +1,6 @@
 """Training setup: build the trainer of a run from its config."""
 
 from collections.abc import Mapping, Sequence
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -10,19 +9,25 @@ from tqdm import tqdm
 
 from l2reg.checkpoints import storage
 from l2reg.checkpoints.provenance import Provenance
+from l2reg.checkpoints.run_checkpoints import load_last
 from l2reg.config.build import build
+from l2reg.models.activation_checkpointing import recompute_activations
+from l2reg.models.prediction import StagedTraining
 from l2reg.problems import InputError, Problem, raise_if_any
 from l2reg.runtime import autocast, configure_convolutions
 from l2reg.training.distributed import is_first, rank, start_processes, wait_for_all
 from l2reg.training.hooks import Log, Picture, Progress, SaveLast, Validate
 from l2reg.training.mixed_tasks import MixedBatches, MixedObjective, MixedValidation
 from l2reg.training.prefetch import Batches
+from l2reg.training.profile import Profile
 from l2reg.training.run_folder import describe_run, open_run
 from l2reg.training.seeding import seed_everything, seed_rank
+from l2reg.training.task_of_run import TrainingTask
 from l2reg.training.trainer import Hook, Trainer, TrainerSettings
-from l2reg.training.training_task import TrainingTask, open_training_tasks
+from l2reg.training.training_task import open_training_tasks
 from l2reg.training.validation import Score
 from l2reg.training.warm_start import warm_start
+from l2reg.version import __version__
 
 
 def prepare_training(config: Mapping[str, Any]) -> Trainer:
@@ -35,12 +40,56 @@ def prepare_training(config: Mapping[str, Any]) -> Trainer:
     Raises:
         InputError: If options, data or the run folder are incorrect, before anything is written.
     """
-    settings: TrainerSettings = build(config["trainer"], "trainer")
+    settings = training_settings(config)
     device = start_processes(config["device"])
     autocast(device, settings.precision)  # raises if the precision is unknown
-    configure_convolutions(settings.precision, repeated=True)
     run_dir = Path(config["run_dir"])
     tasks = open_training_tasks(config, with_validation=settings.validate_every > 0)
+    trainer, origin = build_trainer(config, settings, tasks, device)
+    inputs = [path for task in tasks.values() for path in task.inputs]
+    inputs += [Path(config["init_from"])] if config["init_from"] else []
+    state = _open_run(run_dir, config, inputs)
+    if is_first():
+        for task in tasks.values():
+            task.describe()
+    if state is not None:
+        origin = Provenance.of_run(state)
+    stored = {key: value for key, value in config.items() if key != "trust"}
+    extra = {"config": stored, "l2reg": __version__, "origin": origin.as_dict()}
+    extra["trained_on"] = origin.merge_trained_on(*(task.image_uses() for task in tasks.values()))
+    extra["validated_on"] = [digest for task in tasks.values() for digest in task.validated_on()]
+    if state is not None:
+        _check_same_images(run_dir, state, extra)
+        _resume(trainer, state)
+    last = SaveLast(run_dir, extra, None if state is None else state["step"])
+    if state is None:
+        if rank() > 0:
+            seed_rank(config["seed"])
+        last.save(trainer)
+    if is_first():
+        describe_run(run_dir, config)
+    trainer.hooks = _hooks(trainer, run_dir, tasks, device, last)
+    return trainer
+
+
+def build_trainer(
+    config: Mapping[str, Any],
+    settings: TrainerSettings,
+    tasks: Mapping[str, TrainingTask],
+    device: torch.device,
+) -> tuple[Trainer, Provenance]:
+    """Return the trainer of a run without hooks, and the provenance of its initial weights.
+
+    Args:
+        config: See ``prepare_training``.
+        settings: See ``training_settings``.
+        tasks: See ``open_training_tasks``.
+        device: Device to train on.
+
+    Raises:
+        InputError: If a node of the config, or ``init_from``, is incorrect.
+    """
+    configure_convolutions(settings.precision, repeated=True)
     seed_everything(config["seed"])
     model = _model(config).to(device)
     origin = _origin(model, config)
@@ -52,30 +101,19 @@ def prepare_training(config: Mapping[str, Any]) -> Trainer:
         _batches(tasks, model, settings, config["seed"], device),
         settings,
     )
-    inputs = [path for task in tasks.values() for path in task.inputs]
-    inputs += [Path(config["init_from"])] if config["init_from"] else []
-    state = _open_run(run_dir, config, inputs)
-    if is_first():
-        for task in tasks.values():
-            task.describe()
-    if state is not None:
-        origin = Provenance.of_run(state)
-    stored = {key: value for key, value in config.items() if key != "trust"}
-    extra = {"config": stored, "l2reg": version("l2reg"), "origin": origin.as_dict()}
-    extra["trained_on"] = origin.merge_trained_on(*(task.image_uses() for task in tasks.values()))
-    extra["validated_on"] = [digest for task in tasks.values() for digest in task.validated_on()]
-    if state is not None:
-        _check_same_images(run_dir, state, extra)
-        _resume(trainer, state)
-    last = SaveLast(run_dir, extra)
-    if state is None:
-        if rank() > 0:
-            seed_rank(config["seed"])
-        last.save(trainer)
-    if is_first():
-        describe_run(run_dir, config)
-    trainer.hooks = _hooks(trainer, run_dir, tasks, device, last)
-    return trainer
+    return trainer, origin
+
+
+def training_settings(config: Mapping[str, Any]) -> TrainerSettings:
+    """Return the settings of the training loop of a run.
+
+    Raises:
+        InputError: If a value is incorrect.
+    """
+    settings: TrainerSettings = build(config["trainer"], "trainer")
+    if config["mixed"] and settings.patience is not None:
+        raise InputError(_no_one_score(settings.patience))
+    return settings
 
 
 def _open_run(
@@ -83,15 +121,19 @@ def _open_run(
 ) -> Mapping[str, Any] | None:
     """Return the state to resume from; the first rank prepares the folder, the others wait."""
     options = {"resume": config["resume"], "overwrite": config["overwrite"], "inputs": inputs}
-    state = open_run(run_dir, config, **options) if is_first() else None
+    loaded = open_run(run_dir, config, **options) if is_first() else None
     wait_for_all()
     if not is_first() and config["resume"]:
-        state = storage.load(run_dir / storage.LAST)
-    return state
+        loaded = load_last(run_dir)
+    for note in loaded.notes if loaded else ():
+        tqdm.write(f"warning: {note}")
+    return loaded.state if loaded else None
 
 
 def _model(config: Mapping[str, Any]) -> torch.nn.Module:
     model: torch.nn.Module = build(config["model"], "model", config["trust"])
+    if config["trainer"]["activation_checkpointing"]:
+        recompute_activations(model)
     if not any(parameter.requires_grad for parameter in model.parameters()):
         raise InputError(_nothing_to_learn(config))
     return model
@@ -101,6 +143,8 @@ def _origin(model: torch.nn.Module, config: Mapping[str, Any]) -> Provenance:
     """Load the initial weights of a new run (``init_from``), and return their provenance."""
     if config["init_from"] is None or config["resume"]:
         return Provenance()
+    if config["trainer"]["stages"] and isinstance(model, StagedTraining):
+        tqdm.write("its stages are trained again, coarse to fine; trainer.stages=false trains all")
     return warm_start(model, Path(config["init_from"]))
 
 
@@ -172,8 +216,10 @@ def _hooks(
     last: SaveLast,
 ) -> list[Hook]:
     settings = trainer.settings
-    log = Log(run_dir, trainer)
+    log = Log(run_dir, trainer, last.extra["config"])
     hooks: list[Hook] = [log] if is_first() else []
+    if settings.profile_steps and is_first():
+        hooks.insert(0, Profile(run_dir, settings.profile_steps, device))
     if settings.validate_every:
         validation = _validation(trainer, tasks, device)
 
@@ -197,6 +243,16 @@ def _validation(trainer: Trainer, tasks: Mapping[str, TrainingTask], device: tor
     return MixedValidation(validations) if len(tasks) > 1 else next(iter(validations.values()))
 
 
+def _no_one_score(patience: int) -> Problem:
+    return Problem(
+        where=f"trainer.patience={patience}",
+        what="needs one score, and mixed tasks have one each",
+        expected="null for task=mixed",
+        found=f"{patience} with task=mixed",
+        remedy="leave it out, or train the tasks one by one",
+    )
+
+
 def _nothing_to_learn(config: Mapping[str, Any]) -> Problem:
     name = config["model"]["_target_"]
     return Problem(
@@ -204,5 +260,5 @@ def _nothing_to_learn(config: Mapping[str, Any]) -> Problem:
         what="has nothing to train",
         expected="a network with parameters",
         found="none",
-        remedy="use it without training: python predict.py model=... task=...",
+        remedy="use it without training: l2reg predict model=... task=...",
     )

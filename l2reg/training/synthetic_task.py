@@ -21,6 +21,7 @@ from l2reg.runtime import autocast
 from l2reg.shapes import Maps
 from l2reg.training.distributed import gather, share
 from l2reg.training.prefetch import Batches
+from l2reg.training.task_of_run import TrainingTask
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,8 +62,8 @@ class SyntheticData:
 
 
 @dataclass(frozen=True)
-class SyntheticTask:
-    """The task of a run that trains descriptors, see ``training_task.TrainingTask``.
+class SyntheticTask(TrainingTask):
+    """The task of a run that trains descriptors, of synthetic views.
 
     Attributes:
         data: The views.

@@ -11,16 +11,16 @@ from torch.optim import Optimizer
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from l2reg.batch import Batch, both_directions, split_pairs
-from l2reg.models.prediction import StagedTraining
-from l2reg.problems import InputError, Problem
+from l2reg.losses.weight_schedule import ScheduledLoss
+from l2reg.problems import InputError
 from l2reg.runtime import autocast
 from l2reg.training.distributed import any_rank, average, gather, rank
 from l2reg.training.freezing import FreezeSchedule
+from l2reg.training.memory import memory_error
 from l2reg.training.prefetch import Batches, prefetch
+from l2reg.training.scalars import Scalars, mean_over_ranks, not_finite, sum_terms
 from l2reg.training.schedule import WarmupCosine
 from l2reg.training.seeding import rng_state, seed_rank, set_rng_state
-
-Scalars = Mapping[str, float]
 
 
 @runtime_checkable
@@ -63,10 +63,18 @@ class TrainerSettings:
             predicted; 0 for none.
         freeze: The step until which parameters are frozen, by a pattern of their names (see
             ``training.freezing``), or ``None``.
+        stages: Whether a network that is trained in stages (``lapirn``) is; otherwise all of it is
+            trained from the first step.
+        activation_checkpointing: Whether the network computes activations twice instead of keeping
+            them, see ``models.activation_checkpointing``.
         checkpoint_every: Number of steps between two writes of ``last.pt``.
+        keep: Number of checkpoints that stay: ``last.pt`` and those before it.
         validate_every: Number of steps between two validations; 0 for none.
+        patience: Number of validations in a row that are not better than the best before, after
+            which training ends; ``None`` for no such end.
         picture_every: Number of steps between two pictures of the first validation pair; 0 for
             none.
+        profile_steps: Number of steps that are profiled, after two others; 0 for none.
     """
 
     max_steps: int
@@ -77,23 +85,33 @@ class TrainerSettings:
     max_grad_norm: float
     ema_decay: float
     freeze: Mapping[str, int] | None
+    stages: bool
+    activation_checkpointing: bool
     checkpoint_every: int
+    keep: int
     validate_every: int
+    patience: int | None
     picture_every: int
+    profile_steps: int
 
     def __post_init__(self) -> None:
-        if min(self.max_steps, self.batch_size, self.accumulate, self.checkpoint_every) < 1:
+        counts = ("max_steps", "batch_size", "accumulate", "checkpoint_every", "keep")
+        values = [getattr(self, name) for name in counts]
+        if min(values) < 1:
             raise ValueError(
-                "trainer.max_steps, batch_size, accumulate and checkpoint_every must be 1 or more, "
-                f"got {self.max_steps}, {self.batch_size}, {self.accumulate}, "
-                f"{self.checkpoint_every}"
+                f"trainer.{', '.join(counts)} must be 1 or more, got {', '.join(map(str, values))}"
+            )
+        if self.patience is not None and (self.patience < 1 or not self.validate_every):
+            raise ValueError(
+                "trainer.patience must be null or 1 or more, with trainer.validate_every of 1 or "
+                f"more, got {self.patience} and {self.validate_every}"
             )
         if not 0 <= self.ema_decay < 1:
             raise ValueError(f"trainer.ema_decay must be in [0, 1), got {self.ema_decay}")
-        if min(self.validate_every, self.picture_every) < 0:
+        if min(self.validate_every, self.picture_every, self.profile_steps) < 0:
             raise ValueError(
-                "trainer.validate_every and picture_every must be 0 or more, got "
-                f"{self.validate_every}, {self.picture_every}"
+                "trainer.validate_every, picture_every and profile_steps must be 0 or more, got "
+                f"{self.validate_every}, {self.picture_every}, {self.profile_steps}"
             )
 
 
@@ -129,11 +147,14 @@ class Trainer:
         self.schedule = schedule
         self.batches = batches
         self.settings = settings
-        self.freezing = FreezeSchedule(model, settings.freeze or {}, settings.max_steps)
+        self.freezing = FreezeSchedule(
+            model, settings.freeze or {}, settings.max_steps, stages=settings.stages
+        )
         self.hooks: Sequence[Hook] = ()
         self.base_lr = [float(group["lr"]) for group in optimizer.param_groups]
         self.step = 0
         self.best: float | None = None
+        self.stale_validations = 0  # since the best one
         self.stop_requested = False
         self.averaged: AveragedModel | None = None
         if settings.ema_decay > 0:
@@ -152,25 +173,30 @@ class Trainer:
 
     @property
     def finished(self) -> bool:
-        """Whether all steps are done."""
-        return self.step >= self.settings.max_steps
+        """Whether all steps are done, or ``patience`` validations in a row were not better."""
+        patience = self.settings.patience
+        impatient = patience is not None and self.stale_validations >= patience
+        return impatient or self.step >= self.settings.max_steps
 
     def run(self) -> None:
-        """Train until ``max_steps``, or until ``stop_requested`` is set; the state is then saved.
+        """Train until ``finished``, or until ``stop_requested`` is set; the state is then saved.
 
         Raises:
             InputError: If the loss or its gradient is not finite; the model is left as it was
-                before that step.
+                before that step. If the memory is too small.
         """
         try:
-            steps = range(self.step, self.settings.max_steps)
+            steps = range(self.step, self.step if self.finished else self.settings.max_steps)
             for batch in prefetch(self.batches, steps, self.device):
-                scalars = self.train_step(batch)
+                with memory_error(self.step, self.settings, getattr(self.model, "grid", "half")):
+                    scalars = self.train_step(batch)
                 self.step += 1
                 for hook in self.hooks:
                     hook(self, scalars)
                 if any_rank(self.stop_requested):  # perhaps after the hooks were called
                     self._save()
+                    break
+                if self.finished:
                     break
         finally:
             for hook in self.hooks:
@@ -182,24 +208,27 @@ class Trainer:
                 hook.save(self)
 
     def train_step(self, batch: Batch) -> dict[str, float]:
-        """Take one optimiser step; return the loss, its terms, gradient norm and learning rate."""
+        """Take one optimiser step.
+
+        Returns:
+            The loss, its terms, the norm of the gradient, the learning rate, and the weights of the
+            terms that have a schedule, as ``weight/<term>``.
+        """
         self.model.train()
-        lr = self._set_learning_rate()
+        lr, weights = self._set_learning_rate(), self._set_weights()
         self.freezing.apply(self.step)
         self.optimizer.zero_grad(set_to_none=True)
         parts = split_pairs(batch, self.settings.accumulate)
-        terms = _sums([self._backward(part, 1 / len(parts)) for part in parts])
+        terms = sum_terms([self._backward(part, 1 / len(parts)) for part in parts])
         average(p.grad for p in self.model.parameters() if p.grad is not None)
         norm = nn.utils.clip_grad_norm_(self.model.parameters(), self.settings.max_grad_norm)
-        scalars = self._to_host({**terms, "grad_norm": norm})
+        scalars = mean_over_ranks({**terms, "grad_norm": norm})
         if not math.isfinite(scalars["loss"] + scalars["grad_norm"]):
-            raise InputError(self._not_finite(scalars))
+            raise InputError(not_finite(self.step, scalars))
         self.optimizer.step()
         if self.averaged is not None:
             self.averaged.update_parameters(self.model)
-            if isinstance(self.averaged.module, StagedTraining):
-                self.averaged.module.set_progress(self.step / self.settings.max_steps)
-        return {**scalars, "lr": lr}
+        return {**scalars, **weights, "lr": lr}
 
     def _backward(self, batch: Batch, weight: float) -> dict[str, Tensor]:
         """Add the gradients of a batch times ``weight``; return the loss and its terms times it."""
@@ -218,6 +247,7 @@ class Trainer:
             "step": self.step,
             "max_steps": self.settings.max_steps,
             "best": self.best,
+            "stale_validations": self.stale_validations,
             "model": self.model.state_dict(),
             **({} if self.averaged is None else {"averaged": self.averaged.state_dict()}),
             "optimizer": self.optimizer.state_dict(),
@@ -228,6 +258,7 @@ class Trainer:
         """Restore the state that ``state_dict`` returned."""
         self.step = state["step"]
         self.best = state["best"]
+        self.stale_validations = state.get("stale_validations", 0)  # earlier builds have none
         self.model.load_state_dict(state["model"])
         if self.averaged is not None:
             self.averaged.load_state_dict(state["averaged"])
@@ -245,23 +276,10 @@ class Trainer:
             group["lr"] = base * factor
         return self.base_lr[0] * factor
 
-    @staticmethod
-    def _to_host(scalars: Mapping[str, Tensor]) -> dict[str, float]:
-        """Return the means over all ranks as numbers; the device is waited for once."""
-        values = torch.stack([scalar.detach() for scalar in scalars.values()])
-        average([values])
-        return dict(zip(scalars, values.tolist(), strict=True))
-
-    def _not_finite(self, values: Mapping[str, float]) -> Problem:
-        return Problem(
-            where=f"training step {self.step}",
-            what="has a loss or gradient that is not finite",
-            expected="finite numbers",
-            found=", ".join(f"{name} {value:.4g}" for name, value in values.items()),
-            remedy="the checkpoints hold the state before this step; lower optimizer.lr, or look "
-            "at the term above that is nan or inf (its weight is loss.weights.<term>)",
-        )
-
-
-def _sums(parts: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
-    return {name: torch.stack([part[name] for part in parts]).sum(dim=0) for name in parts[0]}
+    def _set_weights(self) -> dict[str, float]:
+        """Set the loss weights of this step, and return those that change over the steps."""
+        if not isinstance(self.objective, ScheduledLoss):
+            return {}
+        self.objective.set_step(self.step)
+        scheduled = self.objective.scheduled_weights()
+        return {f"weight/{name}": weight for name, weight in scheduled.items()}

@@ -1,105 +1,29 @@
-"""Tasks of a training run: the data, loss and validation of each."""
+"""Tasks of a training run: those of the challenge's form are checked and described here."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
-import torch
-from torch import nn
 from tqdm import tqdm
 
 from l2reg.config.build import build
 from l2reg.config.task_nodes import task_nodes
 from l2reg.data.check import check_pairs, check_scans, compare_headers_of
 from l2reg.data.dataset import Dataset
-from l2reg.data.pairs import Pair
-from l2reg.inference.method import Method
-from l2reg.inference.predictor import Predictor
-from l2reg.io.files import content_digest
-from l2reg.models.prediction import grid_of
+from l2reg.own_data.dataset import OwnDataset
 from l2reg.problems import Problem, raise_if_any
-from l2reg.training.prefetch import Batches
-from l2reg.training.synthetic_task import SyntheticData, SyntheticTask
-from l2reg.training.validation import Score, Validation
+from l2reg.training.own_task import OwnTask
+from l2reg.training.synthetic_task import SyntheticTask
+from l2reg.training.task_of_run import PairTask, TrainingTask
 
 _BOTH_DIRECTIONS = ("inverse_consistency", "gradient_inverse_consistency")  # terms
 
 
-@runtime_checkable
-class TrainingTask(Protocol):
-    """One task of a training run: what a run needs to know of it."""
-
-    @property
-    def objective(self) -> nn.Module:
-        """The loss of the task."""
-        ...
-
-    @property
-    def inputs(self) -> Sequence[Path]:
-        """Files and folders that the task reads."""
-        ...
-
-    def describe(self) -> None:
-        """Print what is trained on."""
-        ...
-
-    def image_uses(self) -> dict[str, str]:
-        """Return the use of every training image, by digest: ``image`` or ``supervised``."""
-        ...
-
-    def validated_on(self) -> list[str]:
-        """Return the digests of the fixed images that the run is validated with."""
-        ...
-
-    def problems(self) -> list[Problem]:
-        """Return the problems of all files of the task."""
-        ...
-
-    def batches(
-        self, model: nn.Module, *, items: range, seed: int, device: torch.device
-    ) -> Batches:
-        """Return the batches of a model, of the pairs ``items`` of every step."""
-        ...
-
-    def validation(self, model: nn.Module, device: torch.device, precision: str) -> Score:
-        """Return the validation of a model."""
-        ...
-
-
 @dataclass(frozen=True)
-class PairTask:
-    """A task whose data are pairs of scans in files, for networks that register.
-
-    Attributes:
-        data: The data set of the task.
-        objective: The loss of the task.
-        val: The validation pairs; empty without validation.
-    """
+class ReleaseTask(PairTask):
+    """A task of the challenge's form."""
 
     data: Dataset
-    objective: nn.Module
-    val: list[Pair]
-
-    @property
-    def inputs(self) -> Sequence[Path]:
-        """Files and folders that the task reads."""
-        return self.data.inputs
-
-    def batches(
-        self, model: nn.Module, *, items: range, seed: int, device: torch.device
-    ) -> Batches:
-        """Return the batches of a model on its working grid."""
-        return self.data.batches(grid_of(model), items=items, seed=seed, device=device)
-
-    def validation(self, model: nn.Module, device: torch.device, precision: str) -> Validation:
-        """Return the validation of a model by the official scores."""
-        predictor = Predictor(Method(model, None, device, precision), self.data.reader)
-        return Validation(predictor, self.val, self.objective)
-
-    def validated_on(self) -> list[str]:
-        """Return the digests of the fixed images that the run is validated with."""
-        return [content_digest(pair.fixed.image) for pair in self.val]
 
     def describe(self) -> None:
         """Print the numbers of pairs and scans to train on, and warnings about their headers."""
@@ -118,15 +42,6 @@ class PairTask:
             tqdm.write(f"used without labels and points, because these images are scored: {names}")
         for warning in compare_headers_of([*training.intra_patient, *self.val], training.scans):
             tqdm.write(f"warning: {warning}")
-
-    def image_uses(self) -> dict[str, str]:
-        """Return the use of every training image, by digest: ``image`` or ``supervised``."""
-        training = self.data.training_set
-        without = set(training.evaluation_images)
-        return {
-            content_digest(scan.image): "image" if scan.image in without else "supervised"
-            for scan in training.all_scans()
-        }
 
     def problems(self) -> list[Problem]:
         """Return the problems of all files of the task."""
@@ -164,14 +79,13 @@ def open_training_tasks(
 
 
 def _open(node: Mapping[str, Any], trust: Sequence[str], *, with_validation: bool) -> TrainingTask:
+    loss = build(node["loss"], "loss", trust)
     if node["task"] is None:
-        data: SyntheticData = build(node["data"], "data", trust)
-        return SyntheticTask(data, build(node["loss"], "loss", trust))
-    pairs: Dataset = build(node["data"], "data", trust, task=build(node["task"], "task", trust))
-    return PairTask(
-        pairs,
-        build(node["loss"], "loss", trust),
-        pairs.split_pairs("val") if with_validation else [],
+        return SyntheticTask(build(node["data"], "data", trust), loss)
+    data = build(node["data"], "data", trust, task=build(node["task"], "task", trust))
+    val = data.split_pairs("val") if with_validation else []
+    return (
+        OwnTask(data, loss, val) if isinstance(data, OwnDataset) else ReleaseTask(data, loss, val)
     )
 
 

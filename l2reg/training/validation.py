@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from torch import nn
 
 from l2reg.data.pairs import Pair
-from l2reg.evaluation.aggregate import aggregate
+from l2reg.evaluation.aggregate import aggregate, label_means
 from l2reg.evaluation.pair_scores import PairScores
 from l2reg.evaluation.score_field import has_ground_truth, load_ground_truth, score_field
 from l2reg.inference.predictor import Predictor
@@ -56,7 +56,8 @@ class Validation:
     def score(self) -> tuple[dict[str, float], float]:
         """Return the means over the pairs, and the quality, which is larger for a better model.
 
-        Ranks share the work, and all return the same.
+        The means are ``val/<metric>`` and, where there are labels, ``val_dsc/<label>``. Ranks share
+        the work, and all return the same.
 
         The quality is the Dice where there are labels, else minus the TRE, else minus the loss; nan
         if no pair has a label that is in both scans.
@@ -64,8 +65,12 @@ class Validation:
         if not self.with_ground_truth:
             loss = float(np.mean(gather([self._loss(pair) for pair in share(self.pairs)])))
             return {"val/loss": loss}, -loss
-        means = aggregate(gather([self._pair_scores(p) for p in share(self.pairs)]), _RULES)
+        pair_scores = gather([self._pair_scores(p) for p in share(self.pairs)])
+        means = aggregate(pair_scores, _RULES)
         scores = {f"val/{name}": values["mean"] for name, values in means.items()}
+        names = self.predictor.reader.task.labels
+        by_label = label_means(pair_scores)
+        scores |= {f"val_dsc/{names[label]}": mean for label, mean in by_label.items()}
         if "dsc" in means:
             return scores, means["dsc"]["mean"]
         return scores, -means["tre_mm"]["mean"] if "tre_mm" in means else math.nan
@@ -84,5 +89,7 @@ class Validation:
 
     def _loss(self, pair: Pair) -> float:
         batch = self.predictor.batch(pair)
-        terms = self.objective(self.predictor.predict(batch), batch)
+        was_training = self.objective.training
+        terms = self.objective.eval()(self.predictor.predict(batch), batch)
+        self.objective.train(was_training)
         return float(sum(term.item() for term in terms.values()))

@@ -9,6 +9,7 @@ from tqdm import tqdm
 
 from l2reg.checkpoints import storage
 from l2reg.checkpoints.provenance import Provenance
+from l2reg.checkpoints.run_checkpoints import load_checkpoint
 from l2reg.problems import InputError, Problem
 
 _NAMES_SHOWN = 8
@@ -26,8 +27,10 @@ def warm_start(model: nn.Module, checkpoint: Path) -> Provenance:
         InputError: If there is no such checkpoint, none of its weights fits, or they were trained
             with another ``published_pyramid``.
     """
-    path = storage.find(checkpoint)
-    state = storage.load(path)
+    loaded = load_checkpoint(checkpoint)
+    path, state = loaded.path, loaded.state
+    for note in loaded.notes:
+        tqdm.write(f"warning: {note}")
     source = storage.weights(state)
     target = model.state_dict()
     matches = {n: t for n, t in source.items() if n in target and target[n].shape == t.shape}

@@ -1,11 +1,13 @@
 """Transforms of the world: maps from fixed to moving positions in RAS millimetres."""
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
 from jaxtyping import Bool, Float, Float32, Float64
 
+from l2reg.geometry.point_inverse import PointInverse
 from l2reg.geometry.warp import sample_at_points
 from l2reg.io.headers import Placement
 from l2reg.transforms.image_grid import ImageGrid
@@ -96,11 +98,10 @@ class DisplacementMap:
 
 @dataclass(frozen=True)
 class InverseDisplacementMap:
-    """Inverse of a displacement field, found for each position by a damped fixed-point iteration.
+    """Inverse of a displacement field, found position by position.
 
-    The iteration ``p <- p - step * (p + disp(p) - q)`` is that of Chen et al. 2008 with a step
-    that is halved wherever the error would grow. Where the field folds there is no inverse: the
-    best position that was found is returned.
+    Where the field folds there is no inverse: the best position that was found is returned, see
+    ``PointInverse``.
 
     Attributes:
         inverse: The field, continued beyond its grid by its value at the nearest edge.
@@ -110,22 +111,17 @@ class InverseDisplacementMap:
 
     def __call__(self, points: Points) -> Points:
         """Return the fixed positions of moving positions, in RAS mm."""
-        found: Points = points - self.inverse.displacement(points)
-        error = self.error(found, points)
-        step = np.ones(points.shape[1])
-        for _ in range(_MAX_ITERATIONS):
-            left = np.flatnonzero(np.linalg.norm(error, axis=0) > _TOLERANCE_MM)
-            if not left.size:
-                break
-            candidate = found[:, left] - step[left] * error[:, left]
-            candidate_error = self.error(candidate, points[:, left])
-            better = np.linalg.norm(candidate_error, axis=0) < np.linalg.norm(
-                error[:, left], axis=0
-            )
-            found[:, left[better]] = candidate[:, better]
-            error[:, left[better]] = candidate_error[:, better]
-            step[left[~better]] /= 2
-        return found
+        affine = self.inverse.place.affine
+        targets = voxels_to_world(np.linalg.inv(affine), points)
+        found: np.ndarray = self._solver(torch.from_numpy(targets)).numpy()
+        return voxels_to_world(affine, found)
+
+    @cached_property
+    def _solver(self) -> PointInverse:
+        linear = self.inverse.place.affine[:3, :3]
+        disp = np.einsum("cd,dijk->cijk", np.linalg.inv(linear), self.inverse.disp_mm)
+        to_mm = torch.from_numpy(linear.copy())
+        return PointInverse(torch.from_numpy(disp)[None], to_mm, _TOLERANCE_MM, _MAX_ITERATIONS)
 
     def contains(self, points: Points) -> Inside:
         """Return which positions have their fixed position inside the field's grid."""

@@ -82,14 +82,6 @@ def test_a_full_disk_is_said_as_such_and_keeps_the_previous_checkpoint(
     assert [p.name for p in tmp_path.iterdir()] == ["last.pt"]
 
 
-def test_a_run_folder_means_its_best_and_else_its_last(tmp_path: Path) -> None:
-    storage.save(tmp_path / "last.pt", STATE)
-    assert storage.find(tmp_path).name == "last.pt"
-    storage.save(tmp_path / "best.pt", STATE)
-    assert storage.find(tmp_path).name == "best.pt"
-    assert storage.find(tmp_path / "last.pt").name == "last.pt"
-
-
 def test_a_flipped_bit_of_the_weights_is_told(tmp_path: Path) -> None:
     path = tmp_path / "last.pt"
     storage.save(path, {"model": {"a": torch.full((1000,), 1.5)}})

@@ -24,6 +24,18 @@ def test_a_checkpoint_rebuilds_its_network_without_further_help(tiny_run: TinyRu
     assert load_trained_model(Path("run"), {}).path.name == "best.pt"
 
 
+def test_a_damaged_best_model_is_replaced_and_the_scores_say_so(
+    tiny_run: TinyRun, capsys: pytest.CaptureFixture[str]
+) -> None:
+    prepare_training(tiny_run())
+    Path("run/best.pt").write_bytes(b"PK")
+    loaded = load_trained_model(Path("run"), {})
+    assert loaded.path.name == "last.pt"
+    (note,) = loaded.fallback_notes
+    assert "run/best.pt is damaged" in note
+    assert f"warning: {note}" in capsys.readouterr().out
+
+
 def test_overrides_are_laid_over_the_runs_config(tiny_run: TinyRun) -> None:
     prepare_training(tiny_run())
     loaded = load_trained_model(Path("run"), {"data.root": "/elsewhere", "data.cache": None})

@@ -61,7 +61,7 @@ def test_ctrl_c_before_the_script_itself_ends_with_one_line(
 
 def test_a_missing_key_that_a_script_needs_is_refused() -> None:
     require_key("evaluate", {"task": {"name": "lung"}}, "task", "task=lung")
-    with pytest.raises(InputError, match=r"(?s)needs task=.*python evaluate\.py task=lung"):
+    with pytest.raises(InputError, match=r"(?s)needs task=.*l2reg evaluate task=lung"):
         require_key("evaluate", {}, "task", "task=lung")
 
 

@@ -12,7 +12,7 @@ def test_a_part_can_be_read_without_hydra() -> None:
 
 def test_an_unknown_part_lists_the_known_ones() -> None:
     with pytest.raises(
-        InputError, match=r"(?s)abdomen, lung, mixed, oasis, phantom.*did you mean 'lung'"
+        InputError, match=r"(?s)abdomen, lung, mixed, oasis, own, phantom.*did you mean 'lung'"
     ):
         load_preset("task", "lnug")
 

@@ -1,8 +1,11 @@
+from typing import Any
+
 import pytest
 
 from l2reg.config.task_nodes import (
     check_mixed_tasks,
     node_name,
+    prediction_keys,
     single_task_config,
     task_nodes,
 )
@@ -43,3 +46,15 @@ def test_a_mixed_run_asks_for_the_task(name: str | None) -> None:
 def test_a_node_is_named_by_its_key_or_by_its_module() -> None:
     assert node_name({"name": "lung", "_target_": "l2reg.data.task.Task"}) == "lung"
     assert node_name({"_target_": "l2reg.models.unet.UNet"}) == "unet"
+
+
+@pytest.mark.parametrize(
+    ("config", "keys"),
+    [
+        ({"task": {"name": "lung"}}, "ckpt=runs/a"),
+        ({"mixed": {"tasks": {}}}, "ckpt=runs/a task=..."),
+        ({"task": None}, "task=... model=convex_learned model.features.learned.weights=runs/a"),
+    ],
+)
+def test_weights_are_used_as_a_network_or_as_descriptors(config: dict[str, Any], keys: str) -> None:
+    assert prediction_keys(config, "runs/a") == keys

@@ -57,6 +57,15 @@ def test_sources_come_as_often_as_their_weights_say() -> None:
     assert {p.moving.modality for p in crossed} == {"CT"}
 
 
+def test_a_few_pairs_are_drawn_over_and_over_again() -> None:
+    for n in (1, 3):
+        pairs = RandomPairs([], BRAINS, ("MR", "MR"), sampling(n_pairs=n), seed=0)
+        drawn = Counter(pairs.draw(step, item).name for step in range(30) for item in (0, 1))
+        assert len(drawn) == n
+    with pytest.raises(ValueError, match="n_pairs must be null or 1 or more, got 0"):
+        sampling(n_pairs=0)
+
+
 def test_both_directions_come_equally_often() -> None:
     pairs = RandomPairs(LISTED, [], ("MR", "CT"), sampling(both_directions=True), seed=0)
     forwards = sum(pairs.draw(step, 0).fixed.modality == "MR" for step in range(1000))

@@ -9,6 +9,7 @@ from l2reg.evaluation.aggregate import (
     dsc30_and_tre30,
     hardest,
     hardest_per_row,
+    label_means,
     quantile,
 )
 from l2reg.evaluation.pair_scores import PairScores
@@ -31,6 +32,13 @@ def test_both_rules_sum_up_in_their_own_way(pair_scores: Make) -> None:
     assert old["30"] == pytest.approx(np.quantile(errors, 0.3))
     assert new["30"] == pytest.approx(np.quantile(errors, 0.7))
     assert "30" not in aggregate(three, RULES["2021"])["folds"]
+
+
+def test_labels_are_averaged_over_the_pairs_that_have_them(pair_scores: Make) -> None:
+    rows: list[dict[int, float]] = [{1: 0.5, 2: math.nan, 3: math.nan}, {1: 0.7, 2: 0.2}]
+    means = label_means([pair_scores(str(n), dsc=row) for n, row in enumerate(rows)])
+    assert {label: means[label] for label in (1, 2)} == pytest.approx({1: 0.6, 2: 0.2})
+    assert math.isnan(means[3])
 
 
 def test_one_pair_has_no_spread_in_2021_and_none_at_all_now(pair_scores: Make) -> None:

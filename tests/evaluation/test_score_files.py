@@ -100,7 +100,7 @@ def test_what_is_no_file_of_scores_is_refused(tmp_path: Path, content: str | Non
         path.write_text(content)
     with pytest.raises(InputError, match="cannot be read as scores") as error:
         read_scores(path)
-    assert "evaluate.py task=" in str(error.value)
+    assert "l2reg evaluate task=" in str(error.value)
 
 
 @pytest.fixture

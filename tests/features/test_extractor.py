@@ -3,15 +3,16 @@ import torch
 
 from l2reg.features.extractor import FeatureExtractor, comparable_features
 from l2reg.features.histogram_matching import HistogramMatching
+from l2reg.features.intensity_and_gradient import IntensityAndGradient
 from l2reg.features.local_contrast import LocalContrast
 from l2reg.features.mind import Mind
 
 SHAPE = (13, 14, 15)
+MATCHING = HistogramMatching(256, 100_000, 0.0)
+EDGES = IntensityAndGradient(MATCHING, 0.0, 0.16, 1.0)
 
 
-@pytest.mark.parametrize(
-    "features", [Mind(1, 1), LocalContrast(2, 1e-4), HistogramMatching(256, 100_000, 0.0)]
-)
+@pytest.mark.parametrize("features", [Mind(1, 1), LocalContrast(2, 1e-4), MATCHING, EDGES])
 def test_every_extractor_returns_equal_maps_of_equal_scans_on_their_grid(
     features: FeatureExtractor, rng: torch.Generator
 ) -> None:
@@ -26,7 +27,7 @@ def test_every_extractor_returns_equal_maps_of_equal_scans_on_their_grid(
 @pytest.mark.parametrize(
     "features",
     [Mind(1, 1), Mind(2, 1), LocalContrast(1, 1e-4), LocalContrast(3, 1e-4),
-     HistogramMatching(256, 100_000, 0.0)],
+     MATCHING],
 )  # fmt: skip
 def test_features_depend_on_voxels_within_their_reach_alone(
     features: FeatureExtractor, rng: torch.Generator
@@ -49,7 +50,7 @@ def test_features_are_compared_within_the_overlap_and_away_from_its_edge(
     overlap[:, :, :4] = 0
     other = torch.where(overlap > 0, scan, torch.rand(1, 1, *SHAPE, generator=rng))
     batch = {"fixed": scan, "moving": other, "fixed_mask": ones, "moving_mask": ones}
-    for features in (Mind(1, 1), LocalContrast(2, 1e-4), HistogramMatching(256, 100_000, 0.0)):
+    for features in (Mind(1, 1), LocalContrast(2, 1e-4), MATCHING, EDGES):
         (fixed, moving), masks = comparable_features({**batch, "overlap": overlap}, features)
         assert torch.equal(masks[0], masks[1])
         first = 4 + features.reach + 1

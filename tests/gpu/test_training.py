@@ -12,8 +12,10 @@ import torch
 
 from l2reg.batch import Batch, to_device
 from l2reg.inference.predict_split import predict_split, prepare_prediction
+from l2reg.problems import InputError
 from l2reg.training.prefetch import prefetch
 from l2reg.training.setup import prepare_training
+from l2reg.training.step_cost import measure_step
 
 pytestmark = pytest.mark.gpu
 
@@ -49,6 +51,32 @@ def test_every_network_trains_validates_and_draws(
     after = trainer.model.parameters()
     assert not all(torch.equal(a, b) for a, b in zip(after, before, strict=True))
     assert Path("run/best.pt").is_file()
+
+
+@pytest.mark.parametrize("model", ["unet", "pyramid", "clapirn"])
+def test_activation_checkpointing_saves_memory_that_is_measured(
+    model: str, gpu_run: Composed
+) -> None:
+    options = ["trainer.precision=float32", "trainer.batch_size=2", "overwrite=true"]
+    costs = [
+        measure_step(prepare_training(gpu_run(model, *options, *more)))
+        for more in ([], ["trainer.activation_checkpointing=true"])
+    ]
+    assert costs[1].memory_bytes < costs[0].memory_bytes
+
+
+def test_too_little_memory_is_told_with_the_options(
+    gpu_run: Composed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trainer = prepare_training(gpu_run("unet"))
+    more = torch.cuda.get_device_properties(CUDA).total_memory  # than is free
+
+    def fill(_: Batch) -> dict[str, float]:
+        return {"loss": float(torch.empty(2 * more, dtype=torch.uint8, device=CUDA)[0])}
+
+    monkeypatch.setattr(trainer, "train_step", fill)
+    with pytest.raises(InputError, match=r"(?s)does not fit the memory.*activation_checkpointing"):
+        trainer.run()
 
 
 @pytest.mark.parametrize("flavour", ["abdomen", "oasis"])

@@ -11,6 +11,7 @@ import pytest
 
 from l2reg.io.files import (
     atomic_write,
+    check_writable,
     content_digest,
     ensure_writable,
     files_below,
@@ -83,8 +84,19 @@ def test_a_folder_is_checked_and_left_unchanged(tmp_path: Path) -> None:
     assert [path.name for path in folder.iterdir()] == ["file"]
 
 
+def test_a_check_beforehand_leaves_no_folder(tmp_path: Path) -> None:
+    check_writable(tmp_path / "new/folder")
+    assert list(tmp_path.iterdir()) == []
+    (tmp_path / "mine").mkdir()
+    check_writable(tmp_path / "mine")
+    (tmp_path / "mine/file").touch()
+    with pytest.raises(InputError, match="cannot be written"):
+        check_writable(tmp_path / "mine/file/deeper")
+    assert [path.name for path in tmp_path.rglob("*")] == ["mine", "file"]
+
+
 def test_a_place_that_takes_no_folders_is_reported() -> None:
-    for write in (ensure_writable, make_folder):
+    for write in (ensure_writable, check_writable, make_folder):
         with pytest.raises(InputError, match=r"/proc/x.*: cannot be written"):
             write(Path("/proc/x"))
 
@@ -185,6 +197,15 @@ def test_links_to_a_folder_above_are_not_followed(tmp_path: Path, target: str) -
     (tmp_path / "above/2.txt").touch()
     (folder / "loop").symlink_to(target)
     assert files_below(tmp_path / "above/root") == [folder / "1.txt"]
+
+
+def test_the_working_folder_is_searched_like_any_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "a/b").mkdir(parents=True)
+    (tmp_path / "a/b/1.txt").touch()
+    monkeypatch.chdir(tmp_path)
+    assert files_below(Path()) == [Path("a/b/1.txt")]
 
 
 def test_links_between_two_folders_end(tmp_path: Path) -> None:

@@ -1,3 +1,4 @@
+import re
 from collections.abc import Callable
 
 import numpy as np
@@ -128,7 +129,19 @@ def test_the_similarity_never_exceeds_1(rng: torch.Generator) -> None:
         assert local_ncc(image, gain * image, window=3)[0].max() <= 1
 
 
-@pytest.mark.parametrize("window", [0, 1, 4])
-def test_the_window_must_be_odd_and_cover_neighbours(window: int) -> None:
-    with pytest.raises(ValueError, match=f"odd number of voxels.*got {window}"):
+def test_the_losses_with_several_windows_are_averaged(
+    aligned: Callable[..., Aligned], rng: torch.Generator
+) -> None:
+    pair = aligned(*(torch.rand(2, 1, *SHAPE, generator=rng) for _ in range(2)))
+    alone = [LocalNCC(window=edge)(pair) for edge in (3, 5, 7)]
+    torch.testing.assert_close(
+        LocalNCC(window=[3, 5, 7])(pair), (alone[0] + alone[1] + alone[2]) / 3
+    )
+    assert torch.equal(LocalNCC(window=[5])(pair), alone[1])
+    assert not torch.allclose(alone[0], alone[2], rtol=1e-2)
+
+
+@pytest.mark.parametrize("window", [0, 1, 4, [3, 4], []])
+def test_the_window_must_be_odd_and_cover_neighbours(window: int | list[int]) -> None:
+    with pytest.raises(ValueError, match=re.escape(f"got {window}")):
         LocalNCC(window=window)

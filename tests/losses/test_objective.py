@@ -308,3 +308,25 @@ def test_the_masked_mean_is_the_mean_inside_the_mask() -> None:
     mask = torch.tensor([[1.0, 0, 0], [0, 0, 1]]).view(1, 1, 1, 2, 3).repeat(2, 1, 1, 1, 1)
     torch.testing.assert_close(masked_mean(values, mask), torch.tensor([5.5, 17.5]))
     assert (masked_mean(values, torch.zeros_like(mask)) == 0).all()
+
+
+def test_a_scheduled_weight_follows_the_step_and_is_the_last_one_in_evaluation(
+    rng: torch.Generator,
+) -> None:
+    nodes = {"similarity": 1.0, "smoothness": {"from": 0.0, "to": 2.0, "steps": 4}}
+    scheduled = Objective({"similarity": MSE(), "smoothness": Diffusion()}, nodes)
+    plain = Objective({"similarity": MSE(), "smoothness": Diffusion()}, dict.fromkeys(nodes, 1.0))
+    prediction = Prediction(torch.rand(2, 3, *SHAPE, generator=rng))
+    pairs = batch(2, rng)
+    whole = plain(prediction, pairs)
+    for step, weight in ((0, 0.0), (1, 0.5), (4, 2.0), (9, 2.0)):
+        scheduled.set_step(step)
+        terms = scheduled(prediction, pairs)
+        assert terms["similarity"] == whole["similarity"]
+        if weight:
+            torch.testing.assert_close(terms["smoothness"], weight * whole["smoothness"])
+        else:
+            assert "smoothness" not in terms
+        assert scheduled.scheduled_weights() == {"smoothness": weight}
+    scheduled.set_step(1)
+    assert scheduled.eval()(prediction, pairs)["smoothness"] > terms["smoothness"] * 0.99

@@ -1,12 +1,13 @@
 import pytest
 import torch
 
+from l2reg.batch import Batch
 from l2reg.features.mind import Mind
 from l2reg.geometry.resize import resample, resize_points
 from l2reg.geometry.warp import sample_at_points
 from l2reg.optimisation.correspondences import KeypointMatcher
 from l2reg.optimisation.gauss_newton import Regularisation, StepSettings, gauss_newton
-from l2reg.optimisation.point_term import PointMatches, PointTerm
+from l2reg.optimisation.point_term import GivenPoints, PointMatches, PointTerm
 
 SHAPE, CONTROL = (13, 17, 11), (4, 5, 3)
 
@@ -90,3 +91,18 @@ def term(weight: float) -> PointTerm:
 def test_a_point_term_without_sense_is_refused(weight: float, cauchy_scale: float) -> None:
     with pytest.raises(ValueError, match=f"weight.*cauchy_scale.*got {weight}, {cauchy_scale}"):
         PointTerm(matcher=term(0.0).matcher, weight=weight, cauchy_scale=cauchy_scale)
+
+
+def test_points_that_are_given_count_on_every_level_and_nothing_is_searched(
+    rng: torch.Generator,
+) -> None:
+    first, second = points(rng, 4)[None].float(), points(rng, 4)[None].float()
+    batch: Batch = {"fixed_points": first, "moving_points": second}
+    by_hand = PointTerm(matcher=GivenPoints(), weight=0.5, cauchy_scale=2.0)
+    for last in (False, True):
+        matches = by_hand.matches(batch, torch.zeros(1, 3, *CONTROL), last=last)
+        assert matches is not None
+        assert torch.equal(matches.fixed_points, first[0])
+        assert torch.equal(matches.moving_points, second[0])
+    searching = term(0.5)
+    assert searching.matches(batch, torch.zeros(1, 3, *CONTROL), last=False) is None

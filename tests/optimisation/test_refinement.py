@@ -4,6 +4,7 @@ from typing import Any
 import pytest
 import torch
 
+from l2reg.features.channel_features import ChannelFeatures
 from l2reg.features.extractor import FeatureExtractor
 from l2reg.features.histogram_matching import HistogramMatching
 from l2reg.features.local_contrast import LocalContrast
@@ -295,6 +296,18 @@ def test_keypoints_pull_the_last_level_where_the_images_alone_do_not_get_there(
     assert pulled < 0.7 * alone
     assert [matches is None for matches in seen] == [True, True, True, False]
     assert len(seen[-1].fixed_points) > 20
+
+
+def test_the_costs_of_channels_are_averaged(rng: torch.Generator) -> None:
+    disp = wave(SHAPE, 1.0)
+    batch = pair(rng, disp)
+    twice = {**batch, "fixed": batch["fixed"].repeat(1, 2, 1, 1, 1),
+             "moving": batch["moving"].repeat(1, 2, 1, 1, 1)}  # fmt: skip
+    features, start = LocalContrast(3, 1e-4), torch.zeros_like(disp)
+    one = refiner(features, [(2, 2, 2)])(batch, start)
+    both = refiner(ChannelFeatures([features, features]), [(2, 2, 2)])(twice, start)
+    assert one.abs().max() > 0.05
+    torch.testing.assert_close(both, one, atol=1e-4, rtol=1e-3)
 
 
 def test_labels_bring_together_what_images_do_not_show(rng: torch.Generator) -> None:

@@ -13,6 +13,7 @@ from l2reg.config.presets import load_preset
 from l2reg.optimisation.rigid_search import RigidSearch
 from l2reg.registration.initial_map import InitialMap, InitialMapSearch, Prealignment
 from l2reg.registration.small_scans import SmallScans, shrink_scans
+from l2reg.registration.start import Start
 from l2reg.shapes import Affine
 
 SHAPE = (36, 44, 30)
@@ -114,6 +115,16 @@ def test_maps_that_leave_hardly_any_overlap_are_not_taken() -> None:
     image, header_map = blobs(0), headers(0.0, (80.0, 0.0, 0.0))
     found = SEARCH(small(image, image, header_map), header_map, "none")
     assert found.similarity == -1.0
+
+
+def test_a_given_start_that_fits_worse_than_the_headers_is_flagged() -> None:
+    image, header_map = blobs(0), headers(0.0, (0.0, 0.0, 0.0))
+    scans = small(image, image, header_map)
+    wrong = header_map.clone()
+    wrong[0, 0, 3] += 4  # voxels
+    assert SEARCH.from_file(scans, header_map, Start(header_map)).flags == ()
+    (flag,) = SEARCH.from_file(scans, header_map, Start(wrong)).flags
+    assert flag.startswith("bad start: the similarity is 0.")
 
 
 def test_what_was_found_is_told_in_a_line() -> None:

@@ -35,21 +35,30 @@ def test_paths_count_from_the_folder_of_the_table() -> None:
     assert second.moving.points is None
 
 
+def test_several_channels_of_a_scan_are_separated_by_semicolons() -> None:
+    table = Path("pairs.csv")
+    table.write_text("fixed,moving,fixed_channel,moving_channel\nf.nii,m.nii,a.nii; b.nii,c.nii\n")
+    (row,) = read_pair_table(table)
+    names = [[channel.path.name for channel in side.channels] for side in (row.fixed, row.moving)]
+    assert names == [["a.nii", "b.nii"], ["c.nii"]]
+    assert row.fixed.channels[0].path.is_absolute()
+
+
 @pytest.mark.parametrize(
     ("text", "said"),
     [
         ("", "has no column 'fixed'"),
         ("fixed\na", "has no column 'moving'"),
-        ("fixed,moving\n", "lists no pair"),
+        ("fixed,moving\n", "lists no scan"),
         ("fixed,moving,fixed\na,b,c", "has a column twice"),
         ("fixed,moving,labels\na,b,c", r"(?s)unknown column 'labels'.*did you mean"),
         ("fixed,moving\na,b\nc,\nd", r"(?s)row 2: does not name.*row 3: does not name"),
-        ("moving,fixed\na", "row 1: does not name two scans"),
+        ("moving,fixed\na", "row 1: does not name fixed and moving"),
         ("fixed,moving\na,b,c", "row 1: has more cells than the header"),
         ("fixed,moving,name\na,b,../x", "row 1: has a name that is no folder's"),
-        ("fixed,moving,name\na,b,x\nc,d,x", r"(?s)names two pairs alike.*'x' 2 times"),
+        ("fixed,moving,name\na,b,x\nc,d,x", r"(?s)names two rows alike.*'x' 2 times"),
         ("fixed,moving,fixed_points\na,b,c", "--coordinates: is missing"),
-        ('fixed,moving\n"a,b', "cannot be read as a table of pairs"),
+        ('fixed,moving\n"a,b', "cannot be read as a table of scans"),
     ],
 )
 def test_a_faulty_table_is_refused(text: str, said: str) -> None:

@@ -12,6 +12,7 @@ import torch
 from scipy.ndimage import gaussian_filter
 from scipy.spatial.transform import Rotation
 
+import l2reg
 from l2reg.cli.main import main
 from l2reg.geometry.resize import resize_image
 from l2reg.problems import InputError
@@ -41,9 +42,9 @@ def test_two_files_are_brought_together_without_any_data_set(
     fixed, moving = scans
     out = tmp_path / "out"
     main(["register", str(fixed), str(moving), "--out", str(out), "--like", preset,
-          "--device", "cpu"])  # fmt: skip
+          "--device", "cpu", "--report"])  # fmt: skip
     said = capsys.readouterr().out.splitlines()
-    names = ("warped.nii.gz", "transform.nii.gz", "picture.png", "registration.json")
+    names = ("warped.nii.gz", "transform.nii.gz", "picture.png", "registration.json", "report.html")
     assert [line for line in said if line.startswith(str(out))] == [str(out / n) for n in names]
     assert any(line.startswith("overlap ") for line in said)
     target = intensities(fixed)
@@ -268,7 +269,7 @@ def test_a_field_that_leads_out_of_the_moving_scan_is_not_written(
         pytest.raises(InputError, match=r"(?s)could not be registered.* 0 % of .*100 % by the"),
     ):
         register(scan, scan, tmp_path / "out", preset="abdomen", device="cpu")
-    assert not list((tmp_path / "out").iterdir())
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_folder_that_cannot_be_written_to_is_refused_before_the_work(
@@ -277,7 +278,8 @@ def test_a_folder_that_cannot_be_written_to_is_refused_before_the_work(
     file = tmp_path / "file"
     file.write_text("mine")
     for out in (file, file / "out"):
-        said = refusal(*scans, out, "lung")
+        with patch("l2reg.registration.register.read_scans", side_effect=AssertionError("read")):
+            said = refusal(*scans, out, "lung")
         assert "cannot be written" in said
         assert str(out) in said
     assert file.read_text() == "mine"
@@ -449,12 +451,79 @@ def test_masks_labels_landmarks_and_a_given_start_are_taken(
     assert abs(intensities(tmp_path / "out" / "jacobian.nii.gz").mean() - 1) < 0.3
 
 
+def test_a_given_field_is_refined_and_not_lost_and_the_wrong_direction_is_flagged(
+    random: np.random.Generator,
+) -> None:
+    """The fixed scan is the moving one resampled by ITK: a bent field, then 60 mm away."""
+    body = gaussian_filter(random.normal(size=(22, 18, 20)), 1.3).astype("f4")
+    moving = sitk.GetImageFromArray(body - body.min() + 0.1)
+    moving.SetSpacing((2.0, 2.5, 3.0))
+    moving.SetDirection(Rotation.from_euler("zx", [12, -8], degrees=True).as_matrix().ravel())
+    size, spacing = (18, 19, 20), (2.2, 2.4, 2.6)
+    bumps = [gaussian_filter(random.normal(size=size[::-1]), 3) for _ in range(3)]
+    field = sitk.GetImageFromArray(np.stack(bumps, axis=-1) * 80, isVector=True)
+    field.SetSpacing(spacing)
+    field.SetOrigin((-60.0, 20.0, 0.0))
+    field.SetDirection(moving.GetDirection())
+    known = sitk.CompositeTransform(3)
+    known.AddTransform(sitk.TranslationTransform(3, (60.0, -20.0, 3.0)))
+    known.AddTransform(sitk.DisplacementFieldTransform(sitk.Image(field)))  # acts first
+    fixed = sitk.Resample(moving, size, known, sitk.sitkLinear, (-60.0, 20.0, 0.0), spacing,
+                          moving.GetDirection())  # fmt: skip
+    known.FlattenTransform()
+    sitk.WriteTransform(known, "known.h5")
+    at = [fixed.TransformContinuousIndexToPhysicalPoint(p) for p in random.uniform(6, 12, (9, 3))]
+    expected = np.array([known.TransformPoint(p) for p in at])
+    bent = np.linalg.norm(expected - at - [60, -20, 3], axis=1)
+    assert bent.max() > 2.0
+    arguments = {"device": "cpu", "initial": "known.h5"}
+    result = register(fixed, moving, "out", save=("initial", "deformable"), **arguments)
+    to_lps = np.array([-1, -1, 1])
+    found = result.points(np.array(at) * to_lps) * to_lps
+    assert np.linalg.norm(found - expected, axis=1).max() < 0.2  # mm
+    assert result.verdict.flags == ()
+    stages = [l2reg.read(name) for name in ("out/deformable.nii.gz", "greedy:out/initial.mat")]
+    by_stages = stages[1](stages[0]((np.array(at) * to_lps).T)).T * to_lps
+    np.testing.assert_allclose(by_stages, found, atol=0.01)
+    assert json.loads(Path("out/registration.json").read_text())["initial_map"]["source"] == "field"
+    with pytest.raises(InputError, match="hardly overlap"):  # from moving to fixed
+        register(moving, fixed, **arguments)
+
+
+def test_landmarks_that_are_used_are_met_and_are_no_score(
+    volume: Callable[..., Path], random: np.random.Generator, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The scans are alike as they lie; a landmark inside of them is said to be 4 mm away."""
+    body = gaussian_filter(random.normal(size=(17, 14, 15)), 1.5).astype("f4")
+    scan = volume(Path("a.nii.gz"), body - body.min() + 0.1, (4.0, 4.0, 4.0))
+    labels = volume(Path("labels.nii.gz"), (body > 0).astype(np.uint8), (4.0, 4.0, 4.0))
+    np.savetxt("fixed.csv", [[32.0, 28.0, 28.0]], delimiter=",")
+    np.savetxt("moving.csv", [[36.0, 28.0, 28.0]], delimiter=",")
+    main(["register", str(scan), str(scan), "--out", "out", "--device", "cpu", "--prealign", "none",
+          "--fixed-labels", str(labels), "--moving-labels", str(labels), "--coordinates", "ras",
+          "--fixed-points", "fixed.csv", "--moving-points", "moving.csv", "--use",
+          "points"])  # fmt: skip
+    report = json.loads(Path("out/registration.json").read_text())
+    assert report["inputs"]["use"] == ["points"]
+    fit = report["used, not a score"]
+    assert fit["before"]["tre_mm"] == [4.0]
+    assert fit["after"]["tre_mm"][0] < 2.0
+    assert fit["after"]["dice"] == {}
+    assert report["scores"]["after"]["tre_mm"] == []
+    assert set(report["scores"]["after"]["dice"]) == {"1"}
+    said = capsys.readouterr().out.splitlines()
+    assert next(line for line in said if line.startswith("TRE 4.00 -> ")).endswith(
+        "(1 landmarks); used, not a score"
+    )
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
         ("--fixed-labels {fixed}", "--moving-labels: is missing"),
         ("--fixed-points a.csv --moving-points a.csv", "--coordinates: is missing"),
         ("--fixed-points a.csv --moving-points a.csv --coordinates ras", "a.csv: is not a table"),
+        ("--use labels", "--use labels: has nothing to act on"),
         ("--fixed-mask small.nii.gz", "small.nii.gz: does not lie on the grid of"),
         ("--initial nothing.tfm", "nothing.tfm: is no file"),
         ("--initial bare.mat", "greedy:bare.mat or fsl:bare.mat"),

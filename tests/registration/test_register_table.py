@@ -54,6 +54,16 @@ WORDS = ["register", "--batch", "pairs.csv", "--out", "out", "--coordinates", "v
          "--device", "cpu", "--prealign", "none"]  # fmt: skip
 
 
+def test_a_folder_that_cannot_be_written_to_is_refused_before_the_first_pair(table: None) -> None:
+    with (
+        patch(
+            "l2reg.registration.register_table.register_with", side_effect=AssertionError("done")
+        ),
+        pytest.raises(SystemExit, match=r"/proc/x: cannot be written"),
+    ):
+        main([*WORDS, "--out", "/proc/x"])
+
+
 def test_a_pair_that_fails_costs_no_other_and_resume_leaves_out_what_is_complete(
     table: None, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -110,6 +120,7 @@ def test_other_options_or_scans_are_not_taken_for_complete(table: None) -> None:
         (["a.nii.gz", "--batch", "pairs.csv"], "fixed is a column"),
         (["--batch", "pairs.csv", "--fixed-mask", "m.nii"], "fixed_mask is a column"),
         (["a.nii.gz", "b.nii.gz", "--resume"], "--resume without --batch"),
+        (["--batch", "pairs.csv", "--report"], "--report with --batch"),
         (["--batch", "none.csv"], "none.csv: cannot be read"),
     ],
 )

@@ -39,7 +39,7 @@ def result(
     files = output_files(Path("out"), ["inverse", "jacobian"])
     write_scans(files, smooth_field, read_volume(Path("moving.nii.gz")), moving)
     return Registration(
-        ScanSource(Path("moving.nii.gz")), oblique_scans, transform, VERDICT, {}, PICTURE, files
+        ScanSource(Path("moving.nii.gz")), oblique_scans, transform, VERDICT, {}, {}, PICTURE, files
     )
 
 

@@ -29,17 +29,14 @@ def test_scans_are_normalised_by_what_they_are(
 ) -> None:
     arrays = (ct(random), mr(random))
     paths = (volume(tmp_path / "ct.nii.gz", arrays[0]), volume(tmp_path / "mr.nii.gz", arrays[1]))
-    pair = read_scans((ScanSource(paths[0]), ScanSource(paths[1])), [], "abdomen", PRESETS)
+    pair = read_scans((ScanSource(paths[0]), ScanSource(paths[1])), "abdomen", PRESETS)
     assert pair.modalities == ("CT", "other")
     fixed, moving = (image[0, 0].numpy() for image in pair.normalise(pair.views))
     np.testing.assert_allclose(fixed, np.clip((arrays[0] + 1000) / 1400, 0, 1), atol=1e-5)
     low, high = np.percentile(arrays[1], [0.5, 99.5])
     np.testing.assert_allclose(moving, np.clip((arrays[1] - low) / (high - low), 0, 1), atol=1e-5)
     assert pair.flags == ()
-    assert (
-        len(read_scans((ScanSource(paths[0]), ScanSource(paths[1])), [], "lung", PRESETS).flags)
-        == 1
-    )
+    assert len(read_scans((ScanSource(paths[0]), ScanSource(paths[1])), "lung", PRESETS).flags) == 1
 
 
 def test_the_settings_are_chosen_by_what_the_scans_show_and_said(
@@ -49,7 +46,7 @@ def test_the_settings_are_chosen_by_what_the_scans_show_and_said(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     path = volume(tmp_path / "ct.nii.gz", ct(random), (10.0, 10.0, 10.0))
-    pair = read_scans((ScanSource(path), ScanSource(path)), [], "auto", PRESETS)
+    pair = read_scans((ScanSource(path), ScanSource(path)), "auto", PRESETS)
     assert pair.preset == "abdomen"
     assert pair.intensities == (PRESETS["abdomen"]["CT"],) * 2
     assert "--like auto: abdomen, as both are CT, but" in capsys.readouterr().out
@@ -63,7 +60,7 @@ def test_the_map_of_the_headers_is_that_of_the_affines(
         [[0, 2.0, 0, 4], [-1.5, 0, 0, 9], [0, 0, 3, -7], [0, 0, 0, 1]]))  # fmt: skip
     for path, affine in zip(paths, affines, strict=True):
         nib.save(nib.Nifti1Image(mr(random), affine), path)
-    pair = read_scans((ScanSource(paths[0]), ScanSource(paths[1])), [], "oasis", PRESETS)
+    pair = read_scans((ScanSource(paths[0]), ScanSource(paths[1])), "oasis", PRESETS)
     expected = (np.linalg.inv(affines[1]) @ affines[0])[:3]
     np.testing.assert_allclose(pair.header_map[0], expected, atol=1e-5)
     assert pair.spacing_mm == (2.0, 3.0, 1.5)
@@ -72,5 +69,5 @@ def test_the_map_of_the_headers_is_that_of_the_affines(
 def test_the_faults_of_both_files_are_listed_at_once(tmp_path: Path) -> None:
     paths = (tmp_path / "a.nii.gz", tmp_path / "b.nii.gz")
     with pytest.raises(InputError) as error:
-        read_scans((ScanSource(paths[0]), ScanSource(paths[1])), [], "lung", PRESETS)
+        read_scans((ScanSource(paths[0]), ScanSource(paths[1])), "lung", PRESETS)
     assert [problem.where for problem in error.value.problems] == [str(path) for path in paths]

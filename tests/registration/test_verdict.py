@@ -8,6 +8,7 @@ from scipy.ndimage import gaussian_filter
 from l2reg.config.build import build
 from l2reg.config.presets import load_preset
 from l2reg.registration.small_scans import SmallScans, shrink_scans
+from l2reg.registration.start import Start
 from l2reg.registration.verdict import Judge, Outcome, Verdict
 
 SHAPE = (40, 34, 38)
@@ -34,7 +35,7 @@ def small(
 
 def outcome(disp: torch.Tensor) -> Outcome:
     return Outcome(
-        initial=IDENTITY,
+        start=Start(IDENTITY),
         total=disp,
         disp=disp,
         working={

@@ -4,6 +4,7 @@ from scipy.ndimage import gaussian_filter
 from torch import Tensor
 
 from l2reg.geometry.affine import identity_affine
+from l2reg.registration.start import Start
 from l2reg.registration.working_grid import (
     Views,
     half_shape,
@@ -42,11 +43,11 @@ def test_the_working_grid_spans_the_fixed_scan_and_the_headers_map_is_applied(
     moving = torch.rand(1, 1, 12, 11, 13, generator=rng)
     shift = identity_affine(1)
     shift[0, 0, 3] = 2.0
-    overlap = overlap_regions(everywhere(fixed, moving), shift)[0]
+    overlap = overlap_regions(everywhere(fixed, moving), Start(shift))[0]
     batch = working_batch(
         fixed,
         moving,
-        shift,
+        Start(shift),
         (1.0, 1.5, 2.0),
         max_voxels=10_000,
         overlap=overlap,
@@ -57,7 +58,7 @@ def test_the_working_grid_spans_the_fixed_scan_and_the_headers_map_is_applied(
     small = working_batch(
         fixed,
         moving,
-        shift,
+        Start(shift),
         (1.0, 1.5, 2.0),
         max_voxels=200,
         overlap=overlap,
@@ -74,17 +75,17 @@ def test_the_overlap_is_what_the_moving_scan_covers(rng: torch.Generator) -> Non
     fixed, moving = (torch.rand(1, 1, n, 11, 13, generator=rng) for n in (9, 6))
     shift = identity_affine(1)
     shift[0, 0, 3] = -2.0  # the moving scan begins at the third plane and ends with the eighth
-    overlap = overlap_regions(everywhere(fixed, moving), shift)[0]
+    overlap = overlap_regions(everywhere(fixed, moving), Start(shift))[0]
     batch = working_batch(
         fixed,
         moving,
-        shift,
+        Start(shift),
         (1.0, 1.0, 1.0),
         max_voxels=10_000,
         overlap=overlap,
     )
     assert batch["overlap"][0, 0, :, 5, 5].tolist() == [0, 0, 1, 1, 1, 1, 1, 1, 0]
-    regions = overlap_regions(everywhere(fixed, moving), shift)
+    regions = overlap_regions(everywhere(fixed, moving), Start(shift))
     assert regions[0][:, 5, 5].tolist() == [False] * 2 + [True] * 6 + [False]
     assert regions[1].all()
 
@@ -98,7 +99,7 @@ def test_padding_of_either_scan_is_not_in_the_overlap(rng: torch.Generator) -> N
     views[1][:, :, :3] = False
     expected = np.zeros((8, 7, 6), dtype=bool)
     expected[2:, :, 2:5] = True  # moving voxels 3 to 5
-    regions = overlap_regions(views, shift)
+    regions = overlap_regions(views, Start(shift))
     np.testing.assert_array_equal(regions[0], expected)
     np.testing.assert_array_equal(regions[1], np.roll(expected, 1, axis=2))
 
@@ -114,7 +115,7 @@ def test_a_finer_moving_scan_is_smoothed_as_the_fixed_one_was(random: np.random.
     initial = torch.from_numpy(np.c_[np.diag([2.0, 2, 2]), np.zeros(3)])[None].float()
     overlap = np.ones(coarse.shape, dtype=bool)
     batch = working_batch(
-        fixed, moving, initial, (2.0, 2.0, 2.0), max_voxels=10**6, overlap=overlap
+        fixed, moving, Start(initial), (2.0, 2.0, 2.0), max_voxels=10**6, overlap=overlap
     )
     inner = (0, 0, *[slice(3, -3)] * 3)
     error = (batch["fixed"] - batch["moving"])[inner].abs().mean()

@@ -107,10 +107,10 @@ FIRST = "submission/task_02/disp_0001_0001.npz"
             "reverse the array axes",
         ),
         (npz(np.full((3, 2, 2, 2), 0.5, np.float16)), "(3, 2, 2, 2)", "docs/conventions.md"),
-        (npz(np.full((3, *HALF), np.nan, np.float16)), "630 values that are NaN", "predict.py"),
+        (npz(np.full((3, *HALF), np.nan, np.float16)), "630 values that are NaN", "l2reg predict"),
         (npz(flow=np.full((3, *HALF), 0.5, np.float16)), "flow", "without a keyword"),
-        (npz(a=np.zeros(1), b=np.zeros(1)), "2 arrays", "predict.py"),
-        (b"not an npz", "not a zip", "predict.py"),
+        (npz(a=np.zeros(1), b=np.zeros(1)), "2 arrays", "l2reg predict"),
+        (b"not an npz", "not a zip", "l2reg predict"),
     ],
 )
 def test_a_field_of_another_form_is_a_fault_with_its_remedy(

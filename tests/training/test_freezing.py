@@ -19,7 +19,7 @@ def learning(network: nn.Module) -> list[str]:
 
 
 def test_what_learns_depends_on_the_step_alone(network: nn.Module) -> None:
-    freezing = FreezeSchedule(network, {"down*": 3, "up*": 5}, 10)
+    freezing = FreezeSchedule(network, {"down*": 3, "up*": 5}, 10, stages=True)
     expected = {0: ["head"], 2: ["head"], 3: ["down", "head"], 5: ["down", "up", "head"]}
     for step in (5, 0, 3, 2):
         freezing.apply(step)
@@ -27,7 +27,7 @@ def test_what_learns_depends_on_the_step_alone(network: nn.Module) -> None:
 
 
 def test_the_latest_step_counts_where_patterns_overlap(network: nn.Module) -> None:
-    freezing = FreezeSchedule(network, {"*p.weight": 3, "up*": 1}, 10)
+    freezing = FreezeSchedule(network, {"*p.weight": 3, "up*": 1}, 10, stages=True)
     freezing.apply(2)
     assert learning(network) == ["down", "head"]
 
@@ -44,7 +44,7 @@ def test_a_schedule_that_cannot_be_meant_is_refused(
     network: nn.Module, until: dict[str, int], words: str
 ) -> None:
     with pytest.raises(InputError, match=words):
-        FreezeSchedule(network, until, 10)
+        FreezeSchedule(network, until, 10, stages=True)
 
 
 def staged_network() -> LapIRN:
@@ -55,7 +55,7 @@ def staged_network() -> LapIRN:
 def test_a_staged_network_trains_what_both_its_stage_and_the_schedule_train() -> None:
     until = {"levels.0.encode*": 10, "levels.1.encode*": 28, "levels.2.decode*": 70, "*shrink*": 40}
     network, stages_alone = staged_network(), staged_network()
-    freezing = FreezeSchedule(network, until, 100)
+    freezing = FreezeSchedule(network, until, 100, stages=True)
     for step in [*range(100), *range(99, -1, -7)]:  # and backwards: no step depends on another
         freezing.apply(step)
         stages_alone.set_progress(step / 100)
@@ -78,4 +78,15 @@ def test_a_schedule_that_freezes_all_that_a_stage_trains_is_refused_before_train
     until: dict[str, int], step: int
 ) -> None:
     with pytest.raises(InputError, match=f"would train in step {step}\n"):
-        FreezeSchedule(staged_network(), until, 100)
+        FreezeSchedule(staged_network(), until, 100, stages=True)
+
+
+def test_without_stages_all_levels_are_used_and_trained_from_the_first_step() -> None:
+    network = staged_network()
+    freezing = FreezeSchedule(network, {"levels.0.decode*": 5}, 100, stages=False)
+    freezing.apply(0)
+    assert network.in_use == 3
+    frozen = {name for name, p in network.named_parameters() if not p.requires_grad}
+    assert frozen == {name for name, _ in network.named_parameters() if "levels.0.decode" in name}
+    freezing.apply(5)
+    assert all(parameter.requires_grad for parameter in network.parameters())

@@ -12,6 +12,7 @@ from l2reg.checkpoints import storage
 from l2reg.checkpoints.trained_model import load_trained_model
 from l2reg.config.task_nodes import single_task_config
 from l2reg.inference.predict_split import prepare_prediction
+from l2reg.losses.objective import Objective
 from l2reg.models.prediction import Prediction
 from l2reg.problems import InputError
 from l2reg.training.mixed_tasks import MixedBatches, MixedObjective
@@ -48,6 +49,13 @@ def test_tasks_take_turns_each_on_its_own_grid_and_with_its_own_loss() -> None:
         {"oasis/mse": 30.0}, {"lung/mse": 0.0}, {"lung/mse": 2.0}, {"oasis/mse": 10.0},
     ]  # fmt: skip
     assert [batches[step]["fixed"].shape[2] for step in range(4)] == [3, 6, 3, 6]
+
+
+def test_each_task_has_the_scheduled_weights_of_its_own() -> None:
+    fading = Objective({"a": nn.Identity()}, {"a": {"from": 1, "to": 0, "steps": 4}})
+    objective = MixedObjective({"lung": fading, "oasis": Weighted(1.0)})
+    objective.set_step(1)
+    assert objective.scheduled_weights() == {"lung/a": 0.75}
 
 
 def lines(kind: str) -> list[dict[str, float]]:
@@ -123,3 +131,9 @@ def test_the_config_of_one_task_is_that_which_it_would_have_alone(
     alone = tiny_run("seed=3", flavour="abdomen")
     assert single_task_config(mixed_run("seed=3"), "abdomen") == alone
     assert single_task_config(alone, None) == alone
+
+
+def test_mixed_tasks_have_no_score_to_be_patient_with(mixed_run: TinyRun) -> None:
+    with pytest.raises(InputError, match=r"trainer\.patience=2: needs one score"):
+        prepare_training(mixed_run("trainer.patience=2"))
+    assert not Path("run").exists()

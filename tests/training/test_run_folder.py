@@ -58,7 +58,7 @@ def test_resuming_returns_the_last_state_and_forgets_later_metrics(tmp_path: Pat
     started(tmp_path / "run", step=4)
     state = open_run(tmp_path / "run", {**CONFIG, "resume": True}, resume=True, overwrite=False)
     assert state is not None
-    assert state["step"] == 4
+    assert state.state["step"] == 4
     steps = [
         json.loads(line)["step"]
         for line in (tmp_path / "run/metrics.jsonl").read_text().splitlines()
@@ -108,6 +108,16 @@ def test_more_steps_another_device_or_root_are_no_other_run(tmp_path: Path) -> N
     more = {**CONFIG, "device": "cpu", "trainer": {"max_steps": 20, "batch_size": 1},
             "data": {"root": "/elsewhere"}, "trust": ["mypkg"]}  # fmt: skip
     assert open_run(tmp_path / "run", more, resume=True, overwrite=False) is not None
+
+
+def test_a_run_of_a_build_without_a_key_had_the_value_of_that_build(tmp_path: Path) -> None:
+    started(tmp_path / "run")
+    trainer = {**CONFIG["trainer"], "stages": True, "keep": 2, "patience": None}
+    now = {**CONFIG, "trainer": trainer}
+    assert open_run(tmp_path / "run", now, resume=True, overwrite=False) is not None
+    with pytest.raises(InputError, match=r"trainer\.stages .*differs"):
+        changed = {**CONFIG, "trainer": {**trainer, "stages": False}}
+        open_run(tmp_path / "run", changed, resume=True, overwrite=False)
 
 
 def test_nothing_to_resume_is_said_as_such(tmp_path: Path) -> None:

@@ -31,8 +31,8 @@ def test_a_run_leaves_everything_that_its_folder_should_hold(
     prepare_training(tiny_run(flavour=flavour)).run()
     run = Path("run")
     assert {path.name for path in run.iterdir()} == {
-        ".l2reg_run", "config.yaml", "environment.json", "last.pt", "best.pt", "metrics.jsonl",
-        "tensorboard",
+        ".l2reg_run", "config.yaml", "environment.json", "last.pt", "step_0.pt", "best.pt",
+        "metrics.jsonl", "tensorboard",
     }  # fmt: skip
     lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     trained = [line for line in lines if "train/loss" in line]
@@ -165,6 +165,24 @@ def test_a_run_killed_before_its_first_checkpoint_can_be_resumed(tiny_run: TinyR
     prepare_training(tiny_run())  # and never runs
     resumed = prepare_training(tiny_run("resume=true"))
     assert resumed.step == 0
+
+
+def test_a_run_whose_last_checkpoint_is_damaged_continues_from_the_one_before(
+    tiny_run: TinyRun, capsys: pytest.CaptureFixture[str]
+) -> None:
+    prepare_training(tiny_run("trainer.checkpoint_every=1")).run()
+    whole, lines = weights("run/last.pt"), Path("run/metrics.jsonl").read_text()
+    content = Path("run/last.pt").read_bytes()
+    Path("run/last.pt").write_bytes(content[:-999])
+    resumed = prepare_training(tiny_run("trainer.checkpoint_every=1", "resume=true"))
+    said = capsys.readouterr().out
+    assert "warning: run/last.pt is damaged" in said
+    assert "step_2.pt of step 2 is used instead" in said
+    assert "continuing at step 2 of 3" in said
+    resumed.run()
+    after = weights("run/last.pt")
+    assert all(torch.equal(whole[name], after[name]) for name in whole)
+    assert Path("run/metrics.jsonl").read_text() == lines
 
 
 def test_a_spoilt_loss_keeps_the_last_good_checkpoint(tiny_run: TinyRun) -> None:
@@ -330,6 +348,24 @@ def test_pretraining_noisy_labels_and_fine_tuning_follow_each_other(
 def test_a_run_on_the_gpu_trains_and_validates(tiny_run: TinyRun) -> None:
     prepare_training(tiny_run("device=cuda", "trainer.precision=bf16")).run()
     assert Path("run/best.pt").exists()
+
+
+@pytest.mark.parametrize(
+    "debug",
+    ["fast", *(pytest.param(name, marks=pytest.mark.slow) for name in ("overfit", "profile"))],
+)
+def test_a_debug_run_takes_its_steps(
+    tiny_run: TinyRun, debug: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    steps = {"overfit": 3, "fast": 2, "profile": 5}[debug]
+    config = tiny_run(f"debug={debug}", f"trainer.max_steps={steps}", "trainer.validate_every=2")
+    assert config["overwrite"]
+    trainer = prepare_training(config)
+    trainer.run()
+    assert trainer.step == steps
+    assert ("dearest operators" in capsys.readouterr().out) == (debug == "profile")
+    drawn = {trainer.batches.draw(step, 0).name for step in range(9)}  # type: ignore[attr-defined]
+    assert (len(drawn) == 1) == (debug == "overfit")
 
 
 @pytest.mark.slow

@@ -11,7 +11,7 @@ from l2reg.batch import Batch, collate
 from l2reg.checkpoints import storage
 from l2reg.data.augment import Augment
 from l2reg.problems import InputError
-from l2reg.training.hooks import SaveLast
+from l2reg.training.hooks import Log, SaveLast, Validate
 from l2reg.training.schedule import WarmupCosine
 from l2reg.training.trainer import Trainer, TrainerSettings
 
@@ -75,8 +75,13 @@ def settings(max_steps: int, **changes: Any) -> TrainerSettings:
         "ema_decay": 0.0,
         "freeze": None,
         "checkpoint_every": 100,
+        "keep": 1,
         "validate_every": 0,
+        "patience": None,
         "picture_every": 0,
+        "profile_steps": 0,
+        "stages": True,
+        "activation_checkpointing": False,
         **changes,
     }
     return TrainerSettings(**options)
@@ -141,11 +146,65 @@ def test_a_run_stopped_and_resumed_equals_one_never_stopped_bit_for_bit(
     assert rest.closed
 
 
+class Fading(Objective):
+    """An objective whose second term has a scheduled weight."""
+
+    weight = 1.0
+
+    def set_step(self, step: int) -> None:
+        self.weight = 1.0 - 0.1 * step
+
+    def scheduled_weights(self) -> dict[str, float]:
+        return {"size": self.weight}
+
+    def forward(self, out: torch.Tensor, batch: Batch) -> dict[str, torch.Tensor]:
+        terms = super().forward(out, batch)
+        return {**terms, "size": self.weight * terms["size"]}
+
+
+def test_scheduled_weights_are_those_of_the_step_also_after_a_resumption() -> None:
+    whole = build(4, Fading())
+    seen = [whole.train_step(whole.batches[step])["weight/size"] for step in range(1)]
+    whole.step = 3
+    seen.append(whole.train_step(whole.batches[3])["weight/size"])
+    assert seen == pytest.approx([1.0, 0.7])
+
+
+class NoLog(Log):
+    def add(self, step: int, scalars: Any) -> None:
+        pass
+
+
+def test_a_run_that_lost_patience_ends_saves_and_stays_ended(tmp_path: Path) -> None:
+    def patient(last: int) -> Trainer:
+        trainer = build(9, validate_every=1, patience=last)
+        quality = iter([0.5, 0.4, 0.3, 0.2, 0.1])
+        validate = Validate(
+            lambda: ({}, next(quality)), lambda *_: None, NoLog(tmp_path, trainer, {}), every=1
+        )
+        trainer.hooks = [validate, SaveLast(tmp_path, {}, None)]
+        return trainer
+
+    trainer = patient(2)
+    trainer.run()
+    assert trainer.step == 3
+    assert trainer.finished
+    again = patient(2)
+    again.load_state_dict(storage.load(tmp_path / "last.pt"))
+    again.run()
+    assert again.step == 3
+    more = patient(3)
+    more.load_state_dict(storage.load(tmp_path / "last.pt"))
+    more.best = 9.0
+    more.run()
+    assert more.step == 4
+
+
 def test_a_stop_that_is_requested_after_the_last_hook_was_called_saves_the_step(
     tmp_path: Path,
 ) -> None:
     trainer = build(6)
-    trainer.hooks = [SaveLast(tmp_path, {}), Recorder(stop_at=3)]
+    trainer.hooks = [SaveLast(tmp_path, {}, None), Recorder(stop_at=3)]
     trainer.run()
     assert storage.load(tmp_path / "last.pt")["step"] == trainer.step == 3
 
@@ -358,8 +417,10 @@ def test_a_step_on_the_gpu_matches_the_cpu() -> None:
 
 
 def test_impossible_settings_are_refused() -> None:
-    with pytest.raises(ValueError, match="1 or more, got 0, 1, 1, 100"):
+    with pytest.raises(ValueError, match="1 or more, got 0, 1, 1, 100, 1"):
         settings(0)
+    with pytest.raises(ValueError, match=r"trainer\.patience must be null or 1 or more"):
+        settings(1, patience=3)
     for changes in ({"validate_every": -1}, {"picture_every": -1}):
         with pytest.raises(ValueError, match="must be 0 or more"):
             settings(1, **changes)

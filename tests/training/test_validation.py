@@ -1,6 +1,8 @@
+import math
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from l2reg.data.dataset import Dataset
@@ -40,6 +42,11 @@ def test_scores_are_the_official_ones_and_better_is_larger(
     assert scores[f"val/{metric}"] == pytest.approx(official[metric])
     assert quality == pytest.approx(sign * official[metric])
     assert "val/hd95_voxels" not in scores
+    labels = [name for name in scores if name.startswith("val_dsc/")]
+    assert labels == [f"val_dsc/{task.labels[label]}" for label in task.labels]
+    if labels:
+        known = [scores[name] for name in labels if not math.isnan(scores[name])]
+        assert np.mean(known) == pytest.approx(scores["val/dsc"])
 
 
 def test_without_labels_and_landmarks_the_loss_decides(

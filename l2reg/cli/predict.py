@@ -1,0 +1,52 @@
+"""Write displacement fields: ``l2reg predict ckpt=RUN`` or ``... model=zero task=lung``."""
+
+import shlex
+import sys
+from typing import Any
+
+import hydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf
+
+from l2reg.config.keys import check_keys, exit_on_interpolation_error
+from l2reg.config.multirun import multirun_folder
+from l2reg.config.presets import config_dir
+from l2reg.problems import exit_on_input_error
+
+
+@hydra.main(version_base="1.3", config_path=str(config_dir().resolve()), config_name="predict")
+def main(cfg: DictConfig) -> None:
+    """Predict a split; the command line overrides the config of a checkpoint."""
+    with exit_on_interpolation_error():
+        config: Any = OmegaConf.to_container(cfg, resolve=True)
+    overrides = [text.split("=", 1)[0] for text in HydraConfig.get().overrides.task]
+    with exit_on_input_error():
+        from l2reg.inference.predict_split import default_out, predict_split, prepare_prediction
+        from l2reg.inference.prediction_page import write_prediction_page
+        from l2reg.own_data.predict import is_own_data, predict_own, prepare_own_prediction
+        from l2reg.planning.complete import complete_tasks
+        from l2reg.runtime import configure_malloc
+
+        configure_malloc()
+        check_keys("predict", config)
+        if HydraConfig.get().mode == RunMode.MULTIRUN:
+            in_name = ("ckpt", "split") if config["ckpt"] else ("model", "task", "split")
+            out = config["out"] or str(default_out(config))
+            settings = HydraConfig.get().overrides.task
+            config["out"] = multirun_folder(out, settings, sys.argv, in_name)
+        if is_own_data(config):
+            own = prepare_own_prediction(complete_tasks(config), overrides)
+            summary = predict_own(own)
+            print(f"{own.out}: {summary}")
+            sys.exit(1 if summary.failed else 0)
+        job = prepare_prediction(config, overrides)
+        prediction = predict_split(
+            job.predictor, job.pairs, job.out, config["save"], job.rules, job.notes
+        )
+        if config["report"]:
+            page = job.out / "report.html"
+            command = shlex.join(["l2reg", "predict", *sys.argv[1:]])
+            write_prediction_page(page, job, prediction, config, command)
+            print(page)
+    print(f"submission: {prediction.zip_path}")

@@ -1,0 +1,95 @@
+"""Train a registration network: ``l2reg train task=lung model=unet [key=value ...]``."""
+
+import signal
+import sys
+from typing import Any
+
+import hydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf
+
+from l2reg.config.keys import check_keys, exit_on_interpolation_error
+from l2reg.config.multirun import multirun_folder
+from l2reg.config.presets import config_dir, preset_names
+from l2reg.config.task_nodes import check_mixed_tasks, prediction_keys
+from l2reg.problems import exit_on_input_error
+
+SIGNALLED = 128  # exit status of a program that a signal ended, less the signal
+TASK_KEYS = ("task", "data", "loss")
+
+
+@hydra.main(version_base="1.3", config_path=str(config_dir().resolve()), config_name="train")
+def main(cfg: DictConfig) -> None:
+    """Train until ``trainer.max_steps``, or until SIGINT (Ctrl-C) or SIGTERM."""
+    with exit_on_interpolation_error():
+        config: Any = OmegaConf.to_container(cfg, resolve=True)
+    with exit_on_input_error():
+        from l2reg.planning.complete import complete_tasks
+        from l2reg.runtime import configure_malloc
+        from l2reg.training.distributed import is_first, stop_processes
+        from l2reg.training.setup import prepare_training
+
+        configure_malloc()
+        check_keys("train", config)
+        plan = config.pop("plan")
+        if HydraConfig.get().mode == RunMode.MULTIRUN:
+            config["run_dir"] = multirun_folder(
+                config["run_dir"], HydraConfig.get().overrides.task, sys.argv, ("task", "model")
+            )
+        if config["mixed"]:
+            config = compose_tasks(config)
+        config = complete_tasks(config)
+        if plan:
+            from l2reg.training.plan_run import plan_run
+
+            print(plan_run(config))
+            return
+        trainer = prepare_training(config)
+        signals = train_until_signal(trainer)
+        writes = is_first()
+        stop_processes()
+    if not trainer.finished:
+        step = trainer.step
+        if writes:
+            print(
+                f"stopped at step {step}; the same command with resume=true continues the run",
+                file=sys.stderr,
+            )
+        sys.exit(SIGNALLED + next(iter(signals), signal.SIGTERM))  # perhaps by another rank
+    if not writes:
+        return
+    keys = prediction_keys(config, config["run_dir"])
+    keys += f" 'trust=[{','.join(config['trust'])}]'" if config["trust"] else ""
+    print(f"trained {trainer.step} steps; next: l2reg predict {keys} split=val")
+
+
+def train_until_signal(trainer: Any) -> list[int]:
+    """Train until the run is finished, or until SIGINT or SIGTERM; return those that came."""
+    signals: list[int] = []
+
+    def stop(number: int, _: object) -> None:
+        trainer.stop_requested = True
+        signals.append(number)
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # a second one ends at once
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, stop)
+    trainer.run()
+    return signals
+
+
+def compose_tasks(config: dict[str, Any]) -> dict[str, Any]:
+    """Return the config of a mixed run, with the nodes that each task has in a run of its own."""
+    only = config["mixed"]["only"]
+    check_mixed_tasks(only, [name for name in preset_names("task") if name != "mixed"])
+    overrides = HydraConfig.get().overrides.task
+    shared = [option for option in overrides if not option.startswith(("task=", "mixed."))]
+    tasks = {}
+    for name in only:
+        single: Any = OmegaConf.to_container(
+            hydra.compose("train", overrides=[*shared, f"task={name}"]), resolve=True
+        )
+        tasks[name] = {key: single[key] for key in TASK_KEYS}
+    shared_nodes = {key: value for key, value in config.items() if key not in TASK_KEYS}
+    return {**shared_nodes, "mixed": {"only": only, "tasks": tasks}}

@@ -1,0 +1,174 @@
+"""Trained network for two scans of any grid, resampled to the grid that it was trained on."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from l2reg.batch import Batch, resize_batch, to_device
+from l2reg.checkpoints.trained_model import load_trained_model
+from l2reg.config.build import build
+from l2reg.config.presets import CHALLENGE_TASKS
+from l2reg.data.task import Task
+from l2reg.geometry.affine import affine_field, compose_affine, identity_affine, invert_affine
+from l2reg.geometry.resize import resize_field, voxel_ratio
+from l2reg.geometry.warp import inside_volume, warp
+from l2reg.inference.method import Method
+from l2reg.models.prediction import grid_of
+from l2reg.phantom.make import base_task
+from l2reg.registration.scan_pair import ScanPair
+from l2reg.registration.solve import ANY_CONTRAST
+from l2reg.registration.start import Start
+from l2reg.registration.working_grid import smooth_to_resolution
+from l2reg.shapes import Affine, Field, Shape3, working_shape
+
+_MIN_COVERED = 0.9  # fraction of the fixed scan
+
+
+@dataclass(frozen=True)
+class TrainedNetwork:
+    """A network, and the task that it was trained for.
+
+    Attributes:
+        path: The checkpoint file.
+        method: The network, without refinement.
+        task: The task: the grid of its scans, and their normalisation.
+    """
+
+    path: Path
+    method: Method
+    task: Task
+
+    def flags(self, scans: ScanPair) -> list[str]:
+        """Return warnings about scans that differ from those of the task.
+
+        Args:
+            scans: The two scans; the preset in use is the task's by default.
+        """
+        flags = []
+        if self.task.name in CHALLENGE_TASKS and scans.preset != self.task.name:
+            flags.append(f"{self.path} was trained for {self.task.name}, not {scans.preset}")
+        for path, kind, trained, side in zip(
+            scans.paths, scans.modalities, self._modalities, ("fixed", "moving"), strict=True
+        ):
+            if (kind == "CT") != (trained == "CT"):
+                what = "a CT" if kind == "CT" else "no CT in Hounsfield units"
+                flags.append(
+                    f"{self.path} was trained on {trained} as {side} scan; {path} is {what}"
+                )
+        covered = self._coverage(scans)
+        if covered < _MIN_COVERED:
+            extent = " x ".join(
+                f"{n * mm:.0f}" for n, mm in zip(self.task.shape, self.task.spacing_mm, strict=True)
+            )
+            flags.append(
+                f"{self.path} works on {extent} mm, {100 * covered:.0f} % of the fixed scan; "
+                "its field is continued beyond"
+            )
+        return flags
+
+    def predict(self, scans: ScanPair, start: Start, shape: Shape3) -> Field:
+        """Return the field that fixed positions pass through before the start, in voxels.
+
+        Both scans are resampled to the task's grid, which lies in the middle of the fixed scan, and
+        from there to the network's as in ``predict``.
+
+        Args:
+            scans: The two scans.
+            start: What the registration starts from.
+            shape: Shape of the grid of the result, with the corners of the fixed scan.
+        """
+        to_fixed = self._map_to(scans)
+        batch = self._batch(scans, start, to_fixed)
+        grid = working_shape(self.task.shape, grid_of(self.method.model))
+        batch = to_device(resize_batch(batch, grid, masks="nearest"), self.method.device)
+        disp = resize_field(self.method.predict(batch).disp.cpu(), self.task.shape)
+        ratio = to_fixed.new_tensor(voxel_ratio(shape, scans.shape))  # fixed voxels per voxel
+        back = compose_affine(invert_affine(to_fixed), _scale(ratio))
+        sampled = warp(disp, affine_field(back, shape))
+        in_voxels = to_fixed[0, :, :3].diagonal() / ratio
+        return sampled * in_voxels.view(3, 1, 1, 1)
+
+    def _batch(self, scans: ScanPair, start: Start, to_fixed: Affine) -> Batch:
+        """Return the pair on the task's grid, the moving scan after the start."""
+        at_fixed = affine_field(to_fixed, self.task.shape)
+        to_moving = compose_affine(start.matrix, to_fixed)
+        if start.disp is None:
+            at_moving = affine_field(to_moving, self.task.shape)
+        else:
+            at_moving = at_fixed + warp(start.disp, at_fixed)
+        images = [
+            torch.from_numpy(self.task.intensity[kind](volume.array))[None, None]
+            for kind, volume in zip(self._modalities, scans.volumes, strict=True)
+        ]
+        fixed, moving = (
+            warp(smooth_to_resolution(image, matrix), disp, padding="zeros")
+            for image, matrix, disp in zip(
+                images, (to_fixed, to_moving), (at_fixed, at_moving), strict=True
+            )
+        )
+        ones = torch.ones_like(fixed)
+        return {
+            "fixed": fixed,
+            "moving": moving,
+            "fixed_mask": ones,
+            "moving_mask": ones,
+            "spacing_mm": torch.tensor([self.task.spacing_mm], dtype=torch.float32),
+            "prealign": identity_affine(1),
+        }
+
+    @property
+    def _modalities(self) -> tuple[str, str]:
+        layout = next(iter(self.task.layouts.values()))
+        return layout.fixed.modality, layout.moving.modality
+
+    def _map_to(self, scans: ScanPair) -> Affine:
+        """Return the map from voxels of the task's grid to those of the fixed scan."""
+        ratio = torch.tensor(self.task.spacing_mm) / torch.tensor(scans.spacing_mm)
+        middle = (torch.tensor(scans.shape) - 1) / 2
+        offset = middle - ratio * (torch.tensor(self.task.shape) - 1) / 2
+        return torch.cat([torch.diag(ratio), offset[:, None]], dim=1)[None]
+
+    def _coverage(self, scans: ScanPair) -> float:
+        """Return the fraction of the fixed scan's field of view that the task's grid covers."""
+        disp = affine_field(invert_affine(self._map_to(scans)), scans.shape)
+        view = scans.masks[0]
+        return float((inside_volume(disp, self.task.shape) * view).sum() / view.sum())
+
+
+def load_network(
+    checkpoint: Path, preset: str | None, device: torch.device, trust: Sequence[str]
+) -> TrainedNetwork:
+    """Load a network and its task, without the task's data.
+
+    Args:
+        checkpoint: Run folder (its best model) or checkpoint file.
+        preset: Task that is asked for, which a run of several tasks needs.
+        device: Device of the network.
+        trust: Packages or modules of the user whose classes the checkpoint may name.
+
+    Raises:
+        InputError: See ``load_trained_model``.
+    """
+    trained = load_trained_model(checkpoint, {}, preset, trust)
+    node = trained.config["task"]
+    if "flavour" in node:  # a phantom, whose data would be made
+        task = base_task(node["flavour"], node["size"])
+    else:
+        task = build(node, "task", trust)
+    method = Method(trained.model.to(device), None, device)
+    return TrainedNetwork(trained.path, method, task)
+
+
+def default_preset(network: TrainedNetwork | None) -> str:
+    """Return the preset of scans for which none is asked for: the task of a network, if known."""
+    if network is not None and network.task.name in CHALLENGE_TASKS:
+        return network.task.name
+    return ANY_CONTRAST
+
+
+def _scale(ratio: Float[Tensor, "3"]) -> Affine:
+    return torch.cat([torch.diag(ratio), ratio.new_zeros(3, 1)], dim=1)[None]

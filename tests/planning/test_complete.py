@@ -1,0 +1,46 @@
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from l2reg.planning.complete import complete_tasks
+from l2reg.problems import InputError
+
+Own = SimpleNamespace
+
+
+def unplanned(own_run: Any, *overrides: str) -> dict[str, Any]:
+    config: dict[str, Any] = own_run("train", *overrides)
+    config["task"] |= {"shape": None, "spacing_mm": None}
+    config["task"]["intensity"] = dict.fromkeys(("fixed", "moving", "scan"))
+    return config
+
+
+@pytest.mark.usefixtures("two_headers")
+def test_what_is_null_is_planned_and_what_is_given_stays(
+    own_run: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("own.csv").write_text("fixed,moving\nf.nii.gz,m.nii.gz\n")
+    config = unplanned(own_run)
+    config["task"]["spacing_mm"] = [9.0, 9.0, 9.0]
+    completed = complete_tasks(config)
+    assert completed["task"]["shape"] == [48, 48, 32]
+    assert completed["task"]["spacing_mm"] == [9.0, 9.0, 9.0]
+    assert completed["task"]["intensity"]["fixed"]["low"] == -1000
+    assert config["task"]["shape"] is None
+    assert "planned task.shape, task.spacing_mm: the median spacing is 1 x 1 x 2 mm" in (
+        capsys.readouterr().out
+    )
+    assert complete_tasks(completed) == completed
+    mixed = {"mixed": {"only": ["own"], "tasks": {"own": config}}, "trust": [], "device": "cpu"}
+    assert complete_tasks(mixed)["mixed"]["tasks"]["own"]["task"] == completed["task"]
+
+
+def test_other_tasks_and_checkpoints_are_kept(own_run: Any) -> None:
+    config = {"task": {"name": "lung", "intensity": {}}, "data": {}}
+    assert complete_tasks(config) == config
+    assert complete_tasks({"ckpt": "run", "task": {"shape": None}})["task"] == {"shape": None}
+    Path("own.csv").write_text("fixed,moving\nx.nii,y.nii\n")
+    with pytest.raises(InputError, match=r"(?s)x.nii: is missing.*y.nii: is missing"):
+        complete_tasks(unplanned(own_run))

@@ -1,0 +1,158 @@
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+import torch
+from scipy.ndimage import gaussian_filter
+from torch import nn
+
+from l2reg.batch import Batch
+from l2reg.checkpoints import storage
+from l2reg.config.build import build
+from l2reg.config.presets import load_preset
+from l2reg.data.dataset import Dataset
+from l2reg.data.task import Task
+from l2reg.geometry.resize import resize_field
+from l2reg.inference.method import Method
+from l2reg.inference.predictor import Predictor
+from l2reg.io.scan_source import ScanSource
+from l2reg.models.prediction import Prediction
+from l2reg.models.unet import UNet
+from l2reg.problems import InputError
+from l2reg.registration.network import TrainedNetwork, default_preset, load_network
+from l2reg.registration.register import register
+from l2reg.registration.scan_pair import ScanPair, read_scans
+from l2reg.registration.start import Start
+
+PRESETS = build(load_preset("register", "default"))["intensity"]
+CPU = torch.device("cpu")
+
+
+def read(fixed: Path, moving: Path, preset: str = "lung") -> ScanPair:
+    return read_scans((ScanSource(fixed), ScanSource(moving)), preset, PRESETS)
+
+
+class Shift(nn.Module):
+    """Predicts the same displacement everywhere, and keeps what it saw."""
+
+    grid = "full"
+
+    def forward(self, batch: Batch) -> Prediction:
+        self.seen = batch
+        shift = torch.tensor([2.0, -1.0, 0.5]).view(1, 3, 1, 1, 1)
+        return Prediction(shift.expand(1, 3, *batch["fixed"].shape[2:]))
+
+
+def test_scans_of_the_task_get_the_field_of_the_predictor(
+    lung_2021: Path, tiny_task: Callable[..., Task], open_data: Callable[..., Dataset]
+) -> None:
+    torch.manual_seed(0)
+    model = UNet([4, 6], [6], [], "displacement", "half")
+    nn.init.normal_(model.head.conv.weight, std=2.0)
+    data = open_data(tiny_task("lung"), lung_2021)
+    (pair,) = data.split_pairs("val")
+    expected = Predictor(Method(model), data.reader).register(pair)
+    scans = read(pair.fixed.image, pair.moving.image)
+    network = TrainedNetwork(Path("x.pt"), Method(model), data.task)
+    found = network.predict(scans, Start(scans.header_map), scans.shape)
+    assert expected.abs().max() > 0.5
+    torch.testing.assert_close(found, resize_field(expected, scans.shape), atol=1e-4, rtol=1e-4)
+    assert network.flags(scans) == []
+
+
+def ramp(positions: np.ndarray) -> np.ndarray:
+    """Return intensities in HU that grow with each coordinate in mm."""
+    hu: np.ndarray = -500 + np.tensordot([3.0, -2.0, 4.0], positions, axes=1)
+    return hu
+
+
+def test_any_grid_is_resampled_to_that_of_the_network_and_the_field_comes_back(
+    tiny_task: Callable[..., Task],
+) -> None:
+    """Positions are in mm from the middle of the fixed scan; the moving one lies 6 mm aside."""
+    paths, spacings = (
+        (Path("fixed.nii.gz"), Path("moving.nii.gz")),
+        ((1.4, 1.6, 2.0), (2, 1.5, 1.5)),
+    )
+    for path, spacing, shape in zip(paths, spacings, ((20, 22, 18), (26, 24, 28)), strict=True):
+        affine = np.diag([*spacing, 1.0])
+        affine[:3, 3] = -(np.array(shape) - 1) / 2 * spacing
+        voxels = np.indices(shape).reshape(3, -1)
+        world = nib.affines.apply_affine(affine, voxels.T).T.reshape(3, *shape)
+        nib.save(nib.Nifti1Image(ramp(world).astype("f4"), affine), path)
+    task = replace(tiny_task("lung"), spacing_mm=(2.0, 2.5, 1.5))
+    scans, model = read(*paths), Shift()
+    mm = (np.array(task.shape) - 1) / 2 * task.spacing_mm
+    at = np.stack(np.meshgrid(*[np.linspace(-e, e, n) for e, n in zip(mm, task.shape, strict=True)],
+                              indexing="ij"))  # fmt: skip
+    matrix = scans.header_map
+    matrix[0, 0, 3] += 3.0  # voxels of 2 mm
+    network = TrainedNetwork(Path("x.pt"), Method(model), task)
+    as_field = Start(matrix, Start(matrix).field(scans.shape))
+    for start in (Start(matrix), as_field):
+        disp = network.predict(scans, start, (10, 11, 9))
+        hu = 1200 * torch.cat([model.seen["fixed"], model.seen["moving"]])[:, 0].numpy() - 1000
+        inside = (slice(None), *[slice(2, -2)] * 3)
+        expected = np.stack([ramp(at), ramp(at + np.array([6, 0, 0]).reshape(3, 1, 1, 1))])
+        np.testing.assert_allclose(hu[inside], expected[inside], atol=0.5)
+        steps = np.array([1.4 * 19 / 9, 1.6 * 21 / 10, 2.0 * 17 / 8])  # mm of the result's voxels
+        shift = np.array([2.0, -1.0, 0.5]) * [2.0, 2.5, 1.5] / steps
+        np.testing.assert_allclose(disp[0, :, 4, 5, 3], shift, rtol=1e-4)
+    assert "works on 24 x 25 x 21 mm, 28 %" in network.flags(scans)[-1]
+
+
+def test_scans_unlike_those_of_the_training_are_flagged(
+    lung_2021: Path, tiny_task: Callable[..., Task]
+) -> None:
+    folder = lung_2021 / "task_02/training/scans"
+    scans = read(folder / "case_001_exp.nii.gz", folder / "case_001_insp.nii.gz")
+    assert scans.modalities == ("CT", "CT")
+    network = TrainedNetwork(Path("x.pt"), Method(Shift()), tiny_task("abdomen"))
+    flags = network.flags(scans)
+    assert flags[0] == "x.pt was trained for abdomen, not lung"
+    assert flags[1].startswith("x.pt was trained on MR as fixed scan; ")
+    assert flags[1].endswith("case_001_exp.nii.gz is a CT")
+    assert default_preset(network) == default_preset(None) == "abdomen"
+    assert default_preset(replace(network, task=tiny_task("lung"))) == "lung"
+
+
+@pytest.fixture
+def checkpoint() -> Path:
+    """A run of a network without weights, the search, trained on phantoms of the lung."""
+    task = {"_target_": "l2reg.phantom.make.phantom_task", "name": "phantom", "flavour": "lung",
+            "size": "small", "seed": 0, "pairs": 1, "root": "made"}  # fmt: skip
+    config = {"model": load_preset("model", "convex"), "task": task, "data": {}}
+    state = {"config": config, "model": {}, "trained_on": {}}
+    storage.save(Path("run/best.pt"), state)
+    return Path("run")
+
+
+@pytest.mark.slow
+def test_a_network_registers_two_files_of_another_grid(
+    checkpoint: Path, random: np.random.Generator
+) -> None:
+    """The moving scan is the fixed one, moved by four voxels."""
+    body = gaussian_filter(random.normal(size=(48, 42, 40)), 3.0)
+    hu = np.where(body > 0, 40, -700) + 400 * body / np.abs(body).max()
+    affine = np.diag([-4.0, 4.0, 5.0, 1.0])
+    for name, part in (("fixed", hu[:-4]), ("moving", hu[4:])):
+        nib.save(nib.Nifti1Image(part.astype(np.int16), affine), f"{name}.nii.gz")
+    arguments = {"prealign": "none", "device": "cpu", "ckpt": checkpoint}
+    result = register("fixed.nii.gz", "moving.nii.gz", **arguments)
+    moved = result.points(np.array([[-80.0, 80.0, 100.0], [-100.0, 90.0, 80.0]]))
+    np.testing.assert_allclose(moved, [[-64, 80, 100], [-84, 90, 80]], atol=4)
+    assert not Path("made").exists()  # nothing of the training data
+
+
+def test_a_checkpoint_that_names_foreign_code_is_refused_before_the_work(checkpoint: Path) -> None:
+    state = storage.load(checkpoint / "best.pt")
+    state["config"]["model"] = {"_target_": "os.mkdir", "path": "evil"}
+    storage.save(checkpoint / "best.pt", state)
+    with pytest.raises(InputError, match=r"best\.pt.*os\.mkdir: cannot be built"):
+        load_network(checkpoint, None, CPU, ())
+    assert not Path("evil").exists()
+    with pytest.raises(InputError, match=r"nothing/last\.pt: is missing"):
+        load_network(Path("nothing/last.pt"), None, CPU, ())

@@ -1,0 +1,43 @@
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from l2reg.data.intensity import Percentiles
+from l2reg.features.local_contrast import LocalContrast
+from l2reg.features.mind import Mind
+from l2reg.models.zero import Zero
+from l2reg.optimisation.convex import Convex
+from l2reg.registration.channels import Channel
+from l2reg.registration.solve import compare_channels, select_method
+from l2reg.registration.start import Start
+
+IDENTITY = Start(torch.eye(3, 4)[None])
+CPU = torch.device("cpu")
+
+
+@pytest.mark.parametrize("refine", [False, True])
+def test_a_given_field_is_not_searched_again(refine: bool) -> None:
+    field = replace(IDENTITY, disp=torch.zeros(1, 3, 8, 9, 10))
+    from_map, from_field = (select_method("lung", CPU, s, refine=refine) for s in (IDENTITY, field))
+    assert isinstance(from_map.model, Convex)
+    assert isinstance(from_field.model, Zero)
+    assert (from_map.refinement is not None) == (from_field.refinement is not None) == refine
+
+
+def test_channels_are_compared_by_features_that_suit_them_after_a_given_field_too() -> None:
+    field = replace(IDENTITY, disp=torch.zeros(1, 3, 8, 9, 10))
+    views = np.ones((8, 9, 10), dtype=bool)
+    channel = Channel(np.zeros((8, 9, 10), "f4"), views, "other", Percentiles(low=0.5, high=99.5))
+    pairs = [(channel, channel), (replace(channel, kind="CT"), channel)]
+    method = compare_channels(select_method("lung", CPU, field, refine=True), pairs)
+    assert method.refinement is not None
+    first, same, other = method.refinement.features.extractors  # type: ignore[attr-defined]
+    assert first is same
+    assert isinstance(first, LocalContrast)
+    assert isinstance(other, Mind)
+    disp = method.model({"fixed": torch.zeros(1, 3, 8, 9, 10)}).disp
+    assert torch.equal(disp, torch.zeros(1, 3, 8, 9, 10))
+    plain = select_method("lung", CPU, IDENTITY, refine=False)
+    assert compare_channels(plain, []) is plain
