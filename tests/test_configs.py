@@ -100,6 +100,10 @@ def test_every_experiment_composes(experiment: str) -> None:
     build(config["loss"])
 
 
+def test_no_group_of_files_takes_the_name_of_the_plan_of_a_run() -> None:
+    assert composed("train", "plan=true")["plan"] is True
+
+
 def test_a_mixed_run_names_its_tasks_and_has_none_of_its_own() -> None:
     config = composed("train", "task=mixed", "mixed.only=[lung,oasis]")
     assert config["mixed"] == {"only": ["lung", "oasis"]}

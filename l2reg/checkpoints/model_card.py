@@ -89,7 +89,9 @@ def model_card(state: Mapping[str, Any], licence: str) -> str:
         "",
     ]
     if scores := state.get("scores"):
-        values = {n.replace("val_", "").removeprefix("val/"): _number(v) for n, v in scores.items()}
+        values = {
+            n.removeprefix("val/").removeprefix("val_"): _number(v) for n, v in scores.items()
+        }
         text = "Means over the validation pairs, without further refinement:"
         lines += ["## Scores", "", text, "", *_table(("metric", "mean"), values), ""]
     settings = {key: value for key, value in without_paths(config).items() if key in _SETTINGS}

@@ -38,7 +38,7 @@ def plan_data(
     Raises:
         InputError: If the table or a file is faulty.
     """
-    facts = read_fingerprint(data, load_preset("plan", "default")["max_scans"])
+    facts = read_fingerprint(data, load_preset("planning", "default")["max_scans"])
     on_gpu = torch.cuda.is_available() and not device.startswith("cpu")
     return propose(facts, "cuda" if on_gpu else "cpu", max_voxels), facts
 

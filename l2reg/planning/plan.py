@@ -58,7 +58,7 @@ def propose(facts: Fingerprint, device: str, max_voxels: int | None = None) -> P
         device: Kind of the device to train on: ``cpu`` or ``cuda``.
         max_voxels: Largest number of voxels of the grid; by default that of the device.
     """
-    settings = load_preset("plan", "default")
+    settings = load_preset("planning", "default")
     limit = max_voxels or settings["max_voxels"][device]
     shape, spacing_mm, grid_reason = _grid(facts, settings, limit)
     start, start_reason = _start(facts, settings)

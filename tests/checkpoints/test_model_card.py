@@ -19,7 +19,10 @@ TinyRun = Callable[..., dict[str, Any]]
 
 def test_a_run_is_exported_with_a_card_and_predicts_and_trains_on(tiny_run: TinyRun) -> None:
     trainer = prepare_training(tiny_run("trainer.ema_decay=0.5"))
-    scores = {"scores": {"val/tre_mm": 2.25}, "chosen_on": ["v"]}
+    scores = {
+        "scores": {"val/tre_mm": 2.25, "val_dsc/lung": 0.5, "val/retrieval_a": 0.25},
+        "chosen_on": ["v"],
+    }
     storage.save(Path("run/best.pt"), {**storage.load(Path("run/last.pt")), **scores})
     export_model(Path("run"), Path("out"), "cc-by-4.0")
     exported, trained = (load_trained_model(Path(p), {}) for p in ("out", "run"))
@@ -32,7 +35,8 @@ def test_a_run_is_exported_with_a_card_and_predicts_and_trains_on(tiny_run: Tiny
     assert origin.started_from == ["out/model.safetensors (step 0)"]
     header, card = Path("out/README.md").read_text().split("---\n")[1:3]
     assert yaml.safe_load(header)["license"] == "cc-by-4.0"
-    for words in ("| tre_mm | 2.2500 |", "4 images, 4 of them with labels", "1 fixed images",
+    for words in ("| tre_mm | 2.2500 |", "| dsc/lung | 0.5000 |", "| retrieval_a | 0.2500 |",
+                  "4 images, 4 of them with labels", "1 fixed images",
                   "| task | phantom |", "encoder:", "l2reg predict ckpt=FOLDER"):  # fmt: skip
         assert words in card
     assert str(Path(str(tiny_run()["task"]["root"])).parent) not in card
