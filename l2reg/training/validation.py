@@ -56,7 +56,7 @@ class Validation:
         scores = {f"val/{name}": values["mean"] for name, values in means.items()}
         names = self.predictor.reader.task.labels
         by_label = label_means(pair_scores)
-        scores |= {f"val_dsc/{names[label]}": mean for label, mean in by_label.items()}
+        scores |= {f"val_dsc/{names.get(label, label)}": mean for label, mean in by_label.items()}
         if "dsc" in means:
             return scores, means["dsc"]["mean"]
         return scores, -means["tre_mm"]["mean"] if "tre_mm" in means else math.nan
