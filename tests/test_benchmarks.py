@@ -23,7 +23,7 @@ def test_every_benchmark_loads_and_says_how_it_is_run(path: Path) -> None:
     module = importlib.import_module(name)
     assert module.__doc__
     if hasattr(module, "main"):
-        told = f"python -m {name}", f"``{name}``", "make demo"
+        told = f"python -m {name}", f"python {path.relative_to(ROOT)}", f"``{name}``", "make demo"
         assert any(words in module.__doc__ for words in told)
 
 

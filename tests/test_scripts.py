@@ -1,6 +1,7 @@
 """The commands that users type, as users type them: in a process of their own."""
 
 import json
+import os
 import re
 import shutil
 import signal
@@ -248,67 +249,73 @@ def test_ctrl_c_ends_a_command_with_one_line_and_leaves_nothing() -> None:
     assert list(Path().iterdir()) == []
 
 
-@pytest.mark.parametrize(
-    ("arguments", "words"),
-    [
-        (["train", "seed=-1", "task.pairs=2"], ["seed=-1: is no random seed"]),
-        pytest.param(
-            ["train", "device=meta"], ["device=meta: cannot be used"], marks=pytest.mark.slow
-        ),
-        (["train", "run_dir=/proc/x", "task.pairs=2"], ["/proc/x: cannot be written"]),
-        pytest.param(["train", "-m", "--cfg", "job"], ["Only one of"], marks=pytest.mark.slow),
-        (["train", "model=null"], ["error: model=null: use one of", "unet"]),
-        (["evaluate", "task=lung", "out=${nothing}"], ["error: out: ", "'nothing' not found"]),
-        pytest.param(["train", "run_dir=${nothing}"], ["error: run_dir: "], marks=pytest.mark.slow),
-        pytest.param(["predict", "out=${nothing}"], ["error: out: "], marks=pytest.mark.slow),
-        (["train", "max_steps=3"], ["did you mean trainer.max_steps"]),
-        pytest.param(
-            ["train", "task=lnug"],
-            ["task/lnug", "abdomen", "lung", "oasis", "phantom"],
-            marks=pytest.mark.slow,
-        ),
-        pytest.param(
-            ["train", "model=unett"], ["model/unett", "unet", "zero"], marks=pytest.mark.slow
-        ),
-        pytest.param(["train", "model.widht=3"], ["model.widht"], marks=pytest.mark.slow),
-        (["train", "+modle=unet"], ["modle", "did you mean 'model'"]),
-        (["train", "task=lung"], ["holds no data of task lung", "grand-challenge.org", "task_02"]),
-        pytest.param(
-            ["train", "data.layout=2022"], ["data.layout=2022", "auto"], marks=pytest.mark.slow
-        ),
-        pytest.param(["train", "device=cuda:9"], ["device=cuda:9"], marks=pytest.mark.slow),
-        pytest.param(
-            ["train", "trainer.precision=fp8"], ["float32, tf32, bf16"], marks=pytest.mark.slow
-        ),
-        pytest.param(
-            ["train", "model.head=afine"], ["displacement, velocity"], marks=pytest.mark.slow
-        ),
-        pytest.param(["train", "data.augment.rotatoin=3"], ["rotatoin"], marks=pytest.mark.slow),
-        (["predict", "ckpt=nowhere"], ["nowhere", "is missing"]),
-        (["predict"], ["ckpt=RUN"]),
-        (
-            ["evaluate", "task=phantom", "task.pairs=1", "submission=[nothing.zip]"],
-            ["no such file"],
-        ),
-        pytest.param(["evaluate"], ["needs task="], marks=pytest.mark.slow),
-        pytest.param(
-            ["evaluate", "task=phantom", "rules=2022"],
-            ["rules=2022", "2021, current"],
-            marks=pytest.mark.slow,
-        ),
-        (
-            ["evaluate", "task=phantom", "task.pairs=1", "show=[cases,label]"],
-            ["show=label", "statistics"],
-        ),
-    ],
-)
-def test_wrong_input_ends_with_a_message_and_without_a_traceback(
-    arguments: list[str], words: list[str]
-) -> None:
-    message = bad(*arguments)
-    for word in words:
-        assert word in message
-    assert not Path("runs").exists()
+WRONG_INPUT = [  # arguments, and words of the message
+    (["train", "seed=-1", "task.pairs=2"], ["seed=-1: is no random seed"]),
+    (["train", "device=meta"], ["device=meta: cannot be used"]),
+    (["train", "run_dir=/proc/x", "task.pairs=2"], ["/proc/x: cannot be written"]),
+    (["train", "-m", "--cfg", "job"], ["Only one of"]),
+    (["train", "model=null"], ["error: model=null: use one of", "unet"]),
+    (["evaluate", "task=lung", "out=${nothing}"], ["error: out: ", "'nothing' not found"]),
+    (["train", "run_dir=${nothing}"], ["error: run_dir: "]),
+    (["predict", "out=${nothing}"], ["error: out: "]),
+    (["train", "max_steps=3"], ["did you mean trainer.max_steps"]),
+    (["train", "task=lnug"], ["task/lnug", "abdomen", "lung", "oasis", "phantom"]),
+    (["train", "model=unett"], ["model/unett", "unet", "zero"]),
+    (["train", "model.widht=3"], ["model.widht"]),
+    (["train", "+modle=unet"], ["modle", "did you mean 'model'"]),
+    (["train", "task=lung"], ["holds no data of task lung", "grand-challenge.org", "task_02"]),
+    (["train", "data.layout=2022", "task.pairs=1"], ["data.layout=2022", "auto"]),
+    (["train", "device=cuda:9"], ["device=cuda:9"]),
+    (["train", "trainer.precision=fp8"], ["float32, tf32, bf16"]),
+    (["train", "model.head=afine", "task.pairs=1"], ["displacement, velocity"]),
+    (["train", "data.augment.rotatoin=3"], ["rotatoin"]),
+    (["predict", "ckpt=nowhere"], ["nowhere", "is missing"]),
+    (["predict"], ["ckpt=RUN"]),
+    (
+        ["evaluate", "task=phantom", "task.pairs=1", "submission=[nothing.zip]"],
+        ["no such file"],
+    ),
+    (["evaluate"], ["needs task="]),
+    (["evaluate", "task=phantom", "task.pairs=1", "rules=2022"], ["rules=2022", "2021, current"]),
+    (
+        ["evaluate", "task=phantom", "task.pairs=1", "show=[cases,label]"],
+        ["show=label", "statistics"],
+    ),
+]
+RUN_EACH = """if True:
+    import json, os, sys
+    import l2reg.inference.predict_split, l2reg.reporting.evaluate_submissions, l2reg.training.setup
+    from l2reg.cli.main import main
+    for n, arguments in enumerate(json.load(open("arguments.json"))):
+        os.mkdir(str(n))
+        if os.fork() == 0:
+            os.chdir(str(n))
+            for stream in (1, 2):
+                os.dup2(os.open(f"said_{stream}", os.O_CREAT | os.O_WRONLY), stream)
+            sys.argv = ["l2reg", *arguments]
+            main(arguments)
+            sys.exit(0)
+        _, status = os.wait()
+        print(os.waitstatus_to_exitcode(status))
+"""
+
+
+def test_wrong_input_ends_with_a_message_and_without_a_traceback() -> None:
+    """One process imports what all cases need, and forks for each."""
+    Path("arguments.json").write_text(json.dumps([arguments for arguments, _ in WRONG_INPUT]))
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", RUN_EACH],
+        stdout=subprocess.PIPE, text=True, check=True, timeout=300,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+    )  # fmt: skip
+    statuses = done.stdout.split()
+    assert len(statuses) == len(WRONG_INPUT)
+    for n, ((arguments, words), status) in enumerate(zip(WRONG_INPUT, statuses, strict=True)):
+        message = Path(f"{n}/said_2").read_text()
+        assert int(status) > 0, arguments
+        assert "Traceback" not in message, message
+        assert [word for word in words if word not in message] == [], message
+        assert not Path(f"{n}/runs").exists(), arguments
 
 
 def test_an_existing_run_is_refused_before_anything_is_lost() -> None:

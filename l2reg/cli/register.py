@@ -224,7 +224,7 @@ def method_name(options: argparse.Namespace) -> str:
     start = f"network {options.ckpt}" if options.ckpt else "convex, nothing trained"
     if options.initial is not None and not options.ckpt:
         start = f"started from {options.initial}"
-    return start if options.no_refine else f"{start}; refined by gauss_newton"
+    return f"{start}; refined by gauss_newton" if options.refine else start
 
 
 def run_pair(options: argparse.Namespace) -> None:

@@ -49,7 +49,9 @@ def write_result_page(
     )
     parts = [f"<h1>{html.escape(title)}</h1>", flags_html(result.verdict.flags)]
     viewer = viewer_html(pair, "The pair", opened=True)
-    tables = chain([_verdict_html(result.verdict)], _score_tables(result.scores))
+    scored = _score_tables(result.scores, "")
+    used = _score_tables(result.fit, " (used, not a score)")
+    tables = chain([_verdict_html(result.verdict)], scored, used)
     write_page(path, title, chain(parts, [viewer], tables, [provenance_html(made)]))
 
 
@@ -113,20 +115,20 @@ def _verdict_html(verdict: Verdict) -> str:
     return table_html(("", "before", "after"), lines)
 
 
-def _score_tables(scores: Mapping[str, Scores]) -> Iterator[str]:
-    """Yield the scores of labels and landmarks, the worst first."""
+def _score_tables(scores: Mapping[str, Scores], note: str) -> Iterator[str]:
+    """Yield the scores of labels and landmarks, the worst first, with a note in the titles."""
     if not scores:
         return
     before, after = scores["before"], scores["after"]
     if after.dice:
-        yield "<h2>Labels, the worst first</h2>"
+        yield f"<h2>Labels{note}, the worst first</h2>"
         worst = sorted(after.dice, key=lambda label: after.dice[label])
         rows = [("mean", before.mean_dice, after.mean_dice)]
         rows += [(f"label {label}", before.dice[label], after.dice[label]) for label in worst]
         lines = [(name, f"{old:.3f}", f"{new:.3f}") for name, old, new in rows]
         yield table_html(("Dice", "before", "after"), lines)
     if after.tre_mm:
-        yield f"<h2>Landmarks, the worst first, at most {_MAX_LANDMARKS}</h2>"
+        yield f"<h2>Landmarks{note}, the worst first, at most {_MAX_LANDMARKS}</h2>"
         worst = sorted(range(len(after.tre_mm)), key=lambda n: -after.tre_mm[n])[:_MAX_LANDMARKS]
         rows = [("mean", before.mean_tre_mm, after.mean_tre_mm)]
         rows += [(f"row {n + 1}", before.tre_mm[n], after.tre_mm[n]) for n in worst]

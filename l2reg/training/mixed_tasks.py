@@ -49,18 +49,18 @@ class MixedObjective(nn.Module):
 
     def set_step(self, step: int) -> None:
         """Choose the weights of a training step, counted from 0."""
-        for task in self._with_schedules().values():
+        for task in self._schedules().values():
             task.set_step(step)
 
     def scheduled_weights(self) -> dict[str, float]:
         """Return the present weights that change over the steps, named ``<task>/<term>``."""
         return {
             f"{name}/{term}": weight
-            for name, task in self._with_schedules().items()
+            for name, task in self._schedules().items()
             for term, weight in task.scheduled_weights().items()
         }
 
-    def _with_schedules(self) -> dict[str, ScheduledLoss]:
+    def _schedules(self) -> dict[str, ScheduledLoss]:
         return {n: task for n, task in self.tasks.items() if isinstance(task, ScheduledLoss)}
 
     def forward(self, prediction: Prediction, batch: Batch) -> dict[str, Scalar]:

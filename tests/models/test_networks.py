@@ -166,7 +166,7 @@ def test_every_network_takes_two_steps_with_every_head_loss_and_task(
 @pytest.mark.parametrize(
     "name",
     [
-        pytest.param(name, marks=() if name in ("pyramid", "monai_segresnet") else pytest.mark.slow)
+        pytest.param(name, marks=() if name == "monai_segresnet" else pytest.mark.slow)
         for name in PARAMETERS
     ],
 )

@@ -1,3 +1,4 @@
+from dataclasses import replace
 from pathlib import Path
 
 import nibabel as nib
@@ -83,7 +84,7 @@ def test_the_page_has_flags_scores_and_the_command(
     verdict = Verdict(1.0, 0.5, 0.9, 0.5, 0.9, 1.0, 2.0, 0.0, 0.0, flags=(f"bad {EVIL}",))
     scores = read_annotations(*files).scores(transform)
     source = ScanSource(Path(f"{EVIL}moving.nii.gz"))
-    result = Registration(source, oblique_scans, transform, verdict, scores, picture(), None)
+    result = Registration(source, oblique_scans, transform, verdict, scores, {}, picture(), None)
     write_result_page(Path("a.html"), result, *files, command=f"l2reg register {EVIL}")
     page = Path("a.html").read_text()
     assert EVIL not in page
@@ -91,3 +92,7 @@ def test_the_page_has_flags_scores_and_the_command(
                   "<td>label 3</td>", "<td>mean</td>", "<td>2.0</td>",
                   "l2reg register &lt;img"):  # fmt: skip
         assert words in page
+    assert "not a score" not in page
+    used = replace(result, scores={}, fit=scores)
+    write_result_page(Path("b.html"), used, *files, command="")
+    assert "<h2>Labels (used, not a score), the worst first</h2>" in Path("b.html").read_text()

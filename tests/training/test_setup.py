@@ -63,7 +63,13 @@ def test_tensorboard_shows_scalars_and_pictures(tiny_run: TinyRun) -> None:
 def test_the_same_seed_gives_the_same_weights_and_another_gives_others(tiny_run: TinyRun) -> None:
     found = []
     for seed in (0, 0, 1):
-        prepare_training(tiny_run(f"seed={seed}", "overwrite=true")).run()
+        options = (
+            f"seed={seed}",
+            "overwrite=true",
+            "trainer.max_steps=1",
+            "trainer.validate_every=0",
+        )
+        prepare_training(tiny_run(*options)).run()
         found.append(weights("run/last.pt"))
     assert all(torch.equal(found[0][name], found[1][name]) for name in found[0])
     assert not all(torch.equal(found[0][name], found[2][name]) for name in found[0])
