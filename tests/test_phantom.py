@@ -141,6 +141,7 @@ def test_phantoms_never_lie_below_the_real_data(
     assert not (tmp_path / "real").exists()
 
 
+@pytest.mark.slow
 def test_two_processes_that_need_the_same_new_phantom_both_get_it() -> None:
     code = """if True:
         import sys

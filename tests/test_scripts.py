@@ -153,6 +153,7 @@ def test_the_runs_of_a_multirun_write_into_folders_of_their_own() -> None:
     assert len(list(Path("evaluation").glob("phantom_val_rules-*/scores.json"))) == 2
 
 
+@pytest.mark.slow
 def test_every_task_of_a_mixed_run_is_composed_with_the_same_command_line(
     phantoms: dict[str, Path],
 ) -> None:

@@ -119,9 +119,19 @@ def test_the_current_form_is_scored_by_the_current_rules(
 TinyRun = Callable[..., dict[str, Any]]
 
 
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("trained") / "run"
+
+
 @pytest.fixture
-def run(tiny_run: TinyRun) -> None:
+def run(tiny_run: TinyRun, trained: Path) -> None:
+    """A run in the working folder, trained once for all tests."""
+    if trained.exists():
+        shutil.copytree(trained, "run")
+        return
     prepare_training(tiny_run()).run()
+    shutil.copytree("run", trained)
 
 
 def prepared(composed: TinyRun, *overrides: str) -> Any:

@@ -58,6 +58,7 @@ def test_two_files_are_brought_together_without_any_data_set(
     )
 
 
+@pytest.mark.slow
 def test_a_scan_whose_header_places_it_elsewhere_is_found_and_itk_agrees(
     scans: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -353,6 +354,7 @@ def test_the_same_scan_in_two_scanner_circles_is_not_moved(
     assert f"padding of intensity {padding}, which is not compared" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_scanner_circles_that_share_nothing_are_refused_or_flagged(
     scans: tuple[Path, Path], tmp_path: Path
 ) -> None:
