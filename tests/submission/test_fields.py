@@ -173,7 +173,7 @@ def test_full_fields_are_read_component_first_in_the_precision_of_the_organisers
     [
         (b"", "cannot be read as .nii.gz"),
         (b"no gzip", "cannot be read as .nii.gz"),
-        (gzip.compress(b"no nifti"), "cannot be read as .nii.gz"),
+        (gzip.compress(b"no nifti", mtime=0), "cannot be read as .nii.gz"),
         (nifti(np.zeros(SHAPE, np.float32)), r"expected  one array of shape \(40, 36, 44, 3\)"),
         (nifti(np.full((*SHAPE, 3), np.inf, np.float32)), "values that are not numbers"),
     ],
