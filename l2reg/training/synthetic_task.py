@@ -33,6 +33,7 @@ class SyntheticData:
         n_val: Number of validation pairs, of patients of their own; every second one is a phantom.
         n_val_points: Largest number of points per validation pair, inside the body.
         val_seed: Seed of the validation pairs, the same for all runs that are compared.
+        val_shift: Standard deviation of the translation between validation views, in voxels.
         radius: See ``features.retrieval.retrieval_rate``.
         max_error: See ``features.retrieval.retrieval_rate``.
         reference: Features whose retrieval is reported beside that of the descriptors.
@@ -42,6 +43,7 @@ class SyntheticData:
     n_val: int
     n_val_points: int
     val_seed: int
+    val_shift: float
     radius: int
     max_error: float
     reference: FeatureExtractor
@@ -55,7 +57,7 @@ class SyntheticData:
 
     def validation_pairs(self, device: torch.device) -> list[Batch]:
         """Return the validation pairs, batches of one pair."""
-        views = replace(self.views, patient_seed=self.views.patient_seed + 1)
+        views = replace(self.views, patient_seed=self.views.patient_seed + 1, shift=self.val_shift)
         rngs = [np.random.default_rng((self.val_seed, number)) for number in range(self.n_val)]
         kinds = [np.array([number % 2 == 1]) for number in range(self.n_val)]
         return [views.make(kind, rng, device) for kind, rng in zip(kinds, rngs, strict=True)]

@@ -11,6 +11,7 @@ from omegaconf import OmegaConf
 
 from l2reg.checkpoints import storage
 from l2reg.checkpoints.descriptor_weights import learned_features
+from l2reg.config.build import build
 from l2reg.config.presets import config_dir, load_preset
 from l2reg.models.descriptors import DescriptorNetwork
 from l2reg.phantom import tissues, views
@@ -21,6 +22,7 @@ from l2reg.training.training_task import open_training_tasks
 
 pytestmark = pytest.mark.usefixtures("small_tissues")
 
+CPU = torch.device("cpu")
 TINY = (
     "experiment=descriptors", "device=cpu", "model.widths=[4,4,4]", "model.channels=5",
     "model.levels=2", "data.views.size=17", "data.views.n_points=24", "data.views.n_patients=2",
@@ -63,6 +65,20 @@ def test_descriptors_are_trained_validated_and_used_as_features(
     assert (state["trained_on"], state["validated_on"]) == ({}, [])
     scan = torch.rand(1, 1, 14, 17, 20)
     assert learned_features("run")(scan, scan)[0].shape == (1, 5, 14, 17, 20)
+
+
+@pytest.mark.parametrize(("trained", "validated"), [(0.0, 3.0), (3.0, 0.0)])
+def test_views_are_shifted_as_far_as_training_and_validation_say(
+    trained: float, validated: float
+) -> None:
+    still = ("data.views.elastic=0", "data.views.affine=0")
+    shifts = (f"data.views.shift={trained}", f"data.val_shift={validated}")
+    data = build(composed(*TINY, *still, *shifts)["data"])
+    batch = data.views.batches(items=range(1), seed=0, device=CPU)[0]
+    for pair, shift in ((batch, trained), (data.validation_pairs(CPU)[0], validated)):
+        moved = (pair["moving_points"] - pair["fixed_points"]).norm(dim=2)
+        assert (moved.mean() > 1) == (shift > 0)
+        assert moved.amax() - moved.amin() < 1e-4
 
 
 @pytest.mark.slow
