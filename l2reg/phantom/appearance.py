@@ -59,6 +59,20 @@ class Appearance:
         masked = (classes == 0) & (self._some(n, 0.35) > 0)
         return _to_unit_range(torch.where(masked, image.amin(dim=(2, 3, 4), keepdim=True), image))
 
+    def remap(self, image: Image) -> Image:
+        """Return scans with gamma and noise, half of them with inverted contrast.
+
+        Args:
+            image: Scans, of intensities in [0, 1].
+        """
+        n = len(image)
+        inverted = self._some(n, 0.5)
+        image = inverted + (1 - 2 * inverted) * image
+        image = image.clamp(min=1e-4) ** torch.exp(0.4 * self._normal(n).view(n, 1, 1, 1, 1))
+        deviation = 0.05 * (self._uniform(n) ** 2).view(n, 1, 1, 1, 1)
+        noise = torch.randn(image.shape, generator=self.generator, device=image.device)
+        return _to_unit_range(image + deviation * noise)
+
     def _acquire(self, image: Image) -> Image:
         """Return the image as a scanner of limited resolution sees it, axis by axis."""
         n, _, size, _, _ = image.shape

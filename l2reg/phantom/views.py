@@ -31,6 +31,9 @@ class SyntheticViews:
         n_points: Number of points per pair, drawn such that small classes have nearly as many as
             large ones.
         phantom_share: Share of the pairs that show phantoms, in [0, 1].
+        same_scan_share: Share of the pairs, in [0, 1], whose fixed view is the moving one, deformed,
+            with gamma, noise and, for half of them, inverted contrast. From these the matching of
+            equal structures is learned first.
         n_patients: Number of patients of the phantoms, a third each of abdomen, lung and brain.
         patient_seed: Seed of these patients.
         shift: Standard deviation of the translation between the views, in voxels.
@@ -41,6 +44,7 @@ class SyntheticViews:
     size: int
     n_points: int
     phantom_share: float
+    same_scan_share: float
     n_patients: int
     patient_seed: int
     shift: float
@@ -53,8 +57,11 @@ class SyntheticViews:
                 "size must be 16 or more, n_points 2 or more and n_patients 1 or more, got "
                 f"{self.size}, {self.n_points}, {self.n_patients}"
             )
-        if not 0 <= self.phantom_share <= 1:
-            raise ValueError(f"phantom_share must be in [0, 1], got {self.phantom_share}")
+        if not (0 <= self.phantom_share <= 1 and 0 <= self.same_scan_share <= 1):
+            raise ValueError(
+                "phantom_share and same_scan_share must be in [0, 1], got "
+                f"{self.phantom_share}, {self.same_scan_share}"
+            )
         if min(self.shift, self.elastic, self.affine) < 0:
             raise ValueError(
                 "shift, elastic and affine must be 0 or more, got "
@@ -93,9 +100,16 @@ class SyntheticViews:
         seen = warp(classes.float(), disp, interpolation="nearest").long()
         points = _draw_points(seen, disp, self.n_points, generator)
         look = Appearance(generator)
+        moving = look(classes, texture)
+        same = torch.from_numpy(rng.random(n_pairs) < self.same_scan_share).to(device)
+        fixed = torch.where(
+            same.view(-1, 1, 1, 1, 1),
+            look.remap(warp(moving, disp)),
+            look(seen, warp(texture, disp)),
+        )
         return {
-            "fixed": look(seen, warp(texture, disp)),
-            "moving": look(classes, texture),
+            "fixed": fixed,
+            "moving": moving,
             "fixed_points": points,
             "moving_points": points + sample_at_points(disp, points),
             "point_labels": _values_at(seen, points),

@@ -57,7 +57,12 @@ class SyntheticData:
 
     def validation_pairs(self, device: torch.device) -> list[Batch]:
         """Return the validation pairs, batches of one pair."""
-        views = replace(self.views, patient_seed=self.views.patient_seed + 1, shift=self.val_shift)
+        views = replace(
+            self.views,
+            patient_seed=self.views.patient_seed + 1,
+            shift=self.val_shift,
+            same_scan_share=0.0,
+        )
         rngs = [np.random.default_rng((self.val_seed, number)) for number in range(self.n_val)]
         kinds = [np.array([number % 2 == 1]) for number in range(self.n_val)]
         return [views.make(kind, rng, device) for kind, rng in zip(kinds, rngs, strict=True)]
