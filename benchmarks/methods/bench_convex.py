@@ -2,9 +2,9 @@
 
 python -m benchmarks.methods.bench_convex --size 256 256 256 --levels 4,4 2,2
 
-The search works on half of the size, as ``model.grid=half`` does: the capture range is twice the
-sum of the levels' strides times radii, in voxels. The moving scan is the fixed one, shifted; prints
-how far off it ends.
+The search works on half of the size, as ``model.grid=half`` does: a level searches twice its
+stride times its radius far, in voxels. The moving scan is the fixed one, shifted; prints how far
+off it ends.
 """
 
 import argparse

@@ -3,7 +3,7 @@
 The cost of every offset in a cube is computed for every voxel of a coarse grid; a coupled convex
 optimisation (Heinrich, Papiez, Schnabel and Handels 2014) selects one offset for each voxel such
 that neighbouring voxels agree. It needs no initial field, and large motion is no harder to find
-than small motion.
+than small motion. Finer grids then search around what the coarser ones found, with fewer offsets.
 """
 
 from collections.abc import Sequence
@@ -67,8 +67,8 @@ class Convex(nn.Module):
 
     @property
     def capture_range(self) -> int:
-        """Largest displacement along an axis that is found, in working voxels."""
-        return sum(stride * radius for stride, radius in self.levels)
+        """Largest displacement along an axis that one level finds, in working voxels."""
+        return max(stride * radius for stride, radius in self.levels)
 
     @torch.no_grad()
     def forward(self, batch: Batch) -> Prediction:
