@@ -30,7 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_transforms_argument(parser, "+")
     content = parser.add_mutually_exclusive_group(required=True)
     content.add_argument("--image", type=Path, help="scan to be resampled")
-    content.add_argument("--labels", type=Path, help="label map; the nearest voxel counts")
+    content.add_argument("--labels", type=Path, help="label map to be resampled")
     content.add_argument("--points", type=Path, help="CSV; the first three columns of each row")
     parser.add_argument("--reference", type=Path, help="scan whose positions are mapped")
     add_volume_argument(parser)
@@ -39,7 +39,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--inverse", action="store_true", help="use the inverse of all transforms")
     parser.add_argument(
-        "--interpolation", choices=("linear", "cubic"), default="linear", help="of --image"
+        "--interpolation",
+        choices=("linear", "cubic", "nearest", "label-linear"),
+        help="of --image: linear (default) or cubic; of --labels: nearest (the nearest voxel, "
+        "default) or label-linear (the label of the largest weight in linear interpolation; ANTs' "
+        "GenericLabel): smoother, truer to thin layers, but thin tubes shrink",
     )
     parser.add_argument(
         "--coordinates",
@@ -77,9 +81,11 @@ def run(options: argparse.Namespace) -> None:
     from l2reg.registration.warp_files import (
         check_coordinates,
         check_output,
+        label_interpolation,
         read_transforms,
         resample_labels,
         resample_scan,
+        scan_interpolation,
         warp_point_file,
     )
     from l2reg.runtime import configure_malloc
@@ -100,11 +106,10 @@ def run(options: argparse.Namespace) -> None:
         inside = warp_point_file(source, options.out, transform, options.coordinates, scans)
         print(f"{options.out}: {100 * inside:.0f} % of the points lie where the transform is known")
         return
+    scan, name = ScanSource(source, options.volume), options.interpolation
     if options.labels:
-        image, inside = resample_labels(ScanSource(source, options.volume), transform, scans)
+        image, inside = resample_labels(scan, transform, scans, label_interpolation(name))
     else:
-        image, inside = resample_scan(
-            ScanSource(source, options.volume), transform, scans, options.interpolation
-        )
+        image, inside = resample_scan(scan, transform, scans, scan_interpolation(name))
     write_image(options.out, image)
     print(f"{options.out}: {100 * inside:.0f} % of the grid lies inside {source}")
