@@ -2,6 +2,10 @@
 
 import argparse
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from l2reg.io.scan_source import ScanSource
 
 DESCRIPTION = """\
 take a scan, labels or points along a transform
@@ -61,6 +65,13 @@ def add_volume_argument(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def scan_sources(volume: int | None, *paths: Path | None) -> "list[ScanSource | None]":
+    """Return where scans come from that may have several volumes, for those that are named."""
+    from l2reg.io.scan_source import ScanSource
+
+    return [None if path is None else ScanSource(path, volume) for path in paths]
+
+
 def add_transforms_argument(parser: argparse.ArgumentParser, number: str | None) -> None:
     """Add the argument of one or several transforms."""
     parser.add_argument(
@@ -76,6 +87,7 @@ def run(options: argparse.Namespace) -> None:
     """Write the result, and print how much of it the transform and the scan cover."""
     from l2reg.io.scan_source import ScanSource
     from l2reg.io.volumes import write_image
+    from l2reg.registration.bids_names import check_chain
     from l2reg.registration.transform_reader import transform_path
     from l2reg.registration.transform_scans import read_scans_of
     from l2reg.registration.warp_files import (
@@ -96,11 +108,12 @@ def run(options: argparse.Namespace) -> None:
         check_coordinates(options.coordinates)
     inputs = [path for path in (source, options.reference, options.moving) if path]
     suffixes = (".csv",) if options.points else (".nii.gz", ".nii")
-    check_output(options.out, [*inputs, *map(transform_path, options.transforms)], suffixes)
+    files = [transform_path(name) for name in options.transforms]
+    check_output(options.out, [*inputs, *files], suffixes)
     moving = options.moving if options.points else source
-    scans = read_scans_of(
-        *(path and ScanSource(path, options.volume) for path in (options.reference, moving))
-    )
+    ends = (options.reference, moving)
+    check_chain(files, *(reversed(ends) if options.inverse else ends))
+    scans = read_scans_of(*scan_sources(options.volume, options.reference, moving))
     transform = read_transforms(options.transforms, scans, inverse=options.inverse)
     if options.points:
         inside = warp_point_file(source, options.out, transform, options.coordinates, scans)
