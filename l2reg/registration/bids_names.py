@@ -137,7 +137,7 @@ def _scan_problems(
     return [
         Problem(
             where=str(path),
-            what=f"does not go with {scan.name} where that is named",
+            what=f"does not match {scan.name}",
             expected=f"a scan of {expected}: the transform {spaces}",
             found=f"{scan.name}, of {found}",
             remedy="swap the two scans, or use the inverse: `l2reg warp --inverse`, `l2reg invert`",

@@ -95,7 +95,7 @@ def test_the_scans_tell_if_only_the_output_is_named() -> None:
     assert check_result(plain, TO_T1W, MNI, T1W, inverse=True) == Spaces("T1w", "MNI")
     for inverse, ends in ((False, (T1W, MNI)), (True, (T1W, MNI))):
         out = TO_MNI if not inverse else TO_T1W
-        with pytest.raises(InputError, match="does not go with"):
+        with pytest.raises(InputError, match="does not match"):
             check_result(plain, out, *ends, inverse=inverse)
 
 
