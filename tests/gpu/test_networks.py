@@ -17,7 +17,7 @@ from l2reg.models.prediction import Prediction
 
 pytestmark = pytest.mark.gpu
 
-NETWORKS = ["unet", "pyramid", "pyramid_gunnarsson", "siamese_unet", "lapirn", "clapirn",
+NETWORKS = ["unet", "pyramid", "pyramid_gunnarsson", "siamese_unet", "lapirn", "clapirn", "vfa",
             "monai_segresnet"]  # fmt: skip
 WEIGHTS = ["loss.weights.dice=1", "loss.weights.keypoints=0.1"]
 CUDA = torch.device("cuda")
