@@ -159,6 +159,6 @@ def mean_offset(queries: Image, keys: Image) -> Field:
         Offset in voxels, each component in [-1, 1].
     """
     scores = cost_volume(queries, keys, radius=1) * math.sqrt(queries.shape[1])
-    attention = scores.softmax(dim=1).unflatten(1, (3, 3, 3))
+    attention = scores.softmax(dim=1).view(-1, 3, 3, 3, *scores.shape[2:])
     marginals = [attention.sum(dim=axes) for axes in ((2, 3), (1, 3), (1, 2))]
     return torch.stack([marginal[:, 2] - marginal[:, 0] for marginal in marginals], dim=1)
