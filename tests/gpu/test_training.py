@@ -53,7 +53,7 @@ def test_every_network_trains_validates_and_draws(
     assert Path("run/best.pt").is_file()
 
 
-@pytest.mark.parametrize("model", ["unet", "pyramid", "clapirn"])
+@pytest.mark.parametrize("model", ["unet", "pyramid", "clapirn", "vfa"])
 def test_activation_checkpointing_saves_memory_that_is_measured(
     model: str, gpu_run: Composed
 ) -> None:
