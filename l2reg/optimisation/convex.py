@@ -130,11 +130,10 @@ def discrete_search(
 def ssd_cost_volume(fixed: Image, moving: Image, masks: tuple[Mask, Mask], radius: int) -> Costs:
     """Return the sum of squared differences of every voxel and the moving voxels around it.
 
-    The sum runs over channels, in units of its mean over the known offsets of the voxels with data.
-    An offset that leads outside the moving volume or its mask is unknown: it costs as much as the
-    best of the voxel's other offsets, so that what the moving scan does not show is not pressed
-    into what it shows. Voxels outside the fixed mask, or without any offset inside the moving mask,
-    cost nothing at any offset.
+    The sum runs over channels, in units of its mean over the voxels with data. An offset that leads
+    outside the moving volume or its mask says nothing: it costs the mean of the voxel's other
+    offsets. Voxels outside the fixed mask, or without any offset inside the moving mask, cost
+    nothing at any offset.
 
     Args:
         fixed: Feature maps of the fixed scan.
@@ -154,20 +153,17 @@ def ssd_cost_volume(fixed: Image, moving: Image, masks: tuple[Mask, Mask], radiu
     ]
     costs = fixed.new_empty((len(fixed), len(windows), i, j, k))
     total, n_known = fixed.new_zeros(2, len(fixed), i, j, k)
-    lowest = fixed.new_full((len(fixed), i, j, k), torch.inf)
     for n, window in enumerate(windows):
-        known = inside[:, *window]
-        cost = torch.sum((padded[:, :, *window] - fixed).square_(), dim=1, out=costs[:, n])
-        total += cost * known
-        n_known += known
-        torch.minimum(lowest, cost.masked_fill_(known == 0, torch.inf), out=lowest)
-    lowest.masked_fill_(n_known == 0, 0)
+        torch.sum((padded[:, :, *window] - fixed).square_(), dim=1, out=costs[:, n])
+        costs[:, n] *= inside[:, *window]
+        total += costs[:, n]
+        n_known += inside[:, *window]
+    mean = total / n_known.clamp(min=1)
     for n, window in enumerate(windows):
-        torch.where(inside[:, *window] > 0, costs[:, n], lowest, out=costs[:, n])
+        costs[:, n] += (1 - inside[:, *window]) * mean
     costs *= masks[0]
-    mean = (total / n_known.clamp(min=1))[:, None] * masks[0]
     with_data = ((masks[0] > 0) & (n_known[:, None] > 0)).to(fixed.dtype).mean()
-    costs /= (mean.mean() / with_data.clamp(min=1e-12)).clamp(min=1e-12)
+    costs /= (costs.mean() / with_data.clamp(min=1e-12)).clamp(min=1e-12)
     return costs
 
 
