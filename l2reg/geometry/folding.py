@@ -28,9 +28,9 @@ def remove_folds(disp: Field, *, min_determinant: float) -> Field:
     A field that is interpolated linearly between voxels has its extreme determinants at the corners
     of the cells between them. Where one of these is too small, the field is moved towards its mean
     over three voxels. Where 100 repetitions do not suffice, because the field is as steep around,
-    the mean is taken over twice as many voxels along each axis every 50 repetitions, and more voxels
-    are moved. A field without such a
-    cell stays as it is, and so do voxels far from such cells.
+    the mean is taken over twice as many voxels along each axis every 50 repetitions, and more
+    voxels are moved. A field without such a cell stays as it is, and so do voxels far from such
+    cells.
 
     Args:
         disp: Field in voxels, on a grid of two or more voxels along each axis.
