@@ -1,3 +1,4 @@
+import locale
 import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -10,6 +11,7 @@ from typing import Any
 import nibabel as nib
 import numpy as np
 import pytest
+import SimpleITK as sitk  # noqa: N813
 import torch
 import yaml
 from hydra import compose, initialize_config_dir
@@ -442,3 +444,33 @@ def own_run() -> Composed:
         return plain
 
     return made
+
+
+@pytest.fixture
+def write_series() -> Callable[..., None]:
+    """Write an image of SimpleITK as a DICOM series."""
+
+    def write(image: sitk.Image, folder: Path, uid: str = "1.2.3.4", shift_mm: float = 0.0) -> None:
+        """Write a file for each slice, each shifted within its plane against the one below."""
+        folder.mkdir(exist_ok=True)
+        before = locale.setlocale(locale.LC_ALL)  # ITK leaves it at C when it writes DICOM
+        writer = sitk.ImageFileWriter()
+        writer.KeepOriginalImageUIDOn()
+        direction = np.reshape(image.GetDirection(), (3, 3))
+        for k in range(image.GetDepth()):
+            part = image[:, :, k]
+            place = image.TransformIndexToPhysicalPoint((0, 0, k)) + k * shift_mm * direction[:, 1]
+            for tag, value in {
+                "0008|0060": "CT",
+                "0020|000e": uid,
+                "0020|0013": str(k + 1),
+                "0020|0032": "\\".join(f"{x:.6f}" for x in place),
+                "0020|0037": "\\".join(f"{x:.9f}" for x in direction[:, :2].T.ravel()),
+            }.items():
+                part.SetMetaData(tag, value)
+            number = (5 * k) % image.GetDepth()  # not in the order of names
+            writer.SetFileName(str(folder / f"{uid}_{number}.dcm"))
+            writer.Execute(part)
+        locale.setlocale(locale.LC_ALL, before)
+
+    return write

@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 from l2reg.config.build import build
 
@@ -31,3 +32,19 @@ def test_the_features_that_are_tried_exist() -> None:
     tuning = importlib.import_module("benchmarks.studies.tune_convex")
     for node in tuning.FEATURES.values():
         assert callable(build(node))
+
+
+def test_gpu_checks_say_what_failed_and_that_there_was_no_gpu() -> None:
+    checks = importlib.import_module("benchmarks.methods.gpu_checks")
+    cpu = torch.device("cpu")
+    field = torch.zeros(1, 3, 4, 5, 6)
+    found = [
+        checks.run_tests(cpu),
+        checks.compare_fields(field, field + 0.01),
+        checks.compare_fields(field, field + 0.1),
+    ]
+    assert [check.passed for check in found] == [None, True, False]
+    page = checks.report(found, cpu, small=True, seconds=3.0)
+    assert "- card: no GPU: this run checks the script alone" in page
+    assert "| tests marked gpu | not run: no GPU | - |" in page
+    assert "median 0.173, 95 % below 0.173 voxels | FAILED |" in page

@@ -1,9 +1,10 @@
 """Time ``model=convex`` on a random pair of any size, and measure the memory it takes.
 
-python -m benchmarks.methods.bench_convex --size 256 256 256 --stride 4 --radius 4
+python -m benchmarks.methods.bench_convex --size 256 256 256 --levels 4,4 2,2
 
-The search works on half of the size, as ``model.grid=half`` does: the capture range is twice
-stride times radius voxels. The moving scan is the fixed one, shifted; prints how far off it ends.
+The search works on half of the size, as ``model.grid=half`` does: a level searches twice its
+stride times its radius far, in voxels. The moving scan is the fixed one, shifted; prints how far
+off it ends.
 """
 
 import argparse
@@ -46,15 +47,16 @@ def main() -> None:
     """Search once."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--size", type=int, nargs=3, default=(256, 256, 256))
-    parser.add_argument("--stride", type=int, default=4)
-    parser.add_argument("--radius", type=int, default=4)
+    parser.add_argument("--levels", nargs="+", help="strides and radii, coarsest first")
     parser.add_argument("--device", default="auto")
     options = parser.parse_args()
     configure_malloc()
     device = select_device(options.device)
     shape = working_shape(tuple(options.size), "half")
     batch = random_pair(shape, device)
-    node = load_preset("model", "convex") | {"stride": options.stride, "radius": options.radius}
+    node = load_preset("model", "convex")
+    if options.levels:
+        node |= {"levels": [[int(n) for n in level.split(",")] for level in options.levels]}
     model = build(node)
     begin = time.perf_counter()
     disp = model(batch).disp.cpu()
@@ -62,7 +64,7 @@ def main() -> None:
     margin = 2 * max(map(abs, SHIFT))
     inner = disp[..., margin:-margin, margin:-margin, margin:-margin]
     off = (inner - torch.tensor(SHIFT).view(3, 1, 1, 1)).norm(dim=1).mean()
-    max_displacement = 2 * options.stride * options.radius
+    max_displacement = 2 * model.capture_range
     print(f"{tuple(options.size)} voxels, searched {max_displacement} voxels far, {device.type}")
     print(f"{seconds:.1f} s, peak {peak_gib(device):.2f} GiB, off by {off:.2f} half-grid voxels")
 

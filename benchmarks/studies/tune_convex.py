@@ -62,8 +62,12 @@ FEATURES: Mapping[str, Mapping[str, Any]] = {
     },
 }
 CHOICES: Mapping[str, Sequence[Any]] = {
-    "model.stride": (2, 3, 4),
-    "model.radius": (3, 4, 5, 6),
+    "model.levels": (
+        ((3, 4),),
+        ((4, 4), (2, 2)),
+        ((4, 4), (3, 2), (2, 2)),
+        ((5, 3), (3, 2), (2, 2)),
+    ),
     "model.smoothing_passes": (1, 2, 3),
     "refine.elastic": (0.003, 0.01, 0.03, 0.1, 0.3),
     "refine.viscous": (0.01, 0.03, 0.1, 0.3, 1.0),

@@ -53,7 +53,7 @@ def load(path: Path) -> dict[str, Any]:
 
 def check_format(state: Any, path: Path) -> None:
     """Raise an ``InputError`` unless what a file holds is of this version of the format."""
-    expected = f"a checkpoint of train.py, format {FORMAT}"
+    expected = f"a checkpoint of `l2reg train`, format {FORMAT}"
     found_format = state.get("format") if isinstance(state, dict) else None
     if found_format != FORMAT:
         written_by = state.get("l2reg", "unknown") if isinstance(state, dict) else "unknown"

@@ -16,7 +16,7 @@ from l2reg.config.allowed import ForbiddenTargetError
 from l2reg.config.build import build
 from l2reg.config.task_nodes import node_name, single_task_config
 from l2reg.data.pairs import Pair
-from l2reg.io.files import content_digest
+from l2reg.io.scan_source import scan_digest
 from l2reg.problems import InputError, Problem
 
 KEYS = ("model", "task", "data")  # of a run's config: all that a prediction is built from
@@ -48,7 +48,7 @@ class TrainedModel:
 
     def leakage_notes(self, pairs: Sequence[Pair]) -> list[str]:
         """Return notes on data leakage: pairs that the model was trained on or selected by."""
-        digests = [{content_digest(p.fixed.image), content_digest(p.moving.image)} for p in pairs]
+        digests = [{scan_digest(p.fixed.image), scan_digest(p.moving.image)} for p in pairs]
         uses = [{self.trained_on[d] for d in both if d in self.trained_on} for both in digests]
         supervised = sum("supervised" in kinds for kinds in uses)
         images = sum(kinds == {"image"} for kinds in uses)

@@ -3,6 +3,7 @@
 import argparse
 
 from l2reg.cli.convert import WRITTEN, add_conversion_arguments
+from l2reg.cli.warp import scan_sources
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -13,12 +14,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> None:
     """Write the inverse, and print how well it brings points back."""
+    from l2reg.registration.bids_names import check_result
     from l2reg.registration.transform_conversion import invert_file
+    from l2reg.registration.transform_reader import transform_path
     from l2reg.registration.transform_scans import read_scans_of
     from l2reg.runtime import configure_malloc
 
     configure_malloc()
-    scans = read_scans_of(options.reference, options.moving)
+    files = (transform_path(options.transform), options.out, options.reference, options.moving)
+    spaces = check_result(*files, inverse=True)
+    scans = read_scans_of(*scan_sources(options.volume, options.reference, options.moving))
     residual = invert_file(options.transform, options.out, options.to, scans)
-    print(options.out)
+    print(f"{options.out}: {spaces}" if spaces else options.out)
     print(f"residual of going there and back: {residual}")

@@ -1,6 +1,5 @@
 """Write displacement fields: ``l2reg predict ckpt=RUN`` or ``... model=zero task=lung``."""
 
-import shlex
 import sys
 from typing import Any
 
@@ -23,7 +22,7 @@ def main(cfg: DictConfig) -> None:
     overrides = [text.split("=", 1)[0] for text in HydraConfig.get().overrides.task]
     with exit_on_input_error():
         from l2reg.inference.predict_split import default_out, predict_split, prepare_prediction
-        from l2reg.inference.prediction_page import write_prediction_page
+        from l2reg.inference.prediction_page import prediction_details, write_prediction_page
         from l2reg.own_data.predict import is_own_data, predict_own, prepare_own_prediction
         from l2reg.planning.complete import complete_tasks
         from l2reg.runtime import configure_malloc
@@ -37,7 +36,9 @@ def main(cfg: DictConfig) -> None:
             config["out"] = multirun_folder(out, settings, sys.argv, in_name)
         if is_own_data(config):
             own = prepare_own_prediction(complete_tasks(config), overrides)
-            summary = predict_own(own)
+            summary = predict_own(own, prediction_details(config) if config["report"] else None)
+            if config["report"]:
+                print(own.out / "report.html")
             print(f"{own.out}: {summary}")
             sys.exit(1 if summary.failed else 0)
         job = prepare_prediction(config, overrides)
@@ -46,7 +47,7 @@ def main(cfg: DictConfig) -> None:
         )
         if config["report"]:
             page = job.out / "report.html"
-            command = shlex.join(["l2reg", "predict", *sys.argv[1:]])
-            write_prediction_page(page, job, prediction, config, command)
+            details = prediction_details(config)
+            write_prediction_page(page, job, prediction, config["split"], details)
             print(page)
     print(f"submission: {prediction.zip_path}")

@@ -119,7 +119,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--report",
         action="store_true",
-        help="write report.html besides: planes to scroll through, labels, landmarks, grid, folds",
+        help="write report.html besides: planes to scroll through, labels, landmarks, grid, folds; "
+        "with --batch one for all pairs, the worst first, and one for each",
     )
     parser.add_argument(
         "--strict",
@@ -188,8 +189,6 @@ def check_combination(options: argparse.Namespace) -> None:
         found, remedy = f"{len(given[:1])} scans", "l2reg register FIXED MOVING --out DIR"
     elif options.resume and not options.batch:
         found, remedy = "--resume without --batch", "leave out --resume"
-    elif options.report and options.batch:
-        found, remedy = "--report with --batch", "leave out --report, or register a pair by itself"
     else:
         return
     raise InputError(
@@ -207,16 +206,26 @@ def run_batch(options: argparse.Namespace) -> None:
     """Register the pairs of a table; exit with 1 if one failed."""
     from l2reg.registration.pair_table import read_pair_table
     from l2reg.registration.register_table import RESULTS, register_table
+    from l2reg.registration.table_page import PAGE
 
     rows = read_pair_table(options.batch, options.coordinates, options.volume)
+    details = {"command": command_line(), "model": method_name(options)} if options.report else None
     summary = register_table(
-        rows, options.batch, options.out, register_options(options), resume=options.resume
-    )
+        rows, options.batch, options.out, register_options(options), resume=options.resume,
+        details=details,
+    )  # fmt: skip
+    if details:
+        print(options.out / PAGE)
     print(f"{options.out / RESULTS}: {summary}")
     if summary.failed:
         sys.exit(1)
     if options.strict and summary.flagged:
         sys.exit(FLAGGED)
+
+
+def command_line() -> str:
+    """Return the command that runs."""
+    return shlex.join(["l2reg", *sys.argv[1:]])
 
 
 def method_name(options: argparse.Namespace) -> str:
@@ -241,8 +250,8 @@ def run_pair(options: argparse.Namespace) -> None:
         print(path)
     if options.report:
         page = options.out / "report.html"
-        command = shlex.join(["l2reg", *sys.argv[1:]])
-        write_result_page(page, result, *files, command=command, model=method_name(options))
+        model = method_name(options)
+        write_result_page(page, result, *files, command=command_line(), model=model)
         print(page)
     for line in score_lines(result.scores):
         print(line)

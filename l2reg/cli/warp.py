@@ -2,6 +2,10 @@
 
 import argparse
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from l2reg.io.scan_source import ScanSource
 
 DESCRIPTION = """\
 take a scan, labels or points along a transform
@@ -30,7 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_transforms_argument(parser, "+")
     content = parser.add_mutually_exclusive_group(required=True)
     content.add_argument("--image", type=Path, help="scan to be resampled")
-    content.add_argument("--labels", type=Path, help="label map; the nearest voxel counts")
+    content.add_argument("--labels", type=Path, help="label map to be resampled")
     content.add_argument("--points", type=Path, help="CSV; the first three columns of each row")
     parser.add_argument("--reference", type=Path, help="scan whose positions are mapped")
     add_volume_argument(parser)
@@ -39,7 +43,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--inverse", action="store_true", help="use the inverse of all transforms")
     parser.add_argument(
-        "--interpolation", choices=("linear", "cubic"), default="linear", help="of --image"
+        "--interpolation",
+        choices=("linear", "cubic", "nearest", "label-linear"),
+        help="of --image: linear (default) or cubic; of --labels: nearest (the nearest voxel, "
+        "default) or label-linear (the label of the largest weight in linear interpolation; ANTs' "
+        "GenericLabel): smoother, truer to thin layers, but thin tubes shrink",
     )
     parser.add_argument(
         "--coordinates",
@@ -57,6 +65,13 @@ def add_volume_argument(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def scan_sources(volume: int | None, *paths: Path | None) -> "list[ScanSource | None]":
+    """Return where scans come from that may have several volumes, for those that are named."""
+    from l2reg.io.scan_source import ScanSource
+
+    return [None if path is None else ScanSource(path, volume) for path in paths]
+
+
 def add_transforms_argument(parser: argparse.ArgumentParser, number: str | None) -> None:
     """Add the argument of one or several transforms."""
     parser.add_argument(
@@ -72,14 +87,17 @@ def run(options: argparse.Namespace) -> None:
     """Write the result, and print how much of it the transform and the scan cover."""
     from l2reg.io.scan_source import ScanSource
     from l2reg.io.volumes import write_image
+    from l2reg.registration.bids_names import check_chain
     from l2reg.registration.transform_reader import transform_path
     from l2reg.registration.transform_scans import read_scans_of
     from l2reg.registration.warp_files import (
         check_coordinates,
         check_output,
+        label_interpolation,
         read_transforms,
         resample_labels,
         resample_scan,
+        scan_interpolation,
         warp_point_file,
     )
     from l2reg.runtime import configure_malloc
@@ -90,21 +108,21 @@ def run(options: argparse.Namespace) -> None:
         check_coordinates(options.coordinates)
     inputs = [path for path in (source, options.reference, options.moving) if path]
     suffixes = (".csv",) if options.points else (".nii.gz", ".nii")
-    check_output(options.out, [*inputs, *map(transform_path, options.transforms)], suffixes)
+    files = [transform_path(name) for name in options.transforms]
+    check_output(options.out, [*inputs, *files], suffixes)
     moving = options.moving if options.points else source
-    scans = read_scans_of(
-        *(path and ScanSource(path, options.volume) for path in (options.reference, moving))
-    )
+    ends = (options.reference, moving)
+    check_chain(files, *(reversed(ends) if options.inverse else ends))
+    scans = read_scans_of(*scan_sources(options.volume, options.reference, moving))
     transform = read_transforms(options.transforms, scans, inverse=options.inverse)
     if options.points:
         inside = warp_point_file(source, options.out, transform, options.coordinates, scans)
         print(f"{options.out}: {100 * inside:.0f} % of the points lie where the transform is known")
         return
+    scan, name = ScanSource(source, options.volume), options.interpolation
     if options.labels:
-        image, inside = resample_labels(ScanSource(source, options.volume), transform, scans)
+        image, inside = resample_labels(scan, transform, scans, label_interpolation(name))
     else:
-        image, inside = resample_scan(
-            ScanSource(source, options.volume), transform, scans, options.interpolation
-        )
+        image, inside = resample_scan(scan, transform, scans, scan_interpolation(name))
     write_image(options.out, image)
     print(f"{options.out}: {100 * inside:.0f} % of the grid lies inside {source}")

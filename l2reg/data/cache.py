@@ -10,7 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from l2reg.io.files import atomic_write, content_digest
+from l2reg.io.files import atomic_write
+from l2reg.io.scan_source import input_digest
 
 VERSION = 2  # increase when the same settings give other voxels
 _N_CHECKSUM, _N_HEADER = 4, 1000  # bytes; those of the header at most
@@ -35,13 +36,14 @@ class Cache:
         same new entry at once all compute it, and one of their files stays.
 
         Args:
-            source: File that ``compute`` reads; its content is part of the key.
+            source: File or DICOM folder that ``compute`` reads; its content is part of the key.
             settings: Everything else that the result depends on, as values that JSON can hold.
             compute: Function that computes the array.
         """
-        if self.folder is None or not source.is_file():
+        digest = None if self.folder is None else input_digest(source)
+        if self.folder is None or digest is None:
             return compute()
-        key = json.dumps([VERSION, content_digest(source), dict(settings)], sort_keys=True)
+        key = json.dumps([VERSION, digest, dict(settings)], sort_keys=True)
         path = self.folder / f"{hashlib.sha256(key.encode()).hexdigest()[:40]}.npy"
         cached = _read(path)
         if cached is not None:

@@ -21,7 +21,7 @@ from l2reg.geometry.affine import (
 )
 from l2reg.geometry.resize import resize_image, resize_labels, resize_points, voxel_ratio
 from l2reg.geometry.warp import warp
-from l2reg.io.files import content_digest
+from l2reg.io.scan_source import scan_digest
 from l2reg.io.volumes import read_image, read_labels, read_mask
 from l2reg.shapes import Affine, Image, LabelMap, Mask, WorkingGrid, working_shape
 
@@ -152,7 +152,7 @@ class PairReader:
         files = (pair.moving.image, pair.fixed.mask, pair.moving.mask)
         settings = {
             "kind": repr(self.prealign),
-            "of": [None if path is None else content_digest(path) for path in files],
+            "of": [None if path is None else scan_digest(path) for path in files],
             "intensity": [repr(self.task.intensity[s.modality]) for s in (pair.fixed, pair.moving)],
             **self._grid_settings(pair),
         }

@@ -12,9 +12,9 @@ from l2reg.geometry.jacobian import determinant
 from l2reg.geometry.resize import apply_separable
 from l2reg.shapes import Field, Image, Mask
 
-_MAX_ITERATIONS = 300
+_MAX_ITERATIONS = 600
 _LOCAL_ITERATIONS = 100  # with the nearest neighbours alone, which suffices for most fields
-_DOUBLE_AFTER = 10  # iterations after which the smoothing then reaches twice as far
+_DOUBLE_AFTER = 50  # iterations after which the smoothing then reaches twice as far
 _MEAN_FRACTION = 0.3  # weight of the local mean; less keeps the field sharper, but takes longer
 _TOLERANCE = 1e-4  # by which determinants exceed the smallest one, more than they are rounded
 
@@ -28,15 +28,16 @@ def remove_folds(disp: Field, *, min_determinant: float) -> Field:
     A field that is interpolated linearly between voxels has its extreme determinants at the corners
     of the cells between them. Where one of these is too small, the field is moved towards its mean
     over three voxels. Where 100 repetitions do not suffice, because the field is as steep around,
-    the mean is taken over more and more voxels, and more of them are moved. A field without such a
-    cell stays as it is, and so do voxels far from such cells.
+    the mean is taken over twice as many voxels along each axis every 50 repetitions, and more
+    voxels are moved. A field without such a cell stays as it is, and so do voxels far from such
+    cells.
 
     Args:
         disp: Field in voxels, on a grid of two or more voxels along each axis.
         min_determinant: Determinant that all cells must exceed, below 1; 0 only removes folds.
 
     Warns:
-        RuntimeWarning: If 300 iterations do not suffice, as for values beyond the precision of
+        RuntimeWarning: If 600 iterations do not suffice, as for values beyond the precision of
             their type. A translation, the mean of the field, is returned then.
     """
     exact = disp.double()

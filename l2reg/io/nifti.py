@@ -93,8 +93,8 @@ def volume_shape(image: SpatialImage, path: Path) -> Shape3:
                 what="is not a 3D volume",
                 expected="three axes",
                 found=f"shape {image.shape}",
-                remedy="store one volume of one channel in a file; l2reg register and warp take "
-                "one of several volumes, counted from 0: --volume 0",
+                remedy="store one volume of one channel in a file; l2reg register, warp, convert "
+                "and invert take one of several volumes, counted from 0: --volume 0",
             )
         )
     i, j, k = shape

@@ -116,15 +116,21 @@ def _select_volume(image: SpatialImage, volume: int, path: Path) -> SpatialImage
 
 
 def input_digest(path: Path) -> str | None:
-    """Return the SHA-256 of all bytes of an input; ``None`` if there is no such file.
+    """Return the digest of an input, see ``scan_digest``; ``None`` if there is no such file."""
+    return scan_digest(path) if path.exists() else None
 
-    A DICOM folder is all its files, a header whose voxels lie beside it both files.
+
+def scan_digest(path: Path) -> str:
+    """Return the SHA-256 of all bytes of a file or folder.
+
+    A DICOM folder is all its files, a header whose voxels lie beside it both files: it has the
+    SHA-256 of their digests.
     """
     if path.is_dir():
         files = [file for file in sorted(path.iterdir()) if file.is_file()]
     elif path.suffix.lower() in _DETACHED:
         files = [file for file in sorted(path.parent.iterdir()) if file.stem == path.stem]
     else:
-        files = [path] if path.is_file() else []
+        return content_digest(path)
     digests = "".join(content_digest(file) for file in files)
-    return hashlib.sha256(digests.encode()).hexdigest() if files else None
+    return hashlib.sha256(digests.encode()).hexdigest()

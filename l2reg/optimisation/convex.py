@@ -3,7 +3,7 @@
 The cost of every offset in a cube is computed for every voxel of a coarse grid; a coupled convex
 optimisation (Heinrich, Papiez, Schnabel and Handels 2014) selects one offset for each voxel such
 that neighbouring voxels agree. It needs no initial field, and large motion is no harder to find
-than small motion.
+than small motion. Finer grids then search around what the coarser ones found, with fewer offsets.
 """
 
 from collections.abc import Sequence
@@ -18,6 +18,7 @@ from l2reg.features.extractor import FeatureExtractor, comparable_features
 from l2reg.geometry.compose import compose
 from l2reg.geometry.filters import box_mean, smooth
 from l2reg.geometry.resize import resample, resize_field, resize_image
+from l2reg.geometry.warp import warp
 from l2reg.models.prediction import Prediction
 from l2reg.shapes import Field, Image, Mask, Shape3, WorkingGrid, as_working_grid
 
@@ -32,9 +33,9 @@ class Convex(nn.Module):
     Args:
         grid: Working grid.
         features: Feature maps that are compared.
-        stride: Distance of the search voxels, in working voxels.
-        radius: Largest offset along each axis, in search voxels: the capture range is ``stride *
-            radius`` working voxels.
+        levels: Rows ``(stride, radius)``, coarsest first: distance of the search voxels in working
+            voxels, and largest offset along each axis in search voxels. A level searches around the
+            field of the one before.
         smoothing_passes: Number of box means of the costs over three search voxels.
         couplings: Weights of the squared distance between offsets and smooth field, increasing.
         inverse_consistent: Whether both directions are searched and made inverse consistent.
@@ -45,20 +46,20 @@ class Convex(nn.Module):
         self,
         grid: WorkingGrid,
         features: FeatureExtractor,
-        stride: int,
-        radius: int,
+        levels: Sequence[Sequence[int]],
         smoothing_passes: int,
         couplings: Sequence[float],
         inverse_consistent: bool,
         consistency_iterations: int,
     ) -> None:
         super().__init__()
-        if stride < 1 or radius < 1:
-            raise ValueError(f"stride and radius must be 1 or more, got {stride}, {radius}")
+        if not levels or any(len(level) != 2 or min(level) < 1 for level in levels):
+            raise ValueError(
+                f"levels must be rows of stride and radius, 1 or more; got {list(levels)}"
+            )
         self.grid = as_working_grid(grid)
         self.features = features
-        self.stride = stride
-        self.radius = radius
+        self.levels = [(stride, radius) for stride, radius in levels]
         self.smoothing_passes = smoothing_passes
         self.couplings = list(couplings)
         self.inverse_consistent = inverse_consistent
@@ -66,28 +67,40 @@ class Convex(nn.Module):
 
     @property
     def capture_range(self) -> int:
-        """Largest displacement along an axis that is found, in working voxels."""
-        return self.stride * self.radius
+        """Largest displacement along an axis that one level finds, in working voxels."""
+        return max(stride * radius for stride, radius in self.levels)
 
     @torch.no_grad()
     def forward(self, batch: Batch) -> Prediction:
         """Return the field of each pair on the working grid."""
         i, j, k = batch["fixed"].shape[2:]
-        shape = search_shape((i, j, k), self.stride)
         with torch.autocast(batch["fixed"].device.type, enabled=False):
             maps, masks = comparable_features(batch, self.features)
-            fixed, moving = (resize_image(image, shape) for image in maps)
-            fixed_mask, moving_mask = (resample(mask, shape) for mask in masks)
-            disp = self._search(fixed, moving, (fixed_mask, moving_mask))
-            if self.inverse_consistent:
-                backward = self._search(moving, fixed, (moving_mask, fixed_mask))
-                disp = make_inverse_consistent(disp, backward, self.consistency_iterations)
+            disp = backward = torch.zeros_like(maps[0][:, :1]).expand(-1, 3, -1, -1, -1)
+            for stride, radius in self.levels:
+                shape = search_shape((i, j, k), stride)
+                fixed, moving = (
+                    (resize_image(image, shape), resample(mask, shape))
+                    for image, mask in zip(maps, masks, strict=True)
+                )
+                disp = self._search(fixed, moving, resize_field(disp, shape), radius)
+                if self.inverse_consistent:
+                    backward = self._search(moving, fixed, resize_field(backward, shape), radius)
+                    disp, backward = make_inverse_consistent(
+                        disp, backward, self.consistency_iterations
+                    )
             return Prediction(resize_field(disp, (i, j, k)))
 
-    def _search(self, fixed: Image, moving: Image, masks: tuple[Mask, Mask]) -> Field:
-        return discrete_search(
-            fixed, moving, masks, self.radius, self.smoothing_passes, self.couplings
+    def _search(
+        self, fixed: tuple[Image, Mask], moving: tuple[Image, Mask], disp: Field, radius: int
+    ) -> Field:
+        """Return the field after a search for what is left to move, by features and masks."""
+        image, mask = warp(moving[0], disp), warp(moving[1], disp, padding="zeros")
+        masks = (fixed[1], mask)
+        step = discrete_search(
+            fixed[0], image, masks, radius, self.smoothing_passes, self.couplings
         )
+        return compose(disp, step)
 
 
 def discrete_search(
@@ -231,8 +244,10 @@ def _subvoxel_offset(costs: Costs, best: Indices, radius: int) -> Field:
     return torch.stack(parts, dim=1)
 
 
-def make_inverse_consistent(forward: Field, backward: Field, iterations: int) -> Field:
-    """Return ``forward`` after both directions were moved towards each other's inverse.
+def make_inverse_consistent(
+    forward: Field, backward: Field, iterations: int
+) -> tuple[Field, Field]:
+    """Return both fields after they were moved towards each other's inverse.
 
     The iterations also smooth, which is welcome before a refinement; ``refinement`` takes the mean
     with one inverse instead, which keeps a field sharp.
@@ -247,7 +262,7 @@ def make_inverse_consistent(forward: Field, backward: Field, iterations: int) ->
             (forward - (compose(backward, forward) - forward)) / 2,
             (backward - (compose(forward, backward) - backward)) / 2,
         )
-    return forward
+    return forward, backward
 
 
 def search_shape(shape: Shape3, stride: int) -> Shape3:

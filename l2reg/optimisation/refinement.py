@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 
@@ -10,12 +11,16 @@ from l2reg.features.extractor import FeatureExtractor, comparable_features
 from l2reg.features.local_normalisation import LocalNormalisation
 from l2reg.geometry.compose import invert
 from l2reg.geometry.folding import remove_folds
+from l2reg.optimisation.data_term import data_term
 from l2reg.optimisation.gauss_newton import Regularisation, StepSettings, gauss_newton
 from l2reg.optimisation.point_term import GivenPoints, PointTerm
 from l2reg.shapes import ControlField, Maps, Mask, Shape3, StartField, WorkingGrid
 
 _INPUTS = ("fixed", "moving", "fixed_mask", "moving_mask", "overlap", "spacing_mm")
 _POINTS = ("fixed_points", "moving_points")
+
+MapsPair = tuple[Maps, Maps]
+MasksPair = tuple[Mask, Mask]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,6 +38,9 @@ class Refinement:
         levels: Rows ``(factor, control spacing, max steps)``, coarsest first: voxels of the working
             grid that one voxel of the level spans, voxels of the level between control points, and
             the largest number of steps.
+        from_level: Number of the first level that is used, 1 for the coarsest, or ``"auto"``: the
+            levels are left out for as long as these levels, from zero, reach no field that matches
+            the pair better than the initial one, by the features of the last level.
         elastic: See ``gauss_newton.Regularisation``.
         viscous: See ``gauss_newton.Regularisation``.
         smoothing_passes: See ``gauss_newton.Regularisation``.
@@ -54,6 +62,7 @@ class Refinement:
     coarse_features: FeatureExtractor | None
     normalisation: LocalNormalisation | None
     levels: Sequence[Sequence[int]]
+    from_level: int | Literal["auto"]
     elastic: float
     viscous: float
     smoothing_passes: int
@@ -72,6 +81,11 @@ class Refinement:
                 raise ValueError(
                     f"levels must be rows of factor, control spacing, max steps; got {level}"
                 )
+        n_levels = max(1, len(self.levels))
+        if self.from_level != "auto" and self.from_level not in range(1, n_levels + 1):
+            raise ValueError(
+                f"from_level must be auto or a number from 1 to {n_levels}, got {self.from_level}"
+            )
         if self.label_weight < 0:
             raise ValueError(f"label_weight must be 0 or more, got {self.label_weight}")
         if self.elastic < 0 or self.viscous < 0 or self.elastic + self.viscous == 0:
@@ -99,37 +113,57 @@ class Refinement:
         return remove_folds(refined, min_determinant=self.min_determinant)
 
     def _refine(self, batch: Batch, disp: StartField) -> ControlField:
-        """Return the field after all levels, in one direction."""
-        regularisation = Regularisation(self.elastic, self.viscous, self.smoothing_passes)
-        for n, (factor, control_spacing, max_steps) in enumerate(self.levels, start=1):
-            shape = _coarse_shape(batch["fixed"].shape[2:], factor)
-            level = resize_batch(batch, shape, masks="linear")
-            maps, masks = self._features(level, self._extractor(factor))
-            disp = gauss_newton(
-                maps,
-                masks,
-                disp,
-                level["spacing_mm"],
-                regularisation,
-                StepSettings(
-                    control_spacing,
-                    max_steps,
-                    self.step_tolerance,
-                    self.cg_iterations,
-                    self.cg_tolerance,
-                ),
-                self.points.matches(level, disp, last=n == len(self.levels)),
-            )
+        """Return the field after all levels that are used, in one direction."""
+        for n in range(self._first_level(batch, disp), len(self.levels)):
+            disp = self._refine_level(n, *self._resize_to_level(n, batch), disp)
         return disp
+
+    def _first_level(self, batch: Batch, disp: StartField) -> int:
+        """Return the index of the first level that is used; the last one always is."""
+        if self.from_level != "auto":
+            return self.from_level - 1
+        last = max(0, len(self.levels) - 1)
+        from_zero: StartField = torch.zeros_like(disp)
+        for n in range(last):
+            from_zero = self._refine_level(n, *self._resize_to_level(n, batch), from_zero)
+            _, maps, masks = self._resize_to_level(last, batch)
+            if data_term(maps, masks, disp) >= data_term(maps, masks, from_zero):
+                return n
+        return last
+
+    def _resize_to_level(self, n: int, batch: Batch) -> tuple[Batch, MapsPair, MasksPair]:
+        """Return the pair on the grid of a level, and its feature maps and masks."""
+        factor = self.levels[n][0]
+        level = resize_batch(batch, _coarse_shape(batch["fixed"].shape[2:], factor), masks="linear")
+        return level, *self._features(level, self._extractor(factor))
+
+    def _refine_level(
+        self, n: int, level: Batch, maps: MapsPair, masks: MasksPair, disp: StartField
+    ) -> ControlField:
+        """Return the field after the steps of a level."""
+        _, control_spacing, max_steps = self.levels[n]
+        return gauss_newton(
+            maps,
+            masks,
+            disp,
+            level["spacing_mm"],
+            Regularisation(self.elastic, self.viscous, self.smoothing_passes),
+            StepSettings(
+                control_spacing,
+                max_steps,
+                self.step_tolerance,
+                self.cg_iterations,
+                self.cg_tolerance,
+            ),
+            self.points.matches(level, disp, last=n + 1 == len(self.levels)),
+        )
 
     def _extractor(self, factor: int) -> FeatureExtractor:
         """Return the extractor of a level whose voxels span ``factor`` voxels of the grid."""
         coarse = self.coarse_features if factor > 1 else None
         return self.features if coarse is None else coarse
 
-    def _features(
-        self, batch: Batch, extractor: FeatureExtractor
-    ) -> tuple[tuple[Maps, Maps], tuple[Mask, Mask]]:
+    def _features(self, batch: Batch, extractor: FeatureExtractor) -> tuple[MapsPair, MasksPair]:
         """Return the feature maps of both scans, followed by their weighted labels, and masks."""
         maps, masks = comparable_features(batch, extractor)
         if self.normalisation is not None:

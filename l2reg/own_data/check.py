@@ -8,8 +8,8 @@ import numpy as np
 from tqdm import tqdm
 
 from l2reg.data.cache import Cache
-from l2reg.io.files import content_digest
 from l2reg.io.point_tables import read_point_table
+from l2reg.io.scan_source import input_digest
 from l2reg.io.volumes import read_image, read_labels, read_mask
 from l2reg.own_data.dataset import OwnDataset
 from l2reg.own_data.own_table import OwnRow, OwnScan
@@ -49,9 +49,10 @@ def duplicate_images(data: OwnDataset) -> list[Problem]:
     problems: dict[Path, Problem] = {}
     for split, rows in data.splits.rows.items():
         for path in (scan.image for row in rows for scan in row.scans if scan.subject is not None):
-            if not path.is_file():
+            digest = input_digest(path)
+            if digest is None:
                 continue
-            other, image = first.setdefault(content_digest(path), (split, path))
+            other, image = first.setdefault(digest, (split, path))
             if other != split:
                 problems[path] = Problem(
                     where=str(path),
@@ -88,8 +89,6 @@ def own_warnings(data: OwnDataset, rows: Sequence[OwnRow]) -> list[Problem]:
 
 
 def _scan_problems(scan: OwnScan, cache: Cache) -> list[Problem]:
-    if scan.image.is_dir():
-        return [_folder(scan.image)]
     problems = _problems_of(partial(_check_file, scan.image, _check_image, cache))
     if problems:
         return problems
@@ -128,7 +127,7 @@ def _check_image(path: Path) -> None:
 
 def _check_points(scan: OwnScan) -> None:
     path = scan.files.points
-    if path is None or not scan.image.is_file():
+    if path is None or not scan.image.exists():
         return
     points, grid = read_point_table(path).points, read_grid(scan.files.image)
     world = voxels_to_world(to_ras(scan.files.coordinates, grid), points.T)
@@ -224,16 +223,6 @@ def _overlap(data: OwnDataset, row: OwnRow, shared: float) -> Problem:
         found=f"{100 * shared:.0f} % of {row.scans[0].image} and {row.scans[1].image}",
         remedy="correct the headers; or start from the middles of the scans (data.start=centres; "
         "l2reg check: --start centres), with data.prealign=rigid if they are turned",
-    )
-
-
-def _folder(path: Path) -> Problem:
-    return Problem(
-        where=str(path),
-        what="is a folder",
-        expected="a file: NIfTI, MetaImage or NRRD",
-        found="a folder, of a DICOM series perhaps",
-        remedy="convert the series to NIfTI, such as by dcm2niix",
     )
 
 

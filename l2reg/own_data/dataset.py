@@ -115,7 +115,7 @@ class OwnDataset:
                     what="has no pair" if split in SPLITS else "is no split",
                     expected=f"rows of one of {', '.join(SPLITS)}; or {ALL}",
                     found=", ".join(f"{len(r)} {name}" for name, r in self.splits.rows.items()),
-                    remedy=f"split={ALL} takes all rows of the table; train.py does without "
+                    remedy=f"split={ALL} takes all rows of the table; `l2reg train` does without "
                     "validation by trainer.validate_every=0",
                 )
             )

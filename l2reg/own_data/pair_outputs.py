@@ -23,11 +23,17 @@ from l2reg.own_data.reader import OwnPairReader
 from l2reg.registration.annotations import read_annotations
 from l2reg.registration.input_checks import check_outputs, check_overlap
 from l2reg.registration.outputs import draw_picture, registered_pair, write_report
-from l2reg.registration.result import RegistrationFiles, write_scans, write_stages
+from l2reg.registration.result import (
+    Registration,
+    RegistrationFiles,
+    write_scans,
+    write_stages,
+)
 from l2reg.registration.scan_files import ScanFiles
 from l2reg.registration.scan_pair import ScanPair, read_scans
 from l2reg.registration.small_scans import shrink_scans
 from l2reg.registration.start import Start
+from l2reg.registration.transform_scans import TransformScans
 from l2reg.registration.verdict import Outcome, Verdict
 from l2reg.registration.working_grid import overlap_regions
 from l2reg.shapes import Affine, Field
@@ -86,7 +92,7 @@ def write_pair(
     pair: Pair,
     files: RegistrationFiles,
     method: Mapping[str, Any],
-) -> None:
+) -> Registration:
     """Register a pair, and write what ``l2reg register`` writes.
 
     Args:
@@ -125,7 +131,8 @@ def write_pair(
     write_scans(files, field, scans.moving, annotations.grids[1])
     write_stages(files, initial, deformable)
     warped = warp_with_fill(batch["moving"], disp, 0.0)
-    draw_picture(files.picture, registered_pair(batch, disp, warped), row.name)
+    picture = registered_pair(batch, disp, warped)
+    draw_picture(files.picture, picture, row.name)
     write_report(files.report, {
         "l2reg": __version__,
         "inputs": _describe((fixed, moving)),
@@ -136,6 +143,8 @@ def write_pair(
         "verdict": asdict(verdict),
         "seconds": time.perf_counter() - begin,
     })  # fmt: skip
+    between = TransformScans(field.grid, annotations.grids[1])
+    return Registration(moving.image, between, transform, verdict, scores, {}, picture, files)
 
 
 def _read(

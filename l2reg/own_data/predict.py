@@ -31,6 +31,9 @@ from l2reg.registration.register_table import (
     write_results,
 )
 from l2reg.registration.result import EXTRAS, Extra, output_files
+from l2reg.registration.result_page import write_result_page
+from l2reg.registration.table_page import PAGE, write_table_page
+from l2reg.reporting.page import provenance
 
 _TARGET = f"{OwnDataset.__module__}.{OwnDataset.__name__}"
 
@@ -59,7 +62,7 @@ class OwnPrediction:
 
 
 def is_own_data(config: Mapping[str, Any]) -> bool:
-    """Return whether ``predict.py`` is to register one's own data: those of its run or its task.
+    """Return whether ``l2reg predict`` is to register one's own data: those of its run or its task.
 
     Args:
         config: The resolved config that ``configs/predict.yaml`` composes.
@@ -75,7 +78,7 @@ def is_own_data(config: Mapping[str, Any]) -> bool:
 
 
 def refuse_own_data(config: Mapping[str, Any]) -> None:
-    """Raise ``InputError`` if ``evaluate.py`` is to score one's own data.
+    """Raise ``InputError`` if ``l2reg evaluate`` is to score one's own data.
 
     Args:
         config: The resolved config that ``configs/evaluate.yaml`` composes.
@@ -84,12 +87,12 @@ def refuse_own_data(config: Mapping[str, Any]) -> None:
         return
     raise InputError(
         Problem(
-            where="evaluate.py task=own",
+            where="l2reg evaluate task=own",
             what="has no submission to score",
             expected="a task of the challenge",
             found="data of one's own",
-            remedy=f"read the scores of labels and points in {RESULTS} of predict.py; or score any "
-            "transform in Python: l2reg.evaluate(transform, fixed, moving)",
+            remedy=f"read the scores of labels and points in {RESULTS} of `l2reg predict`; or "
+            "score any transform in Python: l2reg.evaluate(transform, fixed, moving)",
         )
     )
 
@@ -133,10 +136,14 @@ def prepare_own_prediction(config: Mapping[str, Any], overrides: Sequence[str]) 
     )
 
 
-def predict_own(job: OwnPrediction) -> TableSummary:
+def predict_own(job: OwnPrediction, details: Mapping[str, str] | None = None) -> TableSummary:
     """Register the pairs, each into a folder of its name, and write ``results.csv``.
 
     A pair that fails costs no other one.
+
+    Args:
+        job: The prediction.
+        details: How the results are made, see ``register_table``.
 
     Raises:
         InputError: If the table of results cannot be written.
@@ -146,20 +153,29 @@ def predict_own(job: OwnPrediction) -> TableSummary:
     job.predictor.warm_up()
     results: list[dict[str, Any]] = []
     for number, row in enumerate(job.rows, start=1):
-        report = _register(job, row, job.data.pair(row))
+        report = _register(job, row, job.data.pair(row), details)
         fixed, moving = (scan.files for scan in row.scans)
         results.append(result_row(row.name, fixed, moving, report))
         write_results(job.out / RESULTS, results)
         tqdm.write(f"[{number}/{len(job.rows)}] {row.name}: {result_line(results[-1])}")
+    if details is not None:
+        made = provenance(**details, notes="; ".join(job.notes))
+        write_table_page(job.out / PAGE, f"Pairs of {job.out.name}", results, made)
     return summarise(results)
 
 
-def _register(job: OwnPrediction, row: OwnRow, pair: Pair) -> Mapping[str, Any]:
+def _register(
+    job: OwnPrediction, row: OwnRow, pair: Pair, details: Mapping[str, str] | None
+) -> Mapping[str, Any]:
     """Return the report of a pair, or the error that prevented it."""
     files = output_files(job.out / row.name, job.save)
     reader = replace(job.data, cache=None).reader("full")
     try:
-        write_pair(job.predictor, reader, row, pair, files, job.method)
+        result = write_pair(job.predictor, reader, row, pair, files, job.method)
+        if details is not None:
+            page, heading = job.out / row.name / PAGE, f"Pair {row.name}"
+            fixed, moving = (scan.files for scan in row.scans)
+            write_result_page(page, result, fixed, moving, heading=heading, **details)
         report: Mapping[str, Any] = load_json(files.report)
     except Exception as error:  # of any kind: the other pairs must still be registered
         return {"error": " ".join(f"{type(error).__name__}: {error}".split())}

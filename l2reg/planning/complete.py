@@ -47,7 +47,7 @@ def complete_tasks(config: Mapping[str, Any]) -> dict[str, Any]:
     """Return a config in which the tasks of one's own data have a value for every key.
 
     Args:
-        config: The resolved config of ``train.py`` or ``predict.py``.
+        config: The resolved config of ``l2reg train`` or ``l2reg predict``.
 
     Raises:
         InputError: If the table or a file is faulty.

@@ -51,7 +51,7 @@ def describe_step(data: OwnDataset, plan: Plan, device: torch.device) -> str:
 
 
 def _objective_node(loss: str) -> dict[str, Any]:
-    """Return the node of a loss as ``train.py`` composes it for ``task=own``."""
+    """Return the node of a loss as ``l2reg train`` composes it for ``task=own``."""
     terms = (config_dir() / "loss_terms.yaml").read_text(encoding="utf-8")
     node: dict[str, Any] = yaml.safe_load(terms)
     task = yaml.safe_load((config_dir() / "task/own.yaml").read_text(encoding="utf-8"))["loss"]

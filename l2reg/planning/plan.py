@@ -1,4 +1,4 @@
-"""Plan for one's own data: settings of ``train.py`` that its fingerprint suggests, with reasons."""
+"""Plan for one's own data: settings of ``l2reg train`` by its fingerprint, with reasons."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -82,7 +82,7 @@ def propose(facts: Fingerprint, device: str, max_voxels: int | None = None) -> P
 def write_plan(
     path: Path, plan: Plan, facts: Fingerprint, table: Path, coordinates: str | None
 ) -> None:
-    """Write a plan as an experiment of ``train.py``.
+    """Write a plan as an experiment of ``l2reg train``.
 
     Args:
         path: YAML file to write.

@@ -6,10 +6,11 @@ import torch
 from tqdm import tqdm
 
 from l2reg.problems import InputError, Problem
+from l2reg.registration.bids_names import check_chain
 from l2reg.registration.initial_map import Prealignment
 from l2reg.registration.scan_files import ScanFiles
 from l2reg.registration.start import Start, start_from_field
-from l2reg.registration.transform_reader import read_transform
+from l2reg.registration.transform_reader import read_transform, transform_path
 from l2reg.registration.transform_scans import read_scans_of
 from l2reg.transforms.image_grid import ImageGrid
 from l2reg.transforms.world import voxel_map
@@ -32,7 +33,8 @@ def read_initial(
         prealign: How an initial map would be searched; it must be left at ``auto`` or ``none``.
 
     Raises:
-        InputError: If the transform is unreadable, or a search is asked for besides.
+        InputError: If the transform is unreadable, has the name of another direction (see
+            ``check_chain``), or a search is asked for besides.
     """
     if prealign not in ("auto", "none"):
         raise InputError(
@@ -44,6 +46,7 @@ def read_initial(
                 remedy="leave out one of them",
             )
         )
+    check_chain([transform_path(name)], files[0].image.path, files[1].image.path)
     scans = read_scans_of(files[0].image, files[1].image)
     transform = read_transform(name, scans)
     fixed, moving = scans.both(str(name))

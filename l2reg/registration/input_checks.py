@@ -11,6 +11,7 @@ from l2reg.geometry.warp import warp
 from l2reg.io.files import check_writable
 from l2reg.io.volumes import Volume
 from l2reg.problems import InputError, Problem, raise_if_any
+from l2reg.registration.modality import word_of
 from l2reg.registration.start import Start
 from l2reg.shapes import Field, Image
 
@@ -90,14 +91,14 @@ def contrast_problems(
     if float(image.max() - image.min()) >= _MIN_RANGE:
         return []
     suitable = [
-        f"--like {name}"
+        f"--like {word_of(name)}"
         for name, intensity in presets.items()
         if np.ptp(intensity(scan.array)) >= _MIN_RANGE
     ]
     return [
         Problem(
             where=str(path),
-            what=f"has almost no contrast with --like {preset}",
+            what=f"has almost no contrast with --like {word_of(preset)}",
             expected=f"contrast within {presets[preset]}",
             found=f"intensities from {scan.array.min():.4g} to {scan.array.max():.4g}",
             remedy=f"try {' or '.join(suitable)}" if suitable else "name another file",

@@ -10,11 +10,17 @@ from jaxtyping import Float32
 from l2reg.data.intensity import Region
 
 Modality = Literal["CT", "other"]
+WORDS = {"oasis": "brain"}  # of presets in ``--like``, where another one than their name is better
 
 _AIR_HU = -200  # a CT has air or lung, below this
 _LOWEST_HU = -1200  # 1 % of the voxels may lie below this: metal and noise
 _TISSUE_HU = (-150, 250)  # fat, water and soft tissue
 _MIN_TISSUE = 0.05  # fraction of the voxels
+
+
+def word_of(preset: str) -> str:
+    """Return the word after ``--like`` that chooses a preset, as messages name it."""
+    return WORDS.get(preset, preset)
 
 
 def modality(image: Float32[np.ndarray, "i j k"], view: Region) -> Modality:
@@ -51,6 +57,6 @@ def preset_flags(paths: Sequence[Path], modalities: Sequence[Modality], preset: 
         ]
     if preset == "oasis" and len(set(modalities)) > 1:
         ct = paths[list(modalities).index("CT")]
-        return [f"--like oasis is for two scans of one contrast, and only {ct} is a CT; --like "
-                "abdomen is for two contrasts"]  # fmt: skip
+        return [f"--like {word_of(preset)} is for two scans of one contrast, and only {ct} is a "
+                "CT; --like abdomen is for two contrasts"]  # fmt: skip
     return []

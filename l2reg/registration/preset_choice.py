@@ -8,12 +8,12 @@ from l2reg.config.presets import CHALLENGE_TASKS
 from l2reg.data.intensity import Region
 from l2reg.io.volumes import Volume
 from l2reg.problems import InputError, Problem, suggest
-from l2reg.registration.modality import Modality
+from l2reg.registration.modality import WORDS, Modality
 from l2reg.registration.working_grid import Views
 
 AUTO = "auto"
-PRESETS = (AUTO, *CHALLENGE_TASKS, "brain")
-_SAME = {"brain": "oasis"}
+PRESETS = (AUTO, *CHALLENGE_TASKS, *WORDS.values())
+_SAME = {word: preset for preset, word in WORDS.items()}
 
 _LUNG_HU = (-950, -500)
 _MIN_LUNG = 1.0  # litres

@@ -16,7 +16,10 @@ from l2reg.registration.options import RegisterOptions
 from l2reg.registration.pair_table import PairRow
 from l2reg.registration.register import register_with
 from l2reg.registration.result import output_files
+from l2reg.registration.result_page import write_result_page
 from l2reg.registration.scan_files import ScanFiles
+from l2reg.registration.table_page import PAGE, write_table_page
+from l2reg.reporting.page import provenance
 
 RESULTS = "results.csv"
 _VERDICT = (
@@ -46,7 +49,13 @@ class TableSummary:
 
 
 def register_table(
-    rows: Sequence[PairRow], table: Path, out: Path, options: RegisterOptions, *, resume: bool
+    rows: Sequence[PairRow],
+    table: Path,
+    out: Path,
+    options: RegisterOptions,
+    *,
+    resume: bool,
+    details: Mapping[str, str] | None = None,
 ) -> TableSummary:
     """Register the pairs of a table, each into a folder of its name, and write ``results.csv``.
 
@@ -60,22 +69,27 @@ def register_table(
         options: What all pairs share.
         resume: Whether to leave out the pairs whose folder is complete: it has all files, of the
             same inputs, byte for byte, and options.
+        details: How the results are made, see ``provenance``, for a page on each pair and one on
+            all; no pages without.
 
     Raises:
         InputError: If the results would replace the table, or cannot be written.
     """
-    check_outputs([table], [out / RESULTS])
+    check_outputs([table], [out / RESULTS, out / PAGE])
     results: list[dict[str, Any]] = []
     for number, row in enumerate(rows, start=1):
-        report = _complete_report(row, out / row.name, options) if resume else None
+        pages = details is not None
+        report = _complete_report(row, out / row.name, options, pages=pages) if resume else None
         told = "already there" if report else ""
         if report is None:
             begin = time.perf_counter()
-            report = _register(row, out / row.name, options)
+            report = _register(row, out / row.name, options, details)
             told = f"{time.perf_counter() - begin:.1f} s"
         results.append(result_row(row.name, row.fixed, row.moving, report))
         write_results(out / RESULTS, results)
         tqdm.write(f"[{number}/{len(rows)}] {row.name}: {result_line(results[-1])} ({told})")
+    if details is not None:
+        write_table_page(out / PAGE, f"Pairs of {table.name}", results, provenance(**details))
     return summarise(results)
 
 
@@ -86,10 +100,17 @@ def summarise(results: Sequence[Mapping[str, Any]]) -> TableSummary:
     return TableSummary(len(results) - n_failed, statuses.count("flagged"), n_failed)
 
 
-def _register(row: PairRow, folder: Path, options: RegisterOptions) -> Mapping[str, Any]:
+def _register(
+    row: PairRow, folder: Path, options: RegisterOptions, details: Mapping[str, str] | None
+) -> Mapping[str, Any]:
     """Return the report of a registration, or the error that prevented it."""
+    fixed, moving = row.fixed, row.moving
     try:
-        register_with(row.fixed, row.moving, folder, replace(options, initial=row.initial))
+        (folder / PAGE).unlink(missing_ok=True)
+        result = register_with(fixed, moving, folder, replace(options, initial=row.initial))
+        if details is not None:
+            heading = f"Pair {row.name}"
+            write_result_page(folder / PAGE, result, fixed, moving, heading=heading, **details)
         report: Mapping[str, Any] = load_json(output_files(folder, ()).report)
     except Exception as error:  # of any kind: the other pairs must still be registered
         return {"error": " ".join(f"{type(error).__name__}: {error}".split())}
@@ -97,11 +118,11 @@ def _register(row: PairRow, folder: Path, options: RegisterOptions) -> Mapping[s
 
 
 def _complete_report(
-    row: PairRow, folder: Path, options: RegisterOptions
+    row: PairRow, folder: Path, options: RegisterOptions, *, pages: bool
 ) -> Mapping[str, Any] | None:
     """Return the report of a pair that was registered with the same inputs, if it is whole."""
     files = output_files(folder, options.save)
-    if not all(path.is_file() for path in files.paths):
+    if not all(path.is_file() for path in [*files.paths, *([folder / PAGE] if pages else [])]):
         return None
     inputs = replace(options, initial=row.initial).describe((row.fixed, row.moving))
     try:

@@ -20,13 +20,19 @@ from l2reg.registration.outputs import DPI
 from l2reg.registration.transform_scans import TransformScans, read_scans_of
 from l2reg.registration.transform_writer import write_transform
 from l2reg.registration.verdict import Verdict
-from l2reg.registration.warp_files import resample_labels, resample_scan, warn_of_inversion
+from l2reg.registration.warp_files import (
+    label_interpolation,
+    resample_labels,
+    resample_scan,
+    scan_interpolation,
+    warn_of_inversion,
+)
 from l2reg.reporting.figures import pair_figure
 from l2reg.reporting.registered_pair import RegisteredPair
 from l2reg.transforms.image_grid import ImageGrid
 from l2reg.transforms.itk import write_warp
 from l2reg.transforms.matrices import write_matrix
-from l2reg.transforms.warped_scan import ScanInterpolation, write_warped_scan
+from l2reg.transforms.warped_scan import LabelInterpolation, ScanInterpolation, write_warped_scan
 from l2reg.transforms.world_transform import AffineMap, DisplacementMap, WorldTransform
 
 Extra = Literal["inverse", "jacobian", "initial", "deformable"]
@@ -160,24 +166,27 @@ class Registration:
         image: ScanInput | None = None,
         *,
         labels: bool = False,
-        interpolation: ScanInterpolation = "linear",
+        interpolation: ScanInterpolation | LabelInterpolation | None = None,
     ) -> nib.Nifti1Image:
         """Return a scan or label map in the space of the moving scan on the grid of the fixed scan.
 
         Args:
             image: Scan or label map, see ``as_source``; by default the moving scan.
-            labels: Whether it is a label map, of which the nearest voxel counts.
-            interpolation: Of a scan: ``linear``, or ``cubic``.
+            labels: Whether it is a label map.
+            interpolation: Of a scan ``linear`` (default) or ``cubic``; of a label map ``nearest``
+                (default) or ``label-linear``, see ``warp_label_map``.
 
         Raises:
-            InputError: If the file is unreadable.
+            InputError: If the file is unreadable, or the interpolation is of the other kind.
         """
         source = self.moving if image is None else as_source(image)
         scans = TransformScans(self.scans.fixed, read_scans_of(None, source).moving)
         if labels:
-            warped, _ = resample_labels(source, self.transform, scans)
+            of_labels = label_interpolation(interpolation)
+            warped, _ = resample_labels(source, self.transform, scans, of_labels)
         else:
-            warped, _ = resample_scan(source, self.transform, scans, interpolation)
+            of_scan = scan_interpolation(interpolation)
+            warped, _ = resample_scan(source, self.transform, scans, of_scan)
         return nib.Nifti1Image.from_bytes(warped.to_bytes())  # with affine and scaling, as a file
 
     def points(self, points: Float[np.ndarray, "n 3"]) -> Float64[np.ndarray, "n 3"]:

@@ -26,7 +26,13 @@ _MAX_LANDMARKS = 20  # in the table; all are drawn
 
 
 def write_result_page(
-    path: Path, result: Registration, fixed: ScanFiles, moving: ScanFiles, **details: str
+    path: Path,
+    result: Registration,
+    fixed: ScanFiles,
+    moving: ScanFiles,
+    *,
+    heading: str = "The pair",
+    **details: str,
 ) -> None:
     """Write a page on a registration.
 
@@ -35,6 +41,7 @@ def write_result_page(
         result: The registration.
         fixed: Files of the fixed scan, whose labels and landmarks are drawn.
         moving: Files of the moving scan.
+        heading: Heading of what is shown of the pair.
         details: How it was made, see ``provenance``.
     """
     annotations = read_annotations(fixed, moving)
@@ -48,7 +55,7 @@ def write_result_page(
         "change of volume are those after the initial map",
     )
     parts = [f"<h1>{html.escape(title)}</h1>", flags_html(result.verdict.flags)]
-    viewer = viewer_html(pair, "The pair", opened=True)
+    viewer = viewer_html(pair, heading, opened=True)
     scored = _score_tables(result.scores, "")
     used = _score_tables(result.fit, " (used, not a score)")
     tables = chain([_verdict_html(result.verdict)], scored, used)

@@ -19,7 +19,7 @@ from l2reg.registration.input_checks import (
     contrast_problems,
     size_problems,
 )
-from l2reg.registration.modality import Modality, modality, preset_flags
+from l2reg.registration.modality import Modality, modality, preset_flags, word_of
 from l2reg.registration.preset_choice import AUTO, choose_preset
 from l2reg.registration.scan_files import grid_problems
 from l2reg.registration.working_grid import Views
@@ -145,7 +145,7 @@ def read_scans(
     kinds = (modality(fixed.array, views[0]), modality(moving.array, views[1]))
     if preset == AUTO:
         preset, reason = choose_preset((fixed, moving), views, kinds)
-        tqdm.write(f"--like auto: {preset}, as {reason}")
+        tqdm.write(f"--like auto: {word_of(preset)}, as {reason}")
     pair = ScanPair(
         sources=sources,
         volumes=(fixed, moving),

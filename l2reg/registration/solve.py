@@ -13,6 +13,7 @@ from l2reg.inference.prepare import task_refinement, training_free_method
 from l2reg.models.zero import Zero
 from l2reg.optimisation.convex import Convex
 from l2reg.registration.channels import ChannelPair
+from l2reg.registration.modality import word_of
 from l2reg.registration.small_scans import SmallScans
 from l2reg.registration.start import Start
 from l2reg.registration.verdict import Judge, Outcome, Verdict
@@ -97,7 +98,9 @@ def register_suitably(
     other_verdict = judge(pair.small, other, same_contrast=False)
     if other_verdict.similarity_after <= verdict.similarity_after:
         return outcome, verdict
-    flag = f"--like {preset} made the scans less alike: --like {ANY_CONTRAST} is used instead"
+    flag = (
+        f"--like {word_of(preset)} made the scans less alike: --like {ANY_CONTRAST} is used instead"
+    )
     return other, replace(other_verdict, flags=(flag, *other_verdict.flags))
 
 

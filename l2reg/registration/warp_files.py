@@ -23,6 +23,9 @@ from l2reg.shapes import Field
 from l2reg.transforms.image_grid import ImageGrid
 from l2reg.transforms.itk import RAS_TO_LPS
 from l2reg.transforms.warped_scan import (
+    LABEL_INTERPOLATIONS,
+    SCAN_INTERPOLATIONS,
+    LabelInterpolation,
     ScanInterpolation,
     fill_value,
     warp_label_map,
@@ -88,14 +91,17 @@ def resample_scan(
 
 
 def resample_labels(
-    source: ScanSource, transform: WorldTransform, scans: TransformScans
+    source: ScanSource,
+    transform: WorldTransform,
+    scans: TransformScans,
+    interpolation: LabelInterpolation,
 ) -> tuple[nib.Nifti1Image, float]:
-    """Return a label map by the nearest voxel; otherwise as ``resample_scan``."""
+    """Return a label map on the reference grid (see ``warp_label_map``), as ``resample_scan``."""
     reference, moving = scans.both(str(source))
     labels, voxel_type = read_labels(source), read_voxel_type(source)
     disp = _field(transform, reference, moving.place.affine)
     inside = _check_inside(source, disp, labels.shape)
-    warped = voxel_type.encode(warp_label_map(labels, disp).astype(np.float32))
+    warped = voxel_type.encode(warp_label_map(labels, disp, interpolation).astype(np.float32))
     return nifti_image(warped, reference.place, scaling=voxel_type), inside
 
 
@@ -142,6 +148,34 @@ def check_output(out: Path, inputs: Sequence[Path], suffixes: Sequence[str] = ("
             )
         )
     raise_if_any(problems)
+
+
+def scan_interpolation(name: str | None) -> ScanInterpolation:
+    """Return the interpolation of a scan, linear by default; ``InputError`` if it is of labels."""
+    for known in SCAN_INTERPOLATIONS:
+        if name in (None, known):
+            return known
+    raise _wrong_interpolation("a scan", SCAN_INTERPOLATIONS, str(name), "labels")
+
+
+def label_interpolation(name: str | None) -> LabelInterpolation:
+    """Return the interpolation of labels, nearest by default; ``InputError`` if it is of scans."""
+    for known in LABEL_INTERPOLATIONS:
+        if name in (None, known):
+            return known
+    raise _wrong_interpolation("labels", LABEL_INTERPOLATIONS, str(name), "a scan")
+
+
+def _wrong_interpolation(content: str, known: Sequence[str], name: str, other: str) -> InputError:
+    return InputError(
+        Problem(
+            where="interpolation",
+            what=f"does not fit {content}",
+            expected=" or ".join(known),
+            found=name,
+            remedy=f"leave it out, or hand the file over as {other}",
+        )
+    )
 
 
 def check_coordinates(coordinates: Coordinates | None) -> Coordinates:

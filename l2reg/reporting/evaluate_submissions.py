@@ -32,13 +32,11 @@ from l2reg.io.output_folders import OutputKind, claim_output_folder
 from l2reg.problems import InputError, Problem, raise_if_any
 from l2reg.reporting.page import provenance
 from l2reg.reporting.registered_pair import registered_pair
-from l2reg.reporting.report import Picture, worst_first, write_report
+from l2reg.reporting.report import MAX_PAIRS_DRAWN, Picture, worst_first, write_report
 from l2reg.submission.bundle import Submission, open_submission
 from l2reg.submission.rules import Rules
 
 FURTHER_TABLES = ("cases", "labels", "statistics")
-
-_MAX_PAIRS_DRAWN = 12
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -216,6 +214,6 @@ def draw_pairs(
         rules: Rules that the fields follow.
     """
     by_name = {pair.name: pair for pair in pairs}
-    for name in tqdm(order[:_MAX_PAIRS_DRAWN], "drawing", disable=None, leave=False):
+    for name in tqdm(order[:MAX_PAIRS_DRAWN], "drawing", disable=None, leave=False):
         disp = submitted_field(submission, by_name[name], reader.task, rules)
         yield name, registered_pair(by_name[name], reader, disp)

@@ -27,6 +27,8 @@ from l2reg.reporting.registered_pair import RegisteredPair
 from l2reg.reporting.viewer import viewer_html
 from l2reg.submission.rules import Rules
 
+MAX_PAIRS_DRAWN = 12
+PAIRS_HTML = "<h2>Pairs</h2><p>At most twelve, the worst first where that is known.</p>"
 Picture = tuple[str, RegisteredPair]  # name of a pair, and what is shown of it
 
 _STATISTICS = (
@@ -104,7 +106,7 @@ def _score_parts(rows: Rows, task: Task, rules: Rules) -> Iterator[str]:
 
 def _pair_parts(pictures: Iterable[Picture]) -> Iterator[str]:
     """Yield the pairs to look at; the first one is unfolded."""
-    yield "<h2>Pairs</h2><p>At most twelve, the worst first where that is known.</p>"
+    yield PAIRS_HTML
     for index, (name, pair) in enumerate(pictures):
         yield viewer_html(pair, f"Pair {name}", opened=index == 0)
 

@@ -2,6 +2,7 @@
 
 import html
 import json
+from pathlib import Path
 
 from l2reg.reporting.figures import determinant_figure
 from l2reg.reporting.page import chart_html
@@ -18,6 +19,7 @@ _MODES = {
     "warped": "warped",
     "volume": "change of volume",
 }
+_SECTION = "<details class='pair'"
 _OVERLAYS = {"labels": "outlines", "landmarks": "landmarks", "grid": "deformed grid"}
 
 
@@ -38,7 +40,7 @@ def viewer_html(pair: RegisteredPair, heading: str, *, opened: bool) -> str:
         for name, address in data.layers.items()
     )
     return (
-        f"<details class='pair'{' open' if opened else ''}>"
+        f"{_SECTION}{' open' if opened else ''}>"
         f"<summary><h3>{html.escape(heading)}</h3></summary>"
         f"<div class='viewer' data-view='{view}'>{layers}{_controls(data)}"
         f"<div class='planes'>{shown}</div>"
@@ -46,6 +48,19 @@ def viewer_html(pair: RegisteredPair, heading: str, *, opened: bool) -> str:
         "<noscript><p class='flags'>The slices are drawn by a script of this page, which the "
         "browser does not run.</p></noscript></div></details>"
     )
+
+
+def read_viewer(page: Path, *, opened: bool) -> str:
+    """Return the first section of a page that shows a pair.
+
+    Args:
+        page: A page that ``write_page`` wrote.
+        opened: Whether the section is unfolded from the beginning.
+    """
+    _, _, rest = page.read_text(encoding="utf-8").partition(_SECTION)
+    _, _, content = rest.partition(">")
+    section, end, _ = content.partition("</details>")
+    return f"{_SECTION}{' open' if opened else ''}>{section}{end}"
 
 
 def _controls(data: ViewerData) -> str:

@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from l2reg.io.files import strict_json
 from l2reg.training.distributed import is_first
 from l2reg.training.run_files import METRICS, flatten
 from l2reg.training.scalars import Scalars
+from l2reg.training.trackers import Tracker
 from l2reg.training.trainer import Trainer
 
 _SELECTING = ("val/dsc", "val/tre_mm", "val/loss")  # scores that select a model
@@ -55,16 +56,24 @@ class Progress:
 
 
 class Log:
-    """Appends the scalars of every step to ``metrics.jsonl`` and TensorBoard.
+    """Appends the scalars of every step to ``metrics.jsonl``, TensorBoard and other trackers.
 
     Args:
         run_dir: Folder of the run.
         trainer: The trainer, at the step at which it starts.
         config: Config of the run, which TensorBoard shows beside the scores.
+        trackers: Experiment trackers, which it closes.
     """
 
-    def __init__(self, run_dir: Path, trainer: Trainer, config: Mapping[str, Any]) -> None:
+    def __init__(
+        self,
+        run_dir: Path,
+        trainer: Trainer,
+        config: Mapping[str, Any],
+        trackers: Sequence[Tracker] = (),
+    ) -> None:
         self.run_dir = run_dir
+        self.trackers = trackers
         self.first_step = trainer.step + 1
         self.config = config
 
@@ -89,10 +98,14 @@ class Log:
             file.write(strict_json({"step": step, **scalars}) + "\n")
         for name, value in scalars.items():
             self.writer.add_scalar(name, value, step)
+        for tracker in self.trackers:
+            tracker.add(step, scalars)
 
     def close(self) -> None:
-        """Write buffered values to disk."""
+        """Write buffered values to disk, and send them."""
         self.writer.close()
+        for tracker in self.trackers:
+            tracker.close()
 
 
 class Validate:

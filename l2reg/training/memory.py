@@ -66,7 +66,7 @@ def _key(tensor: Tensor) -> int:
 
 
 def memory_options(settings: Any, grid: WorkingGrid) -> list[str]:
-    """Return the options of ``train.py`` that lower the memory of a step, the gentlest first.
+    """Return the options of ``l2reg train`` that lower the memory of a step, the gentlest first.
 
     Args:
         settings: The present ``TrainerSettings``.

@@ -62,7 +62,7 @@ class OwnTask(PairTask):
 class OwnValidation(Validation):
     """Scores pairs on the working grid, by their labels and points where they have some.
 
-    ``predict.py`` scores on the grid of the fixed scan instead.
+    ``l2reg predict`` scores on the grid of the fixed scan instead.
 
     Args:
         predictor: The predictor of the model in training.

@@ -31,6 +31,7 @@ _MAY_CHANGE = (
     "overwrite",
     "device",
     "trust",
+    "track",
     "data.root",
     "task.root",
     "data.cache",

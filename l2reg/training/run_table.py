@@ -159,7 +159,7 @@ def _no_runs(folder: Path) -> Problem:
     return Problem(
         where=str(folder),
         what="has no training runs",
-        expected="a folder with run folders of train.py in it",
-        found="no such folder" if not folder.is_dir() else "no folder that train.py wrote",
+        expected="a folder with run folders of `l2reg train` in it",
+        found="no such folder" if not folder.is_dir() else "no folder that `l2reg train` wrote",
         remedy="name the folder of your runs: l2reg runs runs",
     )

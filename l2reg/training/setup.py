@@ -23,6 +23,7 @@ from l2reg.training.profile import Profile
 from l2reg.training.run_folder import describe_run, open_run
 from l2reg.training.seeding import seed_everything, seed_rank
 from l2reg.training.task_of_run import TrainingTask
+from l2reg.training.trackers import Tracker, check_trackers, open_trackers
 from l2reg.training.trainer import Hook, Trainer, TrainerSettings
 from l2reg.training.training_task import open_training_tasks
 from l2reg.training.validation import Score
@@ -41,6 +42,7 @@ def prepare_training(config: Mapping[str, Any]) -> Trainer:
         InputError: If options, data or the run folder are incorrect, before anything is written.
     """
     settings = training_settings(config)
+    tracker_names = check_trackers(config["track"])
     device = start_processes(config["device"])
     autocast(device, settings.precision)  # raises if the precision is unknown
     run_dir = Path(config["run_dir"])
@@ -66,9 +68,12 @@ def prepare_training(config: Mapping[str, Any]) -> Trainer:
         if rank() > 0:
             seed_rank(config["seed"])
         last.save(trainer)
+    trackers: tuple[Tracker, ...] = ()
     if is_first():
         describe_run(run_dir, config)
-    trainer.hooks = _hooks(trainer, run_dir, tasks, device, last)
+        trackers = open_trackers(tracker_names, run_dir, stored)
+    log = Log(run_dir, trainer, stored, trackers)
+    trainer.hooks = _hooks(trainer, log, tasks, device, last)
     return trainer
 
 
@@ -210,13 +215,12 @@ def _check_same_images(run_dir: Path, state: Mapping[str, Any], now: Mapping[str
 
 def _hooks(
     trainer: Trainer,
-    run_dir: Path,
+    log: Log,
     tasks: Mapping[str, TrainingTask],
     device: torch.device,
     last: SaveLast,
 ) -> list[Hook]:
-    settings = trainer.settings
-    log = Log(run_dir, trainer, last.extra["config"])
+    settings, run_dir = trainer.settings, log.run_dir
     hooks: list[Hook] = [log] if is_first() else []
     if settings.profile_steps and is_first():
         hooks.insert(0, Profile(run_dir, settings.profile_steps, device))

@@ -12,7 +12,7 @@ from l2reg.data.dataset import Dataset
 from l2reg.data.pairs import Pair
 from l2reg.inference.method import Method
 from l2reg.inference.predictor import Predictor
-from l2reg.io.files import content_digest
+from l2reg.io.scan_source import scan_digest
 from l2reg.models.prediction import grid_of
 from l2reg.own_data.dataset import OwnDataset
 from l2reg.problems import Problem
@@ -89,13 +89,13 @@ class PairTask(TrainingTask):
         training = self.data.training_set
         without = set(training.evaluation_images)
         return {
-            content_digest(scan.image): "image" if scan.image in without else "supervised"
+            scan_digest(scan.image): "image" if scan.image in without else "supervised"
             for scan in training.all_scans()
         }
 
     def validated_on(self) -> list[str]:
         """Return the digests of the fixed images of the validation pairs."""
-        return [content_digest(pair.fixed.image) for pair in self.val]
+        return [scan_digest(pair.fixed.image) for pair in self.val]
 
     def batches(
         self, model: nn.Module, *, items: range, seed: int, device: torch.device

@@ -1,11 +1,12 @@
 """Warped scans and labels: a moving volume on the fixed grid, as ITK resamples it."""
 
+from itertools import product
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 import torch
-from jaxtyping import Float32, Shaped
+from jaxtyping import Float32, Float64, Shaped
 from scipy.ndimage import map_coordinates
 
 from l2reg.geometry.warp import inside_scan, voxel_coords, warp_with_fill
@@ -15,6 +16,9 @@ from l2reg.io.voxel_types import VoxelType
 from l2reg.shapes import Field
 
 ScanInterpolation = Literal["linear", "cubic"]
+LabelInterpolation = Literal["nearest", "label-linear"]
+SCAN_INTERPOLATIONS: tuple[ScanInterpolation, ...] = get_args(ScanInterpolation)
+LABEL_INTERPOLATIONS: tuple[LabelInterpolation, ...] = get_args(LabelInterpolation)
 
 _AIR = -1024.0  # HU of the voxels beyond a CT, by convention
 _LUNG = -500.0  # HU; only a CT in Hounsfield units has intensities down to here
@@ -84,19 +88,57 @@ def warp_scan(
 
 
 def warp_label_map(
-    moving: Shaped[np.ndarray, "mi mj mk"], disp: Field
+    moving: Shaped[np.ndarray, "mi mj mk"],
+    disp: Field,
+    interpolation: LabelInterpolation = "nearest",
 ) -> Shaped[np.ndarray, "i j k"]:
-    """Return the moving labels on the fixed grid, as ITK does: those of the nearest voxel.
+    """Return the moving labels on the fixed grid, as ITK does.
 
-    Halves round up. Outside the volume, half a voxel beyond its outermost centres, is 0.
+    Outside the volume, half a voxel beyond its outermost centres, is 0.
 
     Args:
         moving: Label map.
         disp: Field from fixed to moving voxels, of one pair.
+        interpolation: ``nearest``: the label of the nearest voxel, halves rounded up; or
+            ``label-linear``: that whose indicator, interpolated linearly, is largest, the lowest
+            of equal ones (Schaerer et al. 2014; ``sitkLabelLinear``, ``GenericLabel`` of ANTs).
     """
-    index = torch.floor(disp.double() + voxel_coords(disp.double()) + 0.5).long()[0]
-    last = torch.tensor(moving.shape).view(3, 1, 1, 1) - 1
-    i, j, k = torch.minimum(index.clamp(min=0), last).numpy()
+    sample = _nearest_labels if interpolation == "nearest" else _likeliest_labels
+    positions = disp[0].double() + voxel_coords(disp.double())[0]
+    warped: np.ndarray = np.empty(positions.shape[1:], moving.dtype)
+    for i, plane in enumerate(positions.movedim(1, 0).numpy()):
+        warped[i] = sample(moving, plane.reshape(3, -1)).reshape(warped[i].shape)
     inside = inside_scan(disp, moving.shape)[0, 0].numpy()
-    warped: np.ndarray = np.where(inside, moving[i, j, k], moving.dtype.type(0))
-    return warped
+    return np.where(inside, warped, moving.dtype.type(0))
+
+
+def _nearest_labels(
+    moving: Shaped[np.ndarray, "mi mj mk"], positions: Float64[np.ndarray, "3 n"]
+) -> Shaped[np.ndarray, " n"]:
+    last = np.array(moving.shape)[:, None] - 1
+    i, j, k = np.clip(np.floor(positions + 0.5).astype(int), 0, last)
+    labels: np.ndarray = moving[i, j, k]
+    return labels
+
+
+def _likeliest_labels(
+    moving: Shaped[np.ndarray, "mi mj mk"], positions: Float64[np.ndarray, "3 n"]
+) -> Shaped[np.ndarray, " n"]:
+    """Compare the labels of the eight voxels around: no other has a weight."""
+    last = np.array(moving.shape)[:, None] - 1
+    positions = np.clip(positions, 0, last)
+    first = np.floor(positions).astype(int)
+    corners = np.array(list(product((0, 1), repeat=3)))[..., None]
+    i, j, k = np.minimum(first + corners, last).swapaxes(0, 1)
+    around = moving[i, j, k]
+    labels: np.ndarray = around[0]
+    mixed = np.flatnonzero((around != labels).any(axis=0))
+    around, fraction = around[:, mixed], (positions - first)[:, mixed]
+    weights = np.where(corners == 1, fraction, 1 - fraction).prod(axis=1)
+    largest = np.zeros(len(mixed))
+    for candidate in np.sort(around, axis=0):
+        weight = (weights * (around == candidate)).sum(axis=0)
+        larger = weight > largest
+        labels[mixed[larger]] = candidate[larger]
+        largest = np.maximum(largest, weight)
+    return labels

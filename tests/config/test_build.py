@@ -93,7 +93,8 @@ def test_a_value_that_its_constructor_refuses_is_shown_with_its_config() -> None
 
 @pytest.mark.parametrize(
     ("key", "value", "kind"),
-    [("stride", "abc", "an integer"), ("radius", 2.5, "an integer"), ("stride", None, "an integer"),
+    [("smoothing_passes", "abc", "an integer"), ("smoothing_passes", 2.5, "an integer"),
+     ("smoothing_passes", None, "an integer"),
      ("inverse_consistent", 3, "true or false")],
 )  # fmt: skip
 def test_a_value_of_the_wrong_type_is_shown_with_its_key(

@@ -124,3 +124,15 @@ def test_far_from_a_fold_nothing_changes() -> None:
     assert float(min_corner_determinant(repaired).min()) > 0.1
     assert torch.equal(repaired[..., 8:, :, :], disp[..., 8:, :, :])
     assert not torch.equal(repaired, disp)
+
+
+def test_a_steep_fold_is_spread_over_little_more_than_it_needs() -> None:
+    """A drop by 16 voxels has to spread over 16 / (1 - 0.15), or 19 voxels: from 12 to 31."""
+    at = torch.arange(80.0)
+    drop = -16 * ((at - 20) / 2).clamp(0, 1) * (1 - ((at - 40) / 25).clamp(0, 1))
+    disp = torch.zeros(1, 3, 80, 9, 7)
+    disp[0, 0] = drop.view(-1, 1, 1)
+    repaired = remove_folds(disp, min_determinant=0.15)
+    moved = ((repaired - disp).abs().amax(dim=(0, 1, 3, 4)) > 1e-3).nonzero()
+    assert int(moved.min()) > 8
+    assert int(moved.max()) < 36

@@ -3,13 +3,16 @@
 import numpy as np
 import pytest
 import torch
+from hydra import compose, initialize_config_dir
+from omegaconf import OmegaConf
 
 from l2reg.batch import to_device
 from l2reg.config.build import build
-from l2reg.config.presets import load_preset
+from l2reg.config.presets import config_dir, load_preset
 from l2reg.models.descriptors import DescriptorNetwork
 from l2reg.phantom.views import SyntheticViews
 from l2reg.runtime import autocast
+from l2reg.training.setup import prepare_training
 from l2reg.training.synthetic_task import RetrievalValidation
 
 pytestmark = [pytest.mark.gpu, pytest.mark.usefixtures("small_tissues")]
@@ -51,3 +54,22 @@ def test_a_step_in_bf16_and_a_validation_run_on_the_gpu() -> None:
     assert all(torch.isfinite(parameter.grad).all() for parameter in model.parameters())
     scores, _ = RetrievalValidation(model, data, CUDA, "bf16").score()
     assert 0 <= scores["val/retrieval"] <= 1
+
+
+@pytest.mark.parametrize("precision", ["float32", "bf16"])
+def test_descriptors_are_trained_and_validated_on_the_gpu(precision: str) -> None:
+    options = ["experiment=descriptors", "device=cuda", "model.widths=[4,4,4]", "model.levels=2",
+               "model.channels=5", "data.views.size=17", "data.views.n_points=24", "data.radius=2",
+               "data.views.n_patients=2", "data.n_val=2", "data.n_val_points=8",
+               "loss.n_negatives=4", "trainer.max_steps=2", "trainer.validate_every=1",
+               "trainer.picture_every=2", f"trainer.precision={precision}"]  # fmt: skip
+    with initialize_config_dir(str(config_dir()), version_base="1.3"):
+        config = compose("train", overrides=[*options, "run_dir=run"])
+    trainer = prepare_training(OmegaConf.to_container(config, resolve=True))  # type: ignore[arg-type]
+    before = [parameter.clone() for parameter in trainer.model.parameters()]
+    trainer.run()
+    assert trainer.finished
+    for parameter, old in zip(trainer.model.parameters(), before, strict=True):
+        assert parameter.is_cuda
+        assert torch.isfinite(parameter).all()
+        assert not torch.equal(parameter, old)

@@ -10,16 +10,20 @@ from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 from torch import Tensor, nn
 
-from l2reg.batch import Batch, to_device
+from l2reg.batch import Batch, both_directions, to_device
 from l2reg.config.build import build
-from l2reg.config.presets import config_dir
+from l2reg.config.presets import config_dir, preset_names
+from l2reg.models.activation_checkpointing import recompute_activations
 from l2reg.models.prediction import Prediction
 
 pytestmark = pytest.mark.gpu
 
-NETWORKS = ["unet", "pyramid", "pyramid_gunnarsson", "siamese_unet", "lapirn", "clapirn",
+NETWORKS = ["unet", "pyramid", "pyramid_gunnarsson", "siamese_unet", "lapirn", "clapirn", "vfa",
             "monai_segresnet"]  # fmt: skip
 WEIGHTS = ["loss.weights.dice=1", "loss.weights.keypoints=0.1"]
+ALL_WEIGHTS = [*WEIGHTS, *(f"loss.weights.{name}=1" for name in (
+    "inverse_consistency", "gradient_inverse_consistency", "bending", "total_variation", "folding")
+)]  # fmt: skip
 CUDA = torch.device("cuda")
 Pairs = Callable[..., Batch]
 
@@ -79,14 +83,28 @@ def test_less_exact_precisions_stay_close(name: str, precision: str, pairs: Pair
     assert (rough - exact).abs().mean() < 0.1 * exact.abs().mean()
 
 
-@pytest.mark.parametrize("loss", ["lncc", "mind", "mse"])
+@pytest.mark.parametrize("name", ["unet", "pyramid", "vfa"])
+def test_gradients_of_recomputed_activations_are_those_of_kept_ones(
+    name: str, pairs: Pairs
+) -> None:
+    kept = network(name).to(CUDA).train()
+    recomputed = copy.deepcopy(kept)
+    recompute_activations(recomputed)
+    objective, batch = build(node("loss", *WEIGHTS)), to_device(pairs(), CUDA)
+    for model in (kept, recomputed):
+        step(model, objective, batch)
+    gradient = gradient_of(kept)
+    assert (gradient_of(recomputed) - gradient).norm() < 0.01 * gradient.norm()
+
+
+@pytest.mark.parametrize("loss", preset_names("loss"))
 def test_every_loss_has_the_value_and_gradient_of_the_cpu(
     loss: str, pairs: Pairs, rng: torch.Generator
 ) -> None:
     """But for a few voxels that interpolate at a face of the grid, where gradients jump."""
-    objective: nn.Module = build(node("loss", f"loss={loss}", *WEIGHTS))
-    batch = pairs()
-    coarse = torch.randn(2, 3, 5, 6, 7, generator=rng)
+    objective: nn.Module = build(node("loss", f"loss={loss}", *ALL_WEIGHTS))
+    batch = both_directions(pairs())
+    coarse = torch.randn(4, 3, 5, 6, 7, generator=rng)
     shape = batch["fixed"].shape[2:]
     disp = torch.nn.functional.interpolate(coarse, size=shape, mode="trilinear")
     found = []

@@ -149,7 +149,7 @@ def test_only_networks_are_warmed_up(lung: Dataset) -> None:
 
 
 def test_a_pair_of_noise_is_solved_like_any_other(lung: Dataset) -> None:
-    convex = build(load_preset("model", "convex") | {"stride": 3, "radius": 2})
+    convex = build(load_preset("model", "convex") | {"levels": [[3, 2]]})
     predictor = Predictor(Method(convex, refinement("full", 1)), lung.reader)
     pairs = [noise_batch(lung.reader(grid)) for grid in ("half", "full")]
     assert torch.isfinite(predictor.solve(pairs)).all()

@@ -45,7 +45,7 @@ def test_the_training_free_method_of_a_task_is_what_predict_py_runs() -> None:
     ready = prepared("model=convex", "task=lung").method
     method = training_free_method("lung", torch.device("cpu"))
     assert method.refinement == ready.refinement
-    assert vars(method.model)["stride"] == vars(ready.model)["stride"]
+    assert vars(method.model)["levels"] == vars(ready.model)["levels"]
     assert method.grids == ready.grids == ["half", "full"]
 
 

@@ -1,4 +1,4 @@
-import locale
+from collections.abc import Callable
 from pathlib import Path
 from unittest.mock import patch
 
@@ -11,6 +11,7 @@ from l2reg.io.itk import from_simpleitk, read_itk_image, simpleitk
 from l2reg.io.volumes import read_labels, read_volume
 from l2reg.problems import InputError
 
+WriteSeries = Callable[..., None]
 SHAPE = (11, 9, 7)
 TURN = Rotation.from_euler("zxy", [25, -14, 9], degrees=True).as_matrix()
 
@@ -24,31 +25,6 @@ def scan(random: np.random.Generator) -> sitk.Image:
     image.SetOrigin((12.5, -40.25, 103.0))
     image.SetDirection(TURN.ravel().tolist())
     return image
-
-
-def write_series(
-    image: sitk.Image, folder: Path, uid: str = "1.2.3.4", shift_mm: float = 0.0
-) -> None:
-    """Write a DICOM file for each slice, each shifted within its plane against the one below."""
-    folder.mkdir(exist_ok=True)
-    before = locale.setlocale(locale.LC_ALL)  # ITK leaves it at C when it writes DICOM
-    writer = sitk.ImageFileWriter()
-    writer.KeepOriginalImageUIDOn()
-    direction = np.reshape(image.GetDirection(), (3, 3))
-    for k in range(image.GetDepth()):
-        part = image[:, :, k]
-        place = image.TransformIndexToPhysicalPoint((0, 0, k)) + k * shift_mm * direction[:, 1]
-        for tag, value in {
-            "0008|0060": "CT",
-            "0020|000e": uid,
-            "0020|0013": str(k + 1),
-            "0020|0032": "\\".join(f"{x:.6f}" for x in place),
-            "0020|0037": "\\".join(f"{x:.9f}" for x in direction[:, :2].T.ravel()),
-        }.items():
-            part.SetMetaData(tag, value)
-        writer.SetFileName(str(folder / f"{uid}_{(5 * k) % 7}.dcm"))  # not in the order of names
-        writer.Execute(part)
-    locale.setlocale(locale.LC_ALL, before)
 
 
 def lies_as_in(image: sitk.Image, path: Path, atol: float = 1e-4) -> None:
@@ -69,7 +45,7 @@ def test_a_voxel_lies_where_simpleitk_puts_it(scan: sitk.Image, name: str) -> No
     assert read_volume(Path(name)).voxel_type.dtype == np.int16
 
 
-def test_a_folder_of_dicom_files_is_a_scan(scan: sitk.Image) -> None:
+def test_a_folder_of_dicom_files_is_a_scan(scan: sitk.Image, write_series: WriteSeries) -> None:
     write_series(scan, Path("series"))
     lies_as_in(scan, Path("series"))
     Path("series/notes.txt").write_text("text")
@@ -99,7 +75,9 @@ def refusal(path: str) -> str:
     return str(error.value)
 
 
-def test_slices_that_are_no_even_stack_are_refused(scan: sitk.Image) -> None:
+def test_slices_that_are_no_even_stack_are_refused(
+    scan: sitk.Image, write_series: WriteSeries
+) -> None:
     write_series(scan, Path("gap"))
     Path("gap/1.2.3.4_1.dcm").unlink()
     assert "gap: is no even stack of slices" in refusal("gap")
@@ -113,7 +91,7 @@ def test_slices_that_are_no_even_stack_are_refused(scan: sitk.Image) -> None:
     assert "twice: is no even stack of slices" in refusal("twice")
 
 
-def test_a_tilted_gantry_is_refused(scan: sitk.Image) -> None:
+def test_a_tilted_gantry_is_refused(scan: sitk.Image, write_series: WriteSeries) -> None:
     write_series(scan, Path("tilted"), shift_mm=0.3)
     assert "is no even stack of slices" in refusal("tilted")
 

@@ -26,6 +26,7 @@ PARAMETERS = {
     "siamese_unet": 1_942_575,
     "lapirn": 923_748,
     "clapirn": 1_222_068,
+    "vfa": 266_676,
     "monai_segresnet": 1_177_827,
 }
 OVERFIT = {  # steps and learning rate
@@ -35,6 +36,7 @@ OVERFIT = {  # steps and learning rate
     "siamese_unet": (250, 3e-3),
     "lapirn": (150, 1e-3),
     "clapirn": (150, 1e-3),
+    "vfa": (150, 2e-3),
     "monai_segresnet": (60, 1e-3),
 }
 SHAPE = (15, 12, 17)
@@ -101,7 +103,10 @@ def test_gradients_reach_every_weight(
 def test_bf16_autocast_stays_close_and_returns_float32(
     name: str, network: Networks, batch: Batches, awake: Awake
 ) -> None:
-    few = name == "siamese_unet"  # normalises 16 times coarser maps, which needs some voxels
+    few = name in (
+        "siamese_unet",
+        "vfa",
+    )  # normalise 16 times coarser maps, which needs some voxels
     model, pair = awake(network(name)), batch(*((33, 36, 40) if few else SHAPE))
     exact = model(pair).disp
     with torch.autocast("cpu", dtype=torch.bfloat16):

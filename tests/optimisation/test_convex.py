@@ -88,7 +88,7 @@ def test_a_large_shift_is_found_and_the_moving_image_brought_back(
 ) -> None:
     fixed = texture(random)
     moving = fixed.roll(shift, dims=(2, 3, 4))
-    model = Convex("half", LocalContrast(2, 1e-4), 1, 6, 1, COUPLINGS, consistent, 15)
+    model = Convex("half", LocalContrast(2, 1e-4), [(1, 6)], 1, COUPLINGS, consistent, 15)
     disp = model(as_batch(fixed, moving)).disp
     inner = disp[0, :, 9:-9, 8:-8, 9:-9]
     for axis in range(3):
@@ -105,11 +105,25 @@ def test_both_directions_agree_where_they_were_brought_together(
     moving = fixed.roll((2, 1, -2), dims=(2, 3, 4))
     gaps = []
     for consistent in (False, True):
-        model = Convex("half", Mind(1, 1), 2, 3, 1, COUPLINGS, consistent, 15)
+        model = Convex("half", Mind(1, 1), [(2, 3)], 1, COUPLINGS, consistent, 15)
         there = model(as_batch(fixed, moving)).disp
         back = model(as_batch(moving, fixed)).disp
         gaps.append(float(compose(back, there)[..., 4:-4, 4:-4, 4:-4].abs().mean()))
     assert gaps[1] < 0.5 * gaps[0] + 0.02
+
+
+def test_a_level_finds_what_the_one_before_left(random: np.random.Generator) -> None:
+    """Of a shift by 5 voxels the second of the levels sees 1, which the first cannot resolve."""
+    fixed = texture(random, 2.5)
+    moving = fixed.roll((5, -5, 5), dims=(2, 3, 4))
+    errors = []
+    for levels in ([(2, 2)], [(4, 1)], [(4, 1), (2, 1), (1, 1)]):
+        model = Convex("half", LocalContrast(2, 1e-4), levels, 1, COUPLINGS, True, 15)
+        assert model.capture_range == levels[0][0] * levels[0][1]
+        inner = model(as_batch(fixed, moving)).disp[0, :, 9:-9, 8:-8, 9:-9]
+        wanted = torch.tensor([5.0, -5.0, 5.0]).view(3, 1, 1, 1)
+        errors.append(float((inner - wanted).abs().mean()))
+    assert errors[2] < 0.3 < min(errors[:2])
 
 
 def test_odd_sizes_and_batches_keep_their_shape_and_pairs_apart(
@@ -117,7 +131,7 @@ def test_odd_sizes_and_batches_keep_their_shape_and_pairs_apart(
 ) -> None:
     pairs = [(texture(random)[..., :21, :19, :25], texture(random)[..., :21, :19, :25])
              for _ in range(2)]  # fmt: skip
-    model = Convex("half", Mind(1, 1), 3, 2, 1, COUPLINGS, True, 15)
+    model = Convex("half", Mind(1, 1), [(3, 2)], 1, COUPLINGS, True, 15)
     alone = [model(as_batch(*pair)).disp for pair in pairs]
     fixed, moving = (torch.cat(images) for images in zip(*pairs, strict=True))
     together = model(as_batch(fixed, moving)).disp
@@ -126,6 +140,7 @@ def test_odd_sizes_and_batches_keep_their_shape_and_pairs_apart(
 
 
 def test_it_has_nothing_to_train_and_says_what_it_cannot_do() -> None:
-    assert not list(Convex("half", Mind(1, 2), 4, 4, 1, COUPLINGS, True, 15).parameters())
-    with pytest.raises(ValueError, match="stride and radius must be 1 or more"):
-        Convex("half", Mind(1, 2), 0, 4, 1, COUPLINGS, True, 15)
+    assert not list(Convex("half", Mind(1, 2), [(4, 4)], 1, COUPLINGS, True, 15).parameters())
+    for levels in ([], [(0, 4)], [(4, 4), (2,)]):
+        with pytest.raises(ValueError, match="rows of stride and radius, 1 or more"):
+            Convex("half", Mind(1, 2), levels, 1, COUPLINGS, True, 15)

@@ -1,6 +1,10 @@
 from collections.abc import Sequence
-from typing import Any
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Literal
 
+import nibabel as nib
+import numpy as np
 import pytest
 import torch
 
@@ -12,8 +16,9 @@ from l2reg.features.local_normalisation import LocalNormalisation
 from l2reg.features.mind import Mind
 from l2reg.geometry.compose import compose
 from l2reg.geometry.folding import min_corner_determinant
-from l2reg.geometry.resize import resample, resize_field
+from l2reg.geometry.resize import resample, resize_field, resize_image
 from l2reg.geometry.warp import voxel_coords, warp
+from l2reg.inference.prepare import task_refinement
 from l2reg.optimisation import refinement as module
 from l2reg.optimisation.correspondences import KeypointMatcher
 from l2reg.optimisation.gauss_newton import Regularisation, StepSettings, gauss_newton
@@ -30,7 +35,7 @@ def refiner(
     features: FeatureExtractor | None = None, levels: Any = COARSE_TO_FINE, **changes: Any
 ) -> Refinement:
     settings: dict[str, Any] = {
-        "grid": "half", "coarse_features": None, "normalisation": None,
+        "grid": "half", "coarse_features": None, "normalisation": None, "from_level": 1,
         "elastic": 0.0, "viscous": 0.05, "smoothing_passes": 1,
         "step_tolerance": 0.01, "cg_iterations": 15, "cg_tolerance": 0.03, "label_weight": 0.0,
         "points": points(0.0), "symmetric": False, "diffeomorphic": True, "min_determinant": 0.15,
@@ -363,3 +368,58 @@ def test_coarse_features_are_those_of_all_levels_but_the_finest(rng: torch.Gener
     coarse, fine = Counting(), Counting()
     refiner(fine, [(2, 2, 1), (1, 3, 1)], coarse_features=coarse)(batch, still)
     assert (coarse.shapes, fine.shapes) == ([(8, 8, 10)], [SMALL])
+
+
+@pytest.mark.parametrize(("share", "first"), [(1.0, 2), (0.0, 1)])
+def test_auto_leaves_out_the_levels_that_a_good_start_needs_no_more(
+    share: float, first: int, rng: torch.Generator
+) -> None:
+    disp, levels = wave(SMALL, 1.5), [(2, 2, 3), (1, 3, 3)]
+    batch, start = pair(rng, disp), share * disp
+    found = refiner(levels=levels, from_level="auto")(batch, start)
+    assert torch.equal(found, refiner(levels=levels[first - 1 :])(batch, start))
+    assert torch.equal(found, refiner(levels=levels, from_level=first)(batch, start))
+
+
+@pytest.mark.parametrize("first", [0, 4])
+def test_a_first_level_that_is_not_there_is_refused(first: Any) -> None:
+    with pytest.raises(ValueError, match=f"auto or a number from 1 to 3, got {first}"):
+        refiner(from_level=first)
+
+
+@pytest.mark.slow
+def test_a_good_start_on_a_phantom_is_kept_from_level_2(phantoms: dict[str, Path]) -> None:
+    """The coarsest level loses detail of the true field that the finer ones do not find again."""
+    shape = (30, 36, 42)
+    batch, disp = phantom_brains(phantoms["oasis"] / "task_03", shape)
+    head = batch["fixed"] > 0.05
+
+    def brain_error(start: torch.Tensor, first: int | Literal["auto"]) -> float:
+        refine = replace(task_refinement("oasis"), from_level=first)
+        distance = (resize_field(refine(batch, start), shape) - disp).norm(dim=1, keepdim=True)
+        return float(distance[head].mean())
+
+    assert brain_error(disp, 2) < brain_error(disp, 1)
+    assert brain_error(disp, "auto") < 0.9 * brain_error(disp, 1)
+    assert brain_error(0 * disp, "auto") == brain_error(0 * disp, 1)
+
+
+def phantom_brains(
+    folder: Path, shape: tuple[int, int, int]
+) -> tuple[dict[str, torch.Tensor], torch.Tensor]:
+    """Return the pair of phantom brains on a grid of ``shape``, and its true field."""
+    scans = [nib.load(folder / f"img{n}.nii.gz") for n in ("0438", "0439")]
+    fixed, moving = (
+        resize_image(torch.from_numpy(scan.get_fdata(dtype=np.float32))[None, None], shape)
+        for scan in scans
+    )
+    disp = torch.from_numpy(np.load(folder / "truth/disp_0438_0439.npz")["arr_0"][None])
+    mask, spacing = torch.ones_like(fixed), torch.tensor([scans[0].header.get_zooms()])
+    batch = {
+        "fixed": fixed / moving.max(),
+        "moving": moving / moving.max(),
+        "fixed_mask": mask,
+        "moving_mask": mask,
+        "spacing_mm": spacing * torch.tensor(scans[0].shape) / torch.tensor(shape),
+    }
+    return batch, resize_field(disp.float(), shape)

@@ -30,7 +30,7 @@ PAIR = "f.nii.gz,m.nii.gz,seg_f.nii.gz,seg_m.nii.gz,f.csv,m.csv,{},{},\n"
 
 def predicted(config: dict[str, Any], keys: list[str]) -> list[dict[str, str]]:
     job = prepare_own_prediction(config, keys)
-    predict_own(job)
+    predict_own(job, {"command": "l2reg predict"})
     with (job.out / "results.csv").open() as file:
         return list(csv.DictReader(file))
 
@@ -45,6 +45,10 @@ def test_two_headers_of_one_anatomy_have_no_displacement_and_no_error(own_run: R
     assert row["status"] in ("ok", "flagged"), row["error"]
     disp = SimpleITK.GetArrayFromImage(SimpleITK.ReadImage("out/pair_001/transform.nii.gz"))
     assert disp.shape[:3] == (20, 36, 34)
+    page = Path("out/report.html").read_text()
+    assert page.count("<h3>Pair pair_001</h3>") == 1
+    assert "<a href='pair_001/report.html'>" in page
+    assert "<td>label 1</td>" in Path("out/pair_001/report.html").read_text()
     assert np.abs(disp).max() < 1e-4
     assert float(row["tre_mm_before"]) == float(row["tre_mm_after"]) == 0
     assert row["dice_before"] == row["dice_after"]
@@ -82,7 +86,7 @@ def test_a_trained_run_writes_what_itk_resamples_to_the_same_voxels(
     folder = Path("run/predict_all/pair_002")
     assert {path.name for path in folder.iterdir()} == {
         "warped.nii.gz", "transform.nii.gz", "picture.png", "registration.json",
-        "inverse.nii.gz", "initial.mat", "deformable.nii.gz",
+        "inverse.nii.gz", "initial.mat", "deformable.nii.gz", "report.html",
     }  # fmt: skip
     field = SimpleITK.ReadImage(str(folder / "transform.nii.gz"), SimpleITK.sitkVectorFloat64)
     transform = SimpleITK.DisplacementFieldTransform(field)

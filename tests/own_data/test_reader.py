@@ -1,3 +1,4 @@
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -9,6 +10,7 @@ import SimpleITK
 import torch
 
 from l2reg.data.intensity import Window
+from l2reg.own_data.check import own_problems
 from l2reg.own_data.dataset import OwnDataset
 
 Own = SimpleNamespace
@@ -41,6 +43,28 @@ def test_scans_that_differ_by_their_headers_alone_lie_on_each_other(own: Own, gr
     same = (batch["fixed_labels"] == batch["moving_labels"])[0, 0][both].float().mean()
     assert same > 0.93
     assert batch["label_weight"].item() == 1
+
+
+@pytest.mark.usefixtures("two_headers")
+def test_a_dicom_series_is_read_as_the_scan_that_it_was_made_of(
+    own: Own, write_series: Callable[..., None]
+) -> None:
+    image = SimpleITK.ReadImage("m.nii.gz", SimpleITK.sitkInt16)
+    SimpleITK.WriteImage(image, "m.nii.gz")
+    write_series(image, Path("series"))
+    found = []
+    for name in ("m.nii.gz", "series"):
+        data = own.data(PAIR.replace("m.nii.gz,seg_f.nii.gz,seg_m.nii.gz", f"{name},,"),
+                        coordinates="ras", val_fraction=0.0, cache=Path("cache"))  # fmt: skip
+        assert own_problems(data, data.table.rows) == []
+        (pair,) = data.split_pairs("train")
+        found += [data.reader("full").read(pair) for _ in range(2)]
+    for batch in found[1:]:
+        torch.testing.assert_close(batch["moving"], found[0]["moving"], atol=2e-4, rtol=0)
+        torch.testing.assert_close(batch["moving_points"], found[0]["moving_points"])
+    write_series(image + 100, Path("series"))
+    changed = data.reader("full").read(pair)["moving"]
+    assert not torch.equal(changed, found[-1]["moving"])
 
 
 @pytest.mark.usefixtures("two_headers")

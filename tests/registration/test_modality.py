@@ -71,7 +71,7 @@ def test_padding_is_not_looked_at(random: np.random.Generator) -> None:
         (
             "oasis",
             ("CT", "other"),
-            ["--like oasis is for two scans of one contrast, and only ct"],
+            ["--like brain is for two scans of one contrast, and only ct"],
         ),
     ],
 )

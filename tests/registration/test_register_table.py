@@ -1,5 +1,6 @@
 import csv
 import json
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from unittest.mock import patch
@@ -92,6 +93,33 @@ def test_a_pair_that_fails_costs_no_other_and_resume_leaves_out_what_is_complete
     assert results()[0] == good
 
 
+def test_a_report_names_failed_pairs_first_and_shows_the_others(
+    table: None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = [*WORDS, "--report"]
+    for _ in range(2):
+        with pytest.raises(SystemExit):
+            main(words)
+        assert "out/report.html" in capsys.readouterr().out
+        page = Path("out/report.html").read_text()
+        assert re.search(r"<li>lost failed: InputError: \S*none\.nii\.gz: is missing", page)
+        assert page.index("<td>lost</td>") < page.index("<a href='good/report.html'>good</a>")
+        assert "<td>-</td>" in page
+        assert "<dt>command</dt><dd>l2reg " in page
+        assert page.count("<details class='pair'") == page.count("</details>") == 2
+        assert page.count("<details class='pair' open>") == 1
+        for name in ("good", "pair_003"):
+            assert f"<h3>Pair {name}</h3>" in page
+            assert f"<h3>Pair {name}</h3>" in Path(f"out/{name}/report.html").read_text()
+        words = [*WORDS, "--report", "--resume"]
+    before = times()
+    Path("out/good/report.html").unlink()
+    with pytest.raises(SystemExit):
+        main(words)
+    changed = {path for path, time in times().items() if before[path] != time}
+    assert changed == {"out/good/warped.nii.gz", "out/good/transform.nii.gz"}
+
+
 def test_other_options_or_scans_are_not_taken_for_complete(table: None) -> None:
     text = Path("pairs.csv").read_text().splitlines()
     Path("pairs.csv").write_text("\n".join(text[:2]))
@@ -120,7 +148,6 @@ def test_other_options_or_scans_are_not_taken_for_complete(table: None) -> None:
         (["a.nii.gz", "--batch", "pairs.csv"], "fixed is a column"),
         (["--batch", "pairs.csv", "--fixed-mask", "m.nii"], "fixed_mask is a column"),
         (["a.nii.gz", "b.nii.gz", "--resume"], "--resume without --batch"),
-        (["--batch", "pairs.csv", "--report"], "--report with --batch"),
         (["--batch", "none.csv"], "none.csv: cannot be read"),
     ],
 )

@@ -7,6 +7,7 @@ import SimpleITK as sitk  # noqa: N813
 
 from l2reg.io.scan_source import ScanSource
 from l2reg.io.volumes import read_volume
+from l2reg.problems import InputError
 from l2reg.registration.result import Registration, output_files, write_scans, write_stages
 from l2reg.registration.transform_scans import TransformScans
 from l2reg.registration.verdict import Verdict
@@ -51,6 +52,11 @@ def test_scans_labels_and_points_follow_the_transform(result: Registration) -> N
     np.testing.assert_allclose(warped.affine, written.affine)
     labels = np.asarray(result.warp("moving.nii.gz", labels=True).dataobj)
     assert set(np.unique(labels)) <= set(range(5))
+    linear = result.warp("moving.nii.gz", labels=True, interpolation="label-linear")
+    differ = np.asarray(linear.dataobj) != labels
+    assert 0.1 < differ.mean() < 0.9
+    with pytest.raises(InputError, match="label-linear"):
+        result.warp(interpolation="label-linear")
     assert not np.array_equal(labels, np.asarray(result.warp(interpolation="cubic").dataobj))
     points = result.transform.steps[0].grid.points().T[::701]  # type: ignore[union-attr]
     moved = result.points(points)

@@ -53,6 +53,21 @@ def test_forms_are_converted_on_the_command_line_to_a_thousandth_of_a_millimetre
 
 
 @ONE_HANDED
+def test_a_bids_name_is_told_in_words(
+    files: TransformScans, capsys: pytest.CaptureFixture[str]
+) -> None:
+    to_mni, to_t1w = "from-T1w_to-MNI_mode-image_xfm.h5", "from-MNI_to-T1w_mode-image_xfm.h5"
+    main(["convert", "affine.tfm", "--to", "itk", "--out", to_mni])
+    main(["invert", to_mni, "--out", to_t1w])
+    said = capsys.readouterr().out
+    for name, words in ((to_mni, "T1w onto the grid of MNI"), (to_t1w, "MNI onto the grid of T1w")):
+        assert f"{name}: brings images of {words}, and points" in said
+    point = (30.0, -20.0, 10.0)
+    affine, written = sitk.ReadTransform("affine.tfm"), sitk.ReadTransform(to_mni)
+    np.testing.assert_allclose(written.TransformPoint(point), affine.TransformPoint(point))
+
+
+@ONE_HANDED
 def test_the_difference_is_that_of_what_is_read_again(files: TransformScans) -> None:
     fixed, _ = files.both("")
     exact = convert_file("field.nii.gz", Path("a.h5"), "itk", files)
@@ -103,6 +118,27 @@ def test_an_inverse_brings_points_back(
     assert residual.compared > 0.4
 
 
+@ONE_HANDED
+def test_one_of_several_volumes_places_a_transform_as_the_volume_itself(
+    files: TransformScans,
+) -> None:
+    for name in ("fixed", "moving"):
+        scan = nib.load(f"{name}.nii.gz")
+        volumes = np.zeros((*scan.shape, 3), np.int16)
+        nib.save(nib.Nifti1Image(volumes, scan.affine), f"{name}_series.nii.gz")
+    for command in ("convert", "invert"):
+        words = [command, "field.nii.gz", "--to", "challenge"]
+        for end, more in (("", []), ("_series", ["--volume", "2"])):
+            main([*words, "--reference", f"fixed{end}.nii.gz", "--moving", f"moving{end}.nii.gz",
+                  "--out", f"{command}{end}.nii.gz", *more])  # fmt: skip
+        single, series = (nib.load(f"{command}{end}.nii.gz") for end in ("", "_series"))
+        np.testing.assert_array_equal(series.get_fdata(), single.get_fdata())
+        for more, remedy in (([], "--volume 0"), (["--volume", "3"], "--volume 2 is the last one")):
+            with pytest.raises(SystemExit, match=remedy):
+                main([*words, "--reference", "fixed_series.nii.gz", "--moving", "moving.nii.gz",
+                      "--out", "other.nii.gz", *more])  # fmt: skip
+
+
 def test_the_inverse_of_an_affine_map_is_a_matrix(files: TransformScans) -> None:
     residual = invert_file("affine.tfm", Path("inverse.tfm"), "itk", TransformScans())
     assert residual.maximum < 1e-9
@@ -137,6 +173,15 @@ def test_a_covering_grid_holds_all_positions_and_keeps_the_spacing(
         ("invert field.nii.gz --out field.nii.gz", "is an input"),
         ("invert field.nii.gz --out a.mat", "cannot be written"),
         ("invert nothing.h5 --out a.h5", "is no file"),
+        (
+            "convert from-A_to-B_mode-image_xfm.nii.gz --to itk "
+            "--out from-B_to-A_mode-image_xfm.nii.gz",
+            "l2reg invert writes that one",
+        ),
+        (
+            "invert from-A_to-B_mode-image_xfm.nii.gz --out from-A_to-C_mode-image_xfm.nii.gz",
+            "from-B_to-A_mode-image_xfm",
+        ),
     ],
 )
 def test_bad_input_writes_nothing(files: TransformScans, words: str, message: str) -> None:

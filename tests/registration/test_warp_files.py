@@ -87,6 +87,11 @@ def test_scans_and_labels_are_resampled_as_by_itk(
     expected = by_itk("moving_labels.nii.gz", transform, sitk.sitkNearestNeighbor, 0)
     assert set(np.unique(expected)) == {0, 200}
     assert (array("labels.nii.gz") != expected).sum() <= 2
+    warp(*names, "--labels", "moving_labels.nii.gz", "--reference", "fixed.nii.gz",
+         "--interpolation", "label-linear", "--out", "labels.nii.gz")  # fmt: skip
+    linear = by_itk("moving_labels.nii.gz", transform, sitk.sitkLinear, 0)
+    beside = array("labels.nii.gz") != np.where(linear > 100, 200, 0)
+    assert (np.abs(linear[beside] - 100) < 1).all()
     assert nib.load("labels.nii.gz").get_data_dtype() == np.uint8
 
 
@@ -147,6 +152,16 @@ def test_a_form_in_voxels_takes_its_scans_from_the_command(pair: TransformScans)
             "several transforms",
         ),
         ("field.nii.gz --points fixed.csv --coordinates voxels", "add --reference"),
+        (
+            "field.nii.gz --labels moving_labels.nii.gz --reference fixed.nii.gz "
+            "--interpolation cubic",
+            "nearest or label-linear",
+        ),
+        (
+            "field.nii.gz --image moving.nii.gz --reference fixed.nii.gz "
+            "--interpolation label-linear",
+            "hand the file over as labels",
+        ),
     ],
 )
 def test_bad_input_writes_nothing(pair: TransformScans, words: str, message: str) -> None:

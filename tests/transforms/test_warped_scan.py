@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import SimpleITK as sitk  # noqa: N813
 import torch
+from scipy.ndimage import label
 
 from l2reg.io.volumes import read_volume
 from l2reg.io.voxel_types import VoxelType
@@ -13,6 +14,7 @@ from l2reg.registration.transform_scans import TransformScans
 from l2reg.transforms.image_grid import read_grid
 from l2reg.transforms.itk import write_warp
 from l2reg.transforms.warped_scan import (
+    LABEL_INTERPOLATIONS,
     fill_value,
     warp_label_map,
     warp_scan,
@@ -144,6 +146,50 @@ def test_itk_interpolates_labels_and_cubic_intensities_alike(
         for kind, fill in ((sitk.sitkNearestNeighbor, 0), (sitk.sitkBSpline, -7))
     )
     assert (nearest != warp_label_map(array, disp)).sum() <= 2  # a float32 beside a half
+    itk_labels = sitk.Cast(moving, sitk.sitkUInt8)
+    linear = sitk.Resample(itk_labels, fixed, transform, sitk.sitkLabelLinear, 0)
+    ours = warp_label_map(array, disp, "label-linear")
+    assert (ours != sitk.GetArrayFromImage(linear).T).sum() <= 2
+    assert (ours != nearest).sum() > 50
     warped = warp_scan(array.astype(np.float32), disp, -7.0, "cubic")
     assert (cubic == -7).mean() > 0.3
     np.testing.assert_allclose(warped, cubic, atol=2e-3)
+
+
+def turned_shell(spacing: float) -> tuple[np.ndarray, torch.Tensor, np.ndarray]:
+    """Return a shell 1.1 voxels thick, a field that turns it onto another grid, and it there."""
+    shape, fixed = (26, 24, 28), [round(22 / spacing) for _ in range(3)]
+    turn, tilt = (oblique((1, 1, 1), flip=flip)[:3, :3] for flip in (False, True))
+    voxels = np.indices(fixed).reshape(3, -1)
+    points = turn @ tilt @ (spacing * (voxels - (np.array(fixed)[:, None] - 1) / 2)) + 0.2
+    positions = points + (np.array(shape)[:, None] - 1) / 2
+    disp = torch.from_numpy((positions - voxels).reshape(1, 3, *fixed)).float()
+
+    def draw(points: np.ndarray) -> np.ndarray:
+        radius: np.ndarray = np.linalg.norm(points / np.reshape((1, 0.8, 0.9), (3, 1)), axis=0)
+        return np.where(abs(radius - 9) < 0.6, 3, np.where(radius < 9, 5, 0)).astype(np.int16)
+
+    middle = (np.array(shape)[:, None] - 1) / 2
+    moving = draw(np.indices(shape).reshape(3, -1) - middle).reshape(shape)
+    return moving, disp, draw(points).reshape(fixed)
+
+
+@pytest.mark.parametrize("spacing", [0.6, 1.0, 1.6])
+def test_linear_labels_follow_a_thin_shell_closer_and_leave_it_whole(spacing: float) -> None:
+    moving, disp, expected = turned_shell(spacing)
+    dice = {}
+    for interpolation in LABEL_INTERPOLATIONS:
+        warped = warp_label_map(moving, disp, interpolation) == 3
+        dice[interpolation] = 2 * (warped & (expected == 3)).sum() / (
+            warped.sum() + (expected == 3).sum()
+        )  # fmt: skip
+        assert label(warped, np.ones((3, 3, 3)))[1] == 1
+    assert dice["label-linear"] > dice["nearest"] + 0.04
+
+
+def test_the_lowest_of_equally_large_labels_wins() -> None:
+    moving = np.array([7, 2, 2, 9, 9, -4], np.int16).reshape(6, 1, 1)
+    disp = torch.zeros(1, 3, 5, 1, 1)
+    disp[:, 0] = 0.5
+    warped = warp_label_map(moving, disp, "label-linear")
+    assert warped.ravel().tolist() == [2, 2, 2, 9, -4]
