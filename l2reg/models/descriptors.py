@@ -120,7 +120,9 @@ class _NormalisedConv(nn.Sequential):
 
     def __init__(self, channels_in: int, channels_out: int, stride: int = 1) -> None:
         super().__init__(
-            nn.Conv3d(channels_in, channels_out, 3, stride, 1, padding_mode="replicate", bias=False),
+            nn.Conv3d(
+                channels_in, channels_out, 3, stride, 1, padding_mode="replicate", bias=False
+            ),
             nn.InstanceNorm3d(channels_out, affine=True),
             nn.LeakyReLU(0.2, inplace=True),
         )

@@ -31,9 +31,8 @@ class SyntheticViews:
         n_points: Number of points per pair, drawn such that small classes have nearly as many as
             large ones.
         phantom_share: Share of the pairs that show phantoms, in [0, 1].
-        same_scan_share: Share of the pairs, in [0, 1], whose fixed view is the moving one, deformed,
-            with gamma, noise and, for half of them, inverted contrast. From these the matching of
-            equal structures is learned first.
+        same_scan_share: Share of the pairs, in [0, 1], whose fixed view is the moving one, deformed
+            and remapped (``Appearance.remap``). They are what is learned first.
         n_patients: Number of patients of the phantoms, a third each of abdomen, lung and brain.
         patient_seed: Seed of these patients.
         shift: Standard deviation of the translation between the views, in voxels.

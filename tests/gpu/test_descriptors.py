@@ -18,8 +18,8 @@ from l2reg.training.synthetic_task import RetrievalValidation
 pytestmark = [pytest.mark.gpu, pytest.mark.usefixtures("small_tissues")]
 CUDA = torch.device("cuda")
 VIEWS = SyntheticViews(
-    size=33, n_points=50, phantom_share=0.5, n_patients=3, patient_seed=0, shift=1.0, elastic=1.0,
-    affine=0.05,
+    size=33, n_points=50, phantom_share=0.5, same_scan_share=0.5, n_patients=3, patient_seed=0,
+    shift=1.0, elastic=1.0, affine=0.05,
 )  # fmt: skip
 
 

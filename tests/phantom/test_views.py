@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from scipy.stats import spearmanr
 
 from l2reg.batch import Batch
 from l2reg.phantom import views as module
@@ -13,8 +14,8 @@ from l2reg.phantom.views import SyntheticViews
 
 CPU = torch.device("cpu")
 VIEWS = SyntheticViews(
-    size=21, n_points=60, phantom_share=0.5, n_patients=3, patient_seed=0, shift=1.0, elastic=1.0,
-    affine=0.05,
+    size=21, n_points=60, phantom_share=0.5, same_scan_share=0.0, n_patients=3, patient_seed=0,
+    shift=1.0, elastic=1.0, affine=0.05,
 )  # fmt: skip
 pytestmark = pytest.mark.usefixtures("small_tissues")
 
@@ -28,6 +29,9 @@ class ClassesAsImage:
     def __call__(self, classes: torch.Tensor, texture: torch.Tensor) -> torch.Tensor:
         del texture
         return classes.float()
+
+    def remap(self, image: torch.Tensor) -> torch.Tensor:
+        return image
 
 
 def make(views: SyntheticViews, *kinds: bool, seed: int = 0) -> Batch:
@@ -46,6 +50,16 @@ def test_a_point_shows_the_class_of_its_label_in_both_views(
             found = image[pair][tuple(at[pair].T)]
             assert torch.equal(found.long(), batch["point_labels"][pair])
     assert all(len(labels.unique()) > 1 for labels in batch["point_labels"])
+
+
+def test_the_fixed_view_of_the_same_scan_is_the_moving_one_remapped() -> None:
+    """Its intensities rise, or fall, with those of the moving scan, whatever the classes."""
+    still = replace(VIEWS, same_scan_share=1.0, shift=0.0, elastic=0.0, affine=0.0)
+    batch = make(still, *12 * [False])
+    pairs = zip(batch["fixed"].flatten(1), batch["moving"].flatten(1), strict=True)
+    correlations = [spearmanr(*pair).statistic for pair in pairs]
+    assert np.median(np.abs(correlations)) > 0.9
+    assert min(correlations) < -0.5 < 0.5 < max(correlations)
 
 
 def test_points_move_inside_both_views_and_not_all_alike() -> None:

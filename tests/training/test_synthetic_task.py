@@ -26,7 +26,8 @@ CPU = torch.device("cpu")
 TINY = (
     "experiment=descriptors", "device=cpu", "model.widths=[4,4,4]", "model.channels=5",
     "model.levels=2", "data.views.size=17", "data.views.n_points=24", "data.views.n_patients=2",
-    "data.n_val=2", "data.n_val_points=8", "data.radius=2", "loss.n_negatives=4",
+    "data.n_val=2", "data.n_val_points=8", "data.val_shift=0.5", "data.radius=2",
+    "loss.n_negatives=4",
     "trainer.max_steps=2", "trainer.validate_every=1", "trainer.picture_every=2",
 )  # fmt: skip
 
@@ -123,6 +124,7 @@ def test_validation_pairs_are_the_same_for_every_run_and_of_patients_of_their_ow
 def test_perfect_descriptors_find_every_point() -> None:
     """Positions themselves, taken from the other view by the true field, are found exactly."""
     config = composed(*TINY)
+    config["data"]["val_shift"] = 0.0
     config["data"]["views"] |= {"shift": 0.0, "elastic": 0.0, "affine": 0.0}
     (task,) = open_training_tasks(config, with_validation=True).values()
 
