@@ -146,5 +146,7 @@ def test_options_that_mean_nothing_here_are_refused(
 
 def test_evaluate_says_where_the_scores_of_own_pairs_are() -> None:
     refuse_own_data({"data": {"_target_": "l2reg.data.dataset.Dataset"}})
-    with pytest.raises(InputError, match=r"(?s)has no submission to score.*results.csv of predict"):
+    with pytest.raises(
+        InputError, match=r"(?s)has no submission to score.*results.csv of `l2reg predict`"
+    ):
         refuse_own_data({"data": {"_target_": "l2reg.own_data.dataset.OwnDataset"}})
