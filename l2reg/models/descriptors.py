@@ -1,4 +1,4 @@
-"""Descriptors: a network that describes every voxel by what it is and where it lies.
+"""Descriptors: a network that describes every voxel by the anatomy around it.
 
 It is trained on synthetic anatomy (``phantom/views.py``) such that two scans of one anatomy have
 equal descriptors, whatever their contrast. Learning features of all contrasts from random shapes

@@ -39,8 +39,8 @@ class Refinement:
             grid that one voxel of the level spans, voxels of the level between control points, and
             the largest number of steps.
         from_level: Number of the first level that is used, 1 for the coarsest, or ``"auto"``: the
-            levels are left out for as long as these levels, from zero, reach no field that matches
-            the pair better than the initial one, by the features of the last level.
+            coarse levels also start from zero, and those are left out after which the field from
+            zero still matches worse than the initial one, by the features of the last level.
         elastic: See ``gauss_newton.Regularisation``.
         viscous: See ``gauss_newton.Regularisation``.
         smoothing_passes: See ``gauss_newton.Regularisation``.
@@ -122,12 +122,15 @@ class Refinement:
         """Return the index of the first level that is used; the last one always is."""
         if self.from_level != "auto":
             return self.from_level - 1
-        last = max(0, len(self.levels) - 1)
+        if len(self.levels) < 2:
+            return 0
+        last = len(self.levels) - 1
+        _, maps, masks = self._resize_to_level(last, batch)
+        reached = data_term(maps, masks, disp)
         from_zero: StartField = torch.zeros_like(disp)
         for n in range(last):
             from_zero = self._refine_level(n, *self._resize_to_level(n, batch), from_zero)
-            _, maps, masks = self._resize_to_level(last, batch)
-            if data_term(maps, masks, disp) >= data_term(maps, masks, from_zero):
+            if reached >= data_term(maps, masks, from_zero):
                 return n
         return last
 
