@@ -12,6 +12,7 @@ from tqdm import tqdm
 
 from l2reg.config.build import build
 from l2reg.config.presets import load_preset
+from l2reg.data.field_of_view import field_of_view
 from l2reg.features.extractor import FeatureExtractor
 from l2reg.features.similarity import scan_similarity
 from l2reg.io.point_tables import read_point_table
@@ -19,7 +20,6 @@ from l2reg.io.volumes import Volume, read_volume
 from l2reg.own_data.dataset import SIDES, SINGLE, OwnDataset
 from l2reg.own_data.own_table import OwnRow, OwnScan
 from l2reg.own_data.pair_grid import overlap_box, overlap_fraction
-from l2reg.registration.field_of_view import field_of_view
 from l2reg.registration.modality import Modality, modality
 from l2reg.registration.preset_choice import choose_preset
 from l2reg.registration.scan_pair import ScanPair

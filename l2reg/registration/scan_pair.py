@@ -9,12 +9,12 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from l2reg.data.field_of_view import field_of_view
 from l2reg.data.intensity import Intensity, Region
 from l2reg.io.scan_source import ScanSource
 from l2reg.io.volumes import Volume, read_mask, read_volume
 from l2reg.problems import InputError, Problem, raise_if_any
 from l2reg.registration.channels import ChannelPair
-from l2reg.registration.field_of_view import field_of_view
 from l2reg.registration.input_checks import (
     contrast_problems,
     size_problems,

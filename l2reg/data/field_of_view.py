@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 import numpy as np
-from jaxtyping import Float32, Float64, Int64
+from jaxtyping import Bool, Float32, Float64, Int64
 from scipy.ndimage import (
     binary_dilation,
     binary_erosion,
@@ -15,6 +15,8 @@ from scipy.spatial import ConvexHull
 
 from l2reg.data.intensity import Region
 
+_STEP = 2  # voxels; every other one is looked at
+_LARGE = 128  # voxels along an axis of which some are left out
 _MIN_COMMON = 0.1  # of the values at the rim of what may be padding
 _SEAM = 3  # voxels of interpolated values between them
 _MIN_CONVEX = 0.985  # docs/decisions/0008-padding-is-told-by-its-shape.md
@@ -48,18 +50,26 @@ def field_of_view(image: Float32[np.ndarray, "i j k"]) -> Region:
     Args:
         image: Intensities of a scan.
     """
+    step_i, step_j, step_k = (_STEP if size >= _LARGE else 1 for size in image.shape)
+    view = _coarse_view(image[::step_i, ::step_j, ::step_k])
+    for axis, size in enumerate(image.shape):
+        view = _fill(view, axis, size)
+    return view
+
+
+def _coarse_view(image: Float32[np.ndarray, "i j k"]) -> Region:
     if min(image.shape) < 2 or sorted(image.shape)[1] < _MIN_SECTION:
         return np.ones(image.shape, dtype=bool)
     view: Region = np.ones(image.shape, dtype=bool)
     convex = False
     for padding in _paddings(image):
-        seen = ~padding
-        if seen.all() or not seen.any():
+        content = ~padding
+        if content.all() or not content.any():
             break
-        if _has_ends(seen) and _is_convex(seen):
-            view, convex = seen, True
+        if _has_ends(content) and _is_convex(content):
+            view, convex = content, True
         elif not convex:  # else what has the same value inside is air
-            view &= _between_ends(seen)
+            view &= _between_ends(content)
     return view if view.mean() <= 1 - _MIN_PADDING else np.ones_like(view)
 
 
@@ -98,6 +108,16 @@ def _constant(
     return border if border.mean() >= _MIN_PADDING else np.zeros_like(border)
 
 
+def _fill(view: Region, axis: int, size: int) -> Bool[np.ndarray, "p q r"]:
+    """Return a view with the voxels that were left out along an axis: seen if those beside are."""
+    if size < _LARGE:
+        return view
+    lower = np.moveaxis(view, axis, 0)
+    upper = np.concatenate([lower[1:], lower[-1:]])
+    both = np.stack([lower, lower & upper], axis=1).reshape(-1, *lower.shape[1:])
+    return np.moveaxis(both[:size], 0, axis)
+
+
 def _has_ends(view: Region) -> bool:
     """Tell scanner circles and boxes, which end at planes, from a rounded body.
 
@@ -127,26 +147,26 @@ def _is_convex(view: Region) -> bool:
     return voxels >= _MIN_CONVEX * (voxels + float(within.mean()) * len(beyond))
 
 
-def _between_ends(seen: Region) -> Region:
+def _between_ends(content: Region) -> Region:
     """Return the voxels between the planes at which a body is cut off; all if there are none.
 
     At such a plane the sections of the body, along the normal of a side of its convex hull, end
     while they are still large.
     """
-    view = np.ones_like(seen)
-    body = binary_opening(seen, _CROSS)
+    view = np.ones_like(content)
+    body = binary_opening(content, _CROSS)
     surface = _surface(body)
     if _is_flat(surface):
         return view
     inside = np.argwhere(body)
     inside = inside[:: max(1, len(inside) // _MAX_PROJECTED)]
-    i, j, k = np.ogrid[tuple(slice(size) for size in seen.shape)]
+    i, j, k = np.ogrid[tuple(slice(size) for size in content.shape)]
     for normal in _sides(surface):
         end = float((surface @ normal).max())
         depths = end - inside @ normal
         length = float(depths.max())
         if length < _MIN_EXTENT:
-            return np.ones_like(seen)
+            return np.ones_like(content)
         sections = np.bincount((depths / max(1, _END_DEPTH * length)).astype(int))
         depth, least = (2, _MIN_END) if length >= _FINE else (1, _MIN_COARSE_END)
         if sections[:depth].max() >= least * sections.max():

@@ -6,7 +6,7 @@ import pytest
 from scipy.ndimage import affine_transform, gaussian_filter
 from scipy.spatial.transform import Rotation
 
-from l2reg.registration.field_of_view import field_of_view
+from l2reg.data.field_of_view import field_of_view
 
 SHAPE = (40, 46, 30)
 
@@ -91,6 +91,20 @@ def test_a_body_may_be_cut_off_on_several_sides(random: np.random.Generator) -> 
     np.testing.assert_array_equal(view, seen)
 
 
+@pytest.mark.parametrize("axis", [0, 1, 2])
+def test_the_plane_is_found_to_a_voxel_in_a_large_volume(
+    random: np.random.Generator, axis: int
+) -> None:
+    """Every other voxel is looked at there."""
+    large = np.repeat(round_body(random), 4, axis)
+    first = 53
+    seen = np.arange(large.shape[axis]) >= first
+    image = np.moveaxis(large, axis, 0) * seen[:, None, None]
+    view = np.moveaxis(field_of_view(np.moveaxis(image, 0, axis)), axis, 0)
+    assert not view[:first].any()
+    assert view[first + 1 :].all()
+
+
 def test_padding_within_other_padding_is_found(random: np.random.Generator) -> None:
     """A circle of -3024, turned, with -1024 where it left the volume."""
     turn = Rotation.from_euler("xyz", [4, 6, 14], degrees=True).as_matrix()
@@ -135,7 +149,7 @@ def test_blank_slices_of_a_real_scan_are_padding_but_its_air_is_not(
     blank = ~image.any(axis=(0, 1))  # at both ends of the block
     assert blank.sum() > 50
     assert not view[:, :, blank].any()
-    assert view[image != 0].mean() > 0.99
+    assert view[image != 0].mean() > 0.97  # a voxel along the edge may be lost
 
 
 @pytest.mark.data
@@ -151,4 +165,4 @@ def test_a_real_brain_is_seen_whole_until_it_is_cut(real_data: Path, axis: int) 
     cut[:first] = 0
     view = np.moveaxis(field_of_view(np.moveaxis(cut, 0, axis)), axis, 0)
     assert not view[:first].any()
-    assert view[first:].all()
+    assert view[first + 1 :].all()
