@@ -13,11 +13,11 @@ from l2reg.io.scan_source import input_digest
 from l2reg.io.volumes import read_image, read_labels, read_mask
 from l2reg.own_data.dataset import OwnDataset
 from l2reg.own_data.own_table import OwnRow, OwnScan
-from l2reg.own_data.pair_grid import overlap_fraction
 from l2reg.problems import InputError, Problem
 from l2reg.registration.scan_files import grid_problems
 from l2reg.registration.warp_files import to_ras
 from l2reg.transforms.image_grid import ImageGrid, read_grid
+from l2reg.transforms.pair_grid import overlap_fraction
 from l2reg.transforms.world import voxels_to_world
 
 _MIN_OVERLAP = 0.1  # fraction of the smaller scan

@@ -17,12 +17,12 @@ from l2reg.data.prealign import METHODS, Prealign, Search
 from l2reg.data.sampling import RandomPairs, Sampling
 from l2reg.data.task import Task
 from l2reg.own_data.own_table import SPLITS, OwnRow, OwnScan, OwnTable, read_own_table
-from l2reg.own_data.pair_grid import START_PLACES, StartPlace
 from l2reg.own_data.reader import OwnPairReader
 from l2reg.own_data.splits import Splits, split_rows
 from l2reg.problems import InputError, Problem, check_seed_value
 from l2reg.registration.warp_files import Coordinates
 from l2reg.shapes import WorkingGrid
+from l2reg.transforms.pair_grid import START_PLACES, StartPlace
 
 SIDES = ("fixed", "moving")
 SINGLE = "scan"  # modality of single scans; those of pairs are the sides

@@ -19,11 +19,11 @@ from l2reg.geometry.affine import affine_field
 from l2reg.geometry.warp import inside_scan, warp_with_fill
 from l2reg.io.point_tables import read_point_table
 from l2reg.io.volumes import read_labels, read_mask, read_volume
-from l2reg.own_data.pair_grid import StartPlace, pair_grids, scan_grid, working_image_grid
 from l2reg.registration.warp_files import Coordinates, to_ras
 from l2reg.registration.working_grid import smooth_to_resolution
 from l2reg.shapes import Affine, Image, LabelMap, Mask, WorkingGrid
 from l2reg.transforms.image_grid import ImageGrid, read_grid
+from l2reg.transforms.pair_grid import StartPlace, pair_grids, scan_grid, working_image_grid
 from l2reg.transforms.warped_scan import warp_label_map
 from l2reg.transforms.world import voxel_map, voxels_to_world
 
