@@ -16,6 +16,7 @@ from l2reg.data.pairs import Pair, PointFiles, Scan
 from l2reg.data.prealign import METHODS, Prealign, Search
 from l2reg.data.sampling import RandomPairs, Sampling
 from l2reg.data.task import Task
+from l2reg.io.scan_source import ScanSource
 from l2reg.own_data.own_table import SPLITS, OwnRow, OwnScan, OwnTable, read_own_table
 from l2reg.own_data.reader import OwnPairReader
 from l2reg.own_data.splits import Splits, split_rows
@@ -197,7 +198,7 @@ class OwnDataset:
         )
 
     def _scan(self, scan: OwnScan, modality: str) -> Scan:
-        number = self._numbers[scan.image]
+        number = self._numbers[scan.files.image]
         return Scan(
             id=number,
             official_id=number,
@@ -206,13 +207,14 @@ class OwnDataset:
             labels=scan.files.labels,
             mask=scan.files.mask,
             subject=scan.subject,
+            volume=scan.files.image.volume,
         )
 
     @cached_property
-    def _numbers(self) -> dict[Path, int]:
-        """Number of each scan, by file."""
-        paths = dict.fromkeys(scan.image for scan in self.table.scans)
-        return {path: number for number, path in enumerate(paths, start=1)}
+    def _numbers(self) -> dict[ScanSource, int]:
+        """Number of each scan."""
+        sources = dict.fromkeys(scan.files.image for scan in self.table.scans)
+        return {source: number for number, source in enumerate(sources, start=1)}
 
     @property
     def _coordinates(self) -> Coordinates | None:
