@@ -19,6 +19,7 @@ from l2reg.registration.input_checks import (
     contrast_problems,
     size_problems,
 )
+from l2reg.registration.label_maps import is_label_map
 from l2reg.registration.modality import Modality, modality, preset_flags, word_of
 from l2reg.registration.preset_choice import AUTO, choose_preset
 from l2reg.registration.scan_files import grid_problems
@@ -153,7 +154,7 @@ def read_scans(
         modalities=kinds,
         preset=preset,
         intensities=(presets[preset][kinds[0]], presets[preset][kinds[1]]),
-        flags=tuple(preset_flags(paths, kinds, preset)),
+        flags=(*_label_map_flags(paths, (fixed, moving)), *preset_flags(paths, kinds, preset)),
     )
     problems = size_problems(paths, pair.volumes)
     for path, volume, kind, image in zip(
@@ -163,6 +164,15 @@ def read_scans(
         problems += contrast_problems(path, volume, image, preset, by_preset)
     raise_if_any(problems)
     return pair
+
+
+def _label_map_flags(paths: Sequence[Path], scans: Sequence[Volume]) -> list[str]:
+    return [
+        f"{path} looks like a label map, whose labels are mixed: name the scan, and the labels by "
+        "--fixed-labels and --moving-labels"
+        for path, scan in zip(paths, scans, strict=True)
+        if is_label_map(scan.array)
+    ]
 
 
 def _read_volumes(sources: Sequence[ScanSource]) -> list[Volume]:

@@ -147,7 +147,7 @@ def test_other_options_or_scans_are_not_taken_for_complete(table: None) -> None:
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        ([], "1 scans"),
+        ([], "one scan"),
         (["a.nii.gz", "--batch", "pairs.csv"], "fixed is a column"),
         (["--batch", "pairs.csv", "--fixed-mask", "m.nii"], "fixed_mask is a column"),
         (["a.nii.gz", "b.nii.gz", "--resume"], "--resume without --batch"),
