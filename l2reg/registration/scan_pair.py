@@ -139,13 +139,14 @@ def read_scans(
     """
     fixed, moving = _read_volumes(sources)
     paths = (sources[0].path, sources[1].path)
+    whole = (_field_of_view(paths[0], fixed), _field_of_view(paths[1], moving))
     views = (
-        _field_of_view(paths[0], fixed) & _read_mask(masks[0], sources[0], fixed),
-        _field_of_view(paths[1], moving) & _read_mask(masks[1], sources[1], moving),
+        whole[0] & _read_mask(masks[0], sources[0], fixed),
+        whole[1] & _read_mask(masks[1], sources[1], moving),
     )
-    kinds = (modality(fixed.array, views[0]), modality(moving.array, views[1]))
+    kinds = (modality(fixed.array, whole[0]), modality(moving.array, whole[1]))
     if preset == AUTO:
-        preset, reason = choose_preset((fixed, moving), views, kinds)
+        preset, reason = choose_preset((fixed, moving), whole, kinds)
         tqdm.write(f"--like auto: {word_of(preset)}, as {reason}")
     pair = ScanPair(
         sources=sources,
