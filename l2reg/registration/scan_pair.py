@@ -190,7 +190,12 @@ def _read_volumes(sources: Sequence[ScanSource]) -> list[Volume]:
 
 
 def _field_of_view(path: Path, scan: Volume) -> Region:
-    """Return the field of view of a scan, and say which part of its volume is left out."""
+    """Return the field of view of a scan; say what is left out, and if its place is a guess."""
+    if not scan.place.is_stated:
+        tqdm.write(
+            f"{path}: the header states no position (qform_code and sform_code are 0); its axes "
+            "are taken to point left, posterior and superior"
+        )
     view = field_of_view(scan.array)
     if not view.all():
         tqdm.write(
