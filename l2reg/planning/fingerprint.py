@@ -91,7 +91,7 @@ class Fingerprint:
             f"{100 * min(self.overlaps):.0f} % of the smaller scan",
         ]
         for side, kinds in self.modalities.items():
-            named = ", ".join(f"{n} {'CT' if kind == 'CT' else 'no CT'}"
+            named = ", ".join(f"{n} {'CT' if kind == 'CT' else 'other than CT'}"
                               for kind, n in kinds.items())  # fmt: skip
             low, middle, high = self.intensities[side]
             lines.append(
