@@ -32,7 +32,7 @@ class Batch(TypedDict, total=False):
 
     fixed: Image  # intensities in [0, 1]
     moving: Image
-    fixed_mask: Mask  # 1 inside, 0 outside; 1 everywhere without a mask file
+    fixed_mask: Mask  # 1 inside, 0 outside; the field of view without a mask file
     moving_mask: Mask
     overlap: Mask  # 1 where both scans have data; if missing, they have data everywhere
     fixed_labels: LabelMap | OneHot  # integers; in a refinement, one channel per common label

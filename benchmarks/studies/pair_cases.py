@@ -102,13 +102,11 @@ def disturbed(scan: Scan, case: str, out: Path) -> Scan:
     files = {"image": scan.image, "labels": scan.labels, "mask": scan.mask}
     new: dict[str, Any] = {}
     for kind, path in files.items():
-        if path is None and not (kind == "mask" and case == "cropped"):
-            continue
-        image = nib.Nifti1Image.from_filename(path or scan.image)
-        array = image.get_fdata(dtype=np.float32)
         if path is None:
-            array = np.ones_like(array)
-        target = folder / (path.name if path else f"mask_{scan.image.name}")
+            continue
+        image = nib.Nifti1Image.from_filename(path)
+        array = image.get_fdata(dtype=np.float32)
+        target = folder / path.name
         air = -1000.0 if scan.modality == "CT" else 0.0
         changed = change(array, case, kind, air if kind == "image" else 0.0)
         nib.save(nib.Nifti1Image(changed, image.affine), target)

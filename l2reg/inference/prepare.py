@@ -9,7 +9,7 @@ import torch
 
 from l2reg.checkpoints.trained_model import TrainedModel, load_trained_model
 from l2reg.config.build import build
-from l2reg.config.presets import load_preset
+from l2reg.config.presets import load_preset, preset_names
 from l2reg.config.task_nodes import node_name
 from l2reg.inference.method import Method
 from l2reg.optimisation.refinement import Refinement
@@ -68,12 +68,15 @@ def prepare_method(config: Mapping[str, Any], overrides: Sequence[str]) -> Prepa
 
 
 def training_free_method(task: str, device: torch.device) -> Method:
-    """Return the method without training: ``model=convex`` with the refinement of a task.
+    """Return the method without training: ``model=convex`` with its refinement, as for a task.
 
     Raises:
         InputError: If there are no settings of the refinement for the task.
     """
-    return Method(build(load_preset("model", "convex")), task_refinement(task), device)
+    model = load_preset("model", "convex")
+    if (settings := f"{task}_convex") in preset_names("task_model"):
+        model |= load_preset("task_model", settings)["model"]
+    return Method(build(model), task_refinement(task), device)
 
 
 def task_refinement(task: str) -> Refinement:

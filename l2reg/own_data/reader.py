@@ -11,6 +11,7 @@ from torch import Tensor
 
 from l2reg.batch import Batch
 from l2reg.data.cache import Cache
+from l2reg.data.field_of_view import field_of_view
 from l2reg.data.pairs import Pair, Scan
 from l2reg.data.prealign import Prealign
 from l2reg.data.reader import LoadedVolumes, PairReader
@@ -77,26 +78,31 @@ class OwnPairReader(PairReader):
         intensity = self.task.intensity[scan.modality]
 
         def read() -> np.ndarray:
-            return intensity(read_volume(scan.source).array)
+            full = read_volume(scan.source).array
+            return intensity(full, field_of_view(full))
 
         def resample(full: np.ndarray, to_scan: Affine, shape: ImageGrid) -> np.ndarray:
             volume = smooth_to_resolution(torch.from_numpy(full)[None, None], to_scan)
             disp = affine_field(to_scan, shape.shape)
             return warp_with_fill(volume, disp, 0.0)[0, 0].numpy()
 
-        kind = repr(intensity)
-        if scan.volume is not None:
-            kind += f" of volume {scan.volume}"
+        kind = _kind(repr(intensity), scan)
         return self._resample(scan.image, scan, kind, read, resample, loaded, grid)
 
     def mask(
         self, scan: Scan, loaded: LoadedVolumes | None = None, grid: ImageGrid | None = None
     ) -> Mask:
-        """Return 1 inside of a scan, and of its mask if it has one; see ``image``."""
+        """Return 1 in the field of view of a scan, and in its mask if it has one; see ``image``."""
         grid = grid or self._own_grid(scan)
         own = self._image_grid(scan)
         to_scan = _affine(voxel_map(grid.place.affine, own.place.affine))
         inside = inside_scan(affine_field(to_scan, grid.shape), own.shape).float()
+
+        def view() -> np.ndarray:
+            return field_of_view(read_volume(scan.source).array).astype(np.int16)
+
+        kind = _kind("field of view", scan)
+        inside = inside * self._nearest(scan.image, scan, kind, view, loaded, grid)
         if scan.mask is None:
             return inside
         path = scan.mask
@@ -213,3 +219,8 @@ class OwnPairReader(PairReader):
 
 def _affine(matrix: Float64[np.ndarray, "4 4"]) -> Affine:
     return torch.from_numpy(matrix)[None, :3].float()
+
+
+def _kind(name: str, scan: Scan) -> str:
+    """Return the name of what is read, with that of the volume of a file of several."""
+    return name if scan.volume is None else f"{name} of volume {scan.volume}"

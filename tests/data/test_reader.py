@@ -2,6 +2,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import nibabel as nib
 import numpy as np
 import pytest
 import torch
@@ -11,6 +12,7 @@ from l2reg.data import reader
 from l2reg.data.cache import Cache
 from l2reg.data.dataset import Dataset
 from l2reg.data.intensity import Window
+from l2reg.data.pairs import Scan
 from l2reg.data.prealign import Prealign
 from l2reg.data.reader import LoadedVolumes, PairReader
 from l2reg.data.task import Task
@@ -18,7 +20,7 @@ from l2reg.geometry.affine import Motion, affine_after_field, identity_affine
 from l2reg.geometry.warp import warp
 from l2reg.io.volumes import read_image
 from l2reg.phantom.make import phantom_task
-from l2reg.shapes import Affine
+from l2reg.shapes import Affine, WorkingGrid
 
 TINY = (12, 10, 14)
 
@@ -62,6 +64,27 @@ def test_missing_masks_points_and_labels_are_ones_none_and_zeros(
     sample = data.reader("half").read(data.split_pairs("val")[0])
     assert (sample["fixed_mask"] == 1).all()
     assert sample["fixed_points"].shape == (1, 0, 3)  # it has landmarks, which no method may read
+
+
+@pytest.mark.parametrize(("grid", "step"), [("full", 1), ("half", 2)])
+def test_a_scan_without_a_mask_counts_where_it_was_seen(
+    random: np.random.Generator, lung_2021: Path, tmp_path: Path,
+    tiny_task: Callable[..., Task], open_data: Callable[..., Dataset],
+    grid: WorkingGrid, step: int,
+) -> None:  # fmt: skip
+    """The lowest slices are blank, as a resampling leaves them."""
+    array = (100 + 50 * random.random((36, 34, 27))).astype(np.float32)
+    array[:, :, :7] = 0
+    nib.save(nib.Nifti1Image(array, np.eye(4)), tmp_path / "scan.nii.gz")
+    task = tiny_task("lung")
+    prealign = open_data(task, lung_2021).reader(grid).prealign
+    reader = PairReader(replace(task, shape=array.shape), grid, prealign, Cache(None))
+    image = tmp_path / "scan.nii.gz"
+    scan = Scan(id=1, official_id=1, modality="CT", image=image, labels=None, mask=None)
+    mask = reader.mask(scan)[0, 0]
+    seen = mask.numpy().mean(axis=(0, 1))
+    assert set(seen) == {0.0, 1.0}
+    assert abs(step * int((seen == 0).sum()) - 7) <= step
 
 
 def test_the_cache_changes_nothing(

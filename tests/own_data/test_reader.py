@@ -46,6 +46,18 @@ def test_scans_that_differ_by_their_headers_alone_lie_on_each_other(own: Own, gr
 
 
 @pytest.mark.usefixtures("two_headers")
+def test_padding_inside_of_a_file_is_not_seen(random: np.random.Generator, own: Own) -> None:
+    array = (40 * random.standard_normal((36, 44, 30))).round().astype(np.float32)
+    array[:, :, :9] = -3000
+    nib.save(nib.Nifti1Image(array, np.diag([1.5, 2.0, 1.5, 1.0])), "padded.nii.gz")
+    task = own.task(shape=array.shape, spacing_mm=(1.5, 2.0, 1.5))
+    data = own.data("fixed,moving\npadded.nii.gz,padded.nii.gz\n", task, val_fraction=0.0)
+    (pair,) = data.split_pairs("train")
+    seen = data.reader("full").read(pair)["fixed_mask"][0, 0].numpy()
+    np.testing.assert_array_equal(seen, array > -3000)
+
+
+@pytest.mark.usefixtures("two_headers")
 def test_one_of_several_volumes_is_read_as_a_file_of_its_own(own: Own) -> None:
     scan = nib.load("m.nii.gz")
     volumes = np.stack([scan.get_fdata() / 2, scan.get_fdata() + 1], axis=-1)
