@@ -33,6 +33,7 @@ SLOTS: Mapping[str, tuple[str, ...]] = {
         "l2reg.models.pyramid.Pyramid",
         "l2reg.models.siamese_unet.SiameseUNet",
         "l2reg.models.unet.UNet",
+        "l2reg.models.sitreg.SITReg",
         "l2reg.models.vfa.VFA",
         "l2reg.models.zero.Zero",
         "l2reg.optimisation.convex.Convex",
