@@ -68,7 +68,10 @@ SLOTS: Mapping[str, tuple[str, ...]] = {
         "torch.optim.RAdam",
         "torch.optim.SGD",
     ),
-    "scheduler": ("l2reg.training.schedule.WarmupCosine",),
+    "scheduler": (
+        "l2reg.training.schedule.PiecewiseConstant",
+        "l2reg.training.schedule.WarmupCosine",
+    ),
     "trainer": ("l2reg.training.trainer.TrainerSettings",),
     "task": ("l2reg.data.task.Task", "l2reg.phantom.make.phantom_task"),
     "layouts": ("l2reg.data.task.Layout",),
