@@ -1,6 +1,7 @@
 """The benchmarks and the example load, and the settings that they try exist."""
 
 import importlib
+import subprocess
 import sys
 from contextlib import nullcontext
 from pathlib import Path
@@ -44,8 +45,9 @@ def test_gpu_checks_say_what_failed_and_that_there_was_no_gpu() -> None:
         checks.run_tests(cpu),
         checks.compare_fields(field, field + 0.01),
         checks.compare_fields(field, field + 0.1),
+        checks.compare_fields(field, field + 2.0 * (torch.arange(6) > 4)),
     ]
-    assert [check.passed for check in found] == [None, True, False]
+    assert [check.passed for check in found] == [None, True, False, False]
     page = checks.report(found, cpu, small=True, seconds=3.0)
     assert "- card: no GPU: this run checks the script alone" in page
     assert "| tests marked gpu | not run: no GPU | - |" in page
@@ -79,9 +81,14 @@ def test_gpu_checks_end_as_their_tests_do(
         commands.append(command)
         return SimpleNamespace(stdout="== 5 tests ==", stderr="", returncode=status)
 
+    def expire(command: list[str], **_: object) -> None:
+        raise subprocess.TimeoutExpired(command, 0)
+
     monkeypatch.setattr(checks.subprocess, "run", run)
     check = checks.run_tests(torch.device("cuda"))
     assert check == checks.Check("tests marked gpu", "5 tests", status == 0)
+    monkeypatch.setattr(checks.subprocess, "run", expire)
+    assert checks.run_tests(torch.device("cuda")).passed is False
     assert commands[0][-5:] == ["-q", "-m", "gpu", "-p", "no:cacheprovider"]
     out = tmp_path / "checks.md"
     monkeypatch.setattr(sys, "argv", ["gpu_checks", "--out", str(out), "--device", "cpu"])

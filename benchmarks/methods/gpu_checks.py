@@ -105,7 +105,7 @@ def compare_fields(cpu: Tensor, gpu: Tensor) -> Check:
     median = float(distance.median())
     p95 = float(distance.kthvalue(max(1, round(0.95 * len(distance)))).values)
     found = f"median {median:.3f}, 95 % below {p95:.3f} voxels"
-    return Check("fields of both devices", found, median < MAX_MEDIAN)
+    return Check("fields of both devices", found, median < MAX_MEDIAN and p95 < MAX_P95)
 
 
 def check_training(
