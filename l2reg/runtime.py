@@ -40,9 +40,9 @@ def select_device(name: str) -> torch.device:
     if name == "auto":
         if torch.cuda.is_available():
             return torch.device("cuda")
-        tqdm.write(
-            f"no CUDA device is visible: computing on the CPU, {torch.get_num_threads()} threads"
-        )
+        n = torch.get_num_threads()
+        threads = "1 thread" if n == 1 else f"{n} threads"
+        tqdm.write(f"no CUDA device is visible: computing on the CPU, {threads}")
         return torch.device("cpu")
     try:
         device = torch.device(name)

@@ -4,7 +4,8 @@
 
 Each file is read in a child process with 2 GB of memory beyond the start and 10 s. It must be right
 work, or an error that names the file. Case N is that of seed N, whatever the number of cases:
-``--cases N ...`` repeats some. Every fault is kept below ``OUT``.
+``--cases N ...`` repeats some. With ``--kinds`` only the kinds that it names are drawn, and
+the numbers are others. Every fault is kept below ``OUT``.
 """
 
 import argparse
@@ -105,6 +106,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--count", type=int, default=10000)
     parser.add_argument("--cases", type=int, nargs="+", help="numbers of single cases")
+    parser.add_argument("--kinds", nargs="+", help="names of the kinds; all by default")
     options = parser.parse_args()
     options.out.mkdir(parents=True, exist_ok=True)
     out = options.out.resolve()
@@ -112,7 +114,7 @@ def main() -> None:
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
-        kinds = all_kinds(folder)
+        kinds = [k for k in all_kinds(folder) if not options.kinds or k.name in options.kinds]
         sound = [outcome_of(kind, kind.content, folder / "case") for kind in kinds]
         for kind, outcome in zip(kinds, sound, strict=True):
             print(f"sound {kind.name}: {outcome.kind} {outcome.text[:90]!r}", flush=True)

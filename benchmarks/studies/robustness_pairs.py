@@ -153,13 +153,29 @@ def change(
     return disturb
 
 
+def blank(axis: int, low: float, high: float) -> Callable[[DisturbedPair, Base], DisturbedPair]:
+    """Blank the moving scan beyond a part of its length along an axis; the volume stays."""
+
+    def disturb(pair: DisturbedPair, base: Base) -> DisturbedPair:
+        size = pair.moving.array.shape[axis]
+        at = np.indices(pair.moving.array.shape)[axis]
+        return pad(pair, base, (at >= round(low * size)) & (at < round(high * size)))
+
+    return disturb
+
+
 def pad_circle(pair: DisturbedPair, base: Base) -> DisturbedPair:
     """Replace what lies outside a scanner's circle that cuts the body."""
-    array, affine = pair.moving.array, pair.moving.affine
+    array = pair.moving.array
     i, j, _ = np.indices(array.shape)
     a, b = ((n - 1) / 2 for n in array.shape[:2])
-    inside = np.hypot((i - a) / a, (j - b) / b) <= 0.75
-    padded = np.where(inside, array, -3024.0 if base.air < 0 else 0.0)
+    return pad(pair, base, np.hypot((i - a) / a, (j - b) / b) <= 0.75)
+
+
+def pad(pair: DisturbedPair, base: Base, inside: np.ndarray) -> DisturbedPair:
+    """Replace what lies outside a part of the moving scan by one value."""
+    affine = pair.moving.affine
+    padded = np.where(inside, pair.moving.array, -3024.0 if base.air < 0 else 0.0)
     inverse = np.linalg.inv(affine)
     shown = map_coordinates(inside.astype(float), to_world(inverse, pair.truth), order=1) > 0.99
     return replace(pair, moving=Scan(padded, affine), region=pair.region & shown)
@@ -229,6 +245,8 @@ DISTURBANCES: dict[str, Disturbance] = {
     "three times finer than the fixed scan": coarse_fixed,
     "slices of four voxels": thick_slices,
     "padded outside a circle": pad_circle,
+    "blank beyond 60 % along j": blank(1, 0.0, 0.6),
+    "blank beyond 40 % along k": blank(2, 0.3, 0.7),
     "noise": change(add_noise),
     "gain and offset": change(lift),
     "bias from 0.6 to 1.4": change(ramp),

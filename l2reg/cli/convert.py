@@ -2,6 +2,7 @@
 
 import argparse
 from pathlib import Path
+from typing import Any
 
 from l2reg.cli.warp import add_transforms_argument, add_volume_argument, scan_sources
 from l2reg.registration.transform_forms import FORMS
@@ -16,7 +17,14 @@ WRITTEN = [form for form in FORMS if form != "freesurfer"]
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of the command."""
     add_conversion_arguments(parser)
-    parser.add_argument("--to", choices=WRITTEN, required=True, help="form of the file")
+    add_form_argument(parser, required=True, help="form of the file; ants is itk")
+
+
+def add_form_argument(parser: argparse.ArgumentParser, **settings: Any) -> None:
+    """Add the option that names a form, in which ``ants`` is another name of ``itk``."""
+    parser.add_argument(
+        "--to", type=lambda name: "itk" if name == "ants" else name, choices=WRITTEN, **settings
+    )
 
 
 def add_conversion_arguments(parser: argparse.ArgumentParser) -> None:

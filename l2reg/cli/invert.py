@@ -2,14 +2,14 @@
 
 import argparse
 
-from l2reg.cli.convert import WRITTEN, add_conversion_arguments
+from l2reg.cli.convert import add_conversion_arguments, add_form_argument
 from l2reg.cli.warp import scan_sources
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of the command."""
     add_conversion_arguments(parser)
-    parser.add_argument("--to", choices=WRITTEN, default="itk", help="form of the file (itk)")
+    add_form_argument(parser, default="itk", help="form of the file (itk, also called ants)")
 
 
 def run(options: argparse.Namespace) -> None:

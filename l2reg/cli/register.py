@@ -186,7 +186,7 @@ def check_combination(options: argparse.Namespace) -> None:
     if options.batch and given:
         found, remedy = given[0], f"leave it out: {given[0]} is a column of the table"
     elif not options.batch and not (options.fixed and options.moving):
-        found, remedy = f"{len(given[:1])} scans", "l2reg register FIXED MOVING --out DIR"
+        found, remedy = "one scan" if given else "no scan", "l2reg register FIXED MOVING --out DIR"
     elif options.resume and not options.batch:
         found, remedy = "--resume without --batch", "leave out --resume"
     else:

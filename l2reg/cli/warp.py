@@ -89,9 +89,10 @@ def run(options: argparse.Namespace) -> None:
     from l2reg.io.volumes import write_image
     from l2reg.registration.bids_names import check_chain
     from l2reg.registration.transform_reader import transform_path
-    from l2reg.registration.transform_scans import read_scans_of
+    from l2reg.registration.transform_scans import direction_warning, read_scans_of
     from l2reg.registration.warp_files import (
         check_coordinates,
+        check_no_interpolation,
         check_output,
         label_interpolation,
         read_transforms,
@@ -106,6 +107,7 @@ def run(options: argparse.Namespace) -> None:
     source = options.image or options.labels or options.points
     if options.points:
         check_coordinates(options.coordinates)
+        check_no_interpolation(options.interpolation)
     inputs = [path for path in (source, options.reference, options.moving) if path]
     suffixes = (".csv",) if options.points else (".nii.gz", ".nii")
     files = [transform_path(name) for name in options.transforms]
@@ -115,6 +117,8 @@ def run(options: argparse.Namespace) -> None:
     check_chain(files, *(reversed(ends) if options.inverse else ends))
     scans = read_scans_of(*scan_sources(options.volume, options.reference, moving))
     transform = read_transforms(options.transforms, scans, inverse=options.inverse)
+    if warning := direction_warning(transform, scans):
+        print(f"!!! {warning}")
     if options.points:
         inside = warp_point_file(source, options.out, transform, options.coordinates, scans)
         print(f"{options.out}: {100 * inside:.0f} % of the points lie where the transform is known")

@@ -118,7 +118,7 @@ def name_nearest_key() -> Iterator[None]:
     """
     try:
         with exit_on_input_error():
-            _refuse_null_groups(sys.argv[1:])
+            _refuse_empty_words(sys.argv[1:])
             _check_yaml_files(sys.argv[1:])
             yield
     except ValueError as error:  # of Hydra alone, which ends the program for errors of a script
@@ -133,10 +133,15 @@ def name_nearest_key() -> Iterator[None]:
         raise
 
 
-def _refuse_null_groups(arguments: Iterable[str]) -> None:
-    """End the program if a group, such as the model, is null: Hydra would show a traceback."""
+def _refuse_empty_words(arguments: Iterable[str]) -> None:
+    """End the program if a value has no key, or a group, such as the model, is null.
+
+    Hydra would show a traceback.
+    """
     for argument in arguments:
         group, _, value = argument.partition("=")
+        if not group:
+            sys.exit(f"error: {argument}: has no key; write key=value without spaces")
         names = preset_names(group) if re.fullmatch(r"\w+", group) else []
         if names and value.lower() in ("null", ""):
             sys.exit(f"error: {argument}: use one of {', '.join(names)}, or leave {group}= out")

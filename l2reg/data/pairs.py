@@ -7,6 +7,7 @@ import numpy as np
 from jaxtyping import Float
 
 from l2reg.io.points import read_points
+from l2reg.io.scan_source import ScanSource
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,6 +23,7 @@ class Scan:
         mask: File of the region of interest, if available.
         label_weight: Weight of the labels in a loss: 1, or less for pseudo-labels.
         subject: Whose scan it is, where the id does not tell.
+        volume: Which of several volumes of the image file it is, counted from 0.
     """
 
     id: int
@@ -32,6 +34,12 @@ class Scan:
     mask: Path | None
     label_weight: float = 1.0
     subject: str | None = None
+    volume: int | None = None
+
+    @property
+    def source(self) -> ScanSource:
+        """Where its image comes from."""
+        return ScanSource(self.image, self.volume)
 
     def is_of_same_patient(self, other: "Scan") -> bool:
         """Return whether two scans are of one patient: of one subject, or one id and folder."""

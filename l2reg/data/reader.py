@@ -10,6 +10,8 @@ from torch import Tensor
 
 from l2reg.batch import Batch
 from l2reg.data.cache import Cache
+from l2reg.data.field_of_view import field_of_view
+from l2reg.data.intensity import Region
 from l2reg.data.pairs import Pair, Scan
 from l2reg.data.prealign import Prealign
 from l2reg.data.task import Task
@@ -95,9 +97,9 @@ class PairReader:
         return self._resize(scan.image, repr(intensity), read, resize, loaded or LoadedVolumes())
 
     def mask(self, scan: Scan, loaded: LoadedVolumes | None = None) -> Mask:
-        """Return the mask of a scan; ones without a mask file."""
+        """Return the mask of a scan; its field of view without a mask file."""
         if scan.mask is None:
-            return torch.ones(1, 1, *self.shape)
+            return self._resize_nearest(scan.image, "field of view", _read_view, loaded).float()
         return self._resize_nearest(scan.mask, "mask", read_mask, loaded).float()
 
     def labels(self, scan: Scan, loaded: LoadedVolumes | None = None) -> LabelMap:
@@ -215,3 +217,7 @@ class PairReader:
             return resize(loaded.volume(path, kind, lambda: read(path)))
 
         return torch.from_numpy(self.cache.get(path, settings, compute))[None, None]
+
+
+def _read_view(path: Path) -> Region:
+    return field_of_view(read_image(path))

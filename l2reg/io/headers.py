@@ -45,6 +45,13 @@ class Placement:
     affine: Float[np.ndarray, "4 4"]
     header: Nifti1Header | None = None
 
+    @property
+    def is_stated(self) -> bool:
+        """Whether the header states it; else voxel axes are guessed to run as most do."""
+        if self.header is None:
+            return True
+        return int(self.header["qform_code"]) > 0 or int(self.header["sform_code"]) > 0
+
 
 def set_place(header: Nifti1Header, place: Placement) -> None:
     """Write a place into a header.

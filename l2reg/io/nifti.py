@@ -93,8 +93,9 @@ def volume_shape(image: SpatialImage, path: Path) -> Shape3:
                 what="is not a 3D volume",
                 expected="three axes",
                 found=f"shape {image.shape}",
-                remedy="store one volume of one channel in a file; l2reg register, warp, convert "
-                "and invert take one of several volumes, counted from 0: --volume 0",
+                remedy="store one volume of one channel in a file; or name one of several volumes, "
+                "counted from 0: --volume 0 of register, warp, convert and invert; in a table the "
+                "columns fixed_volume and moving_volume (volume, of single scans)",
             )
         )
     i, j, k = shape

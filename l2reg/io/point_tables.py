@@ -10,6 +10,8 @@ from jaxtyping import Float64
 from l2reg.io.files import atomic_write
 from l2reg.problems import InputError, Problem
 
+_COORDINATES = (("x", "y", "z"), ("i", "j", "k"), ("r", "a", "s"), ("l", "p", "s"))
+
 
 @dataclass(frozen=True)
 class PointTable:
@@ -30,8 +32,8 @@ def read_point_table(path: Path) -> PointTable:
     """Read points from rows of at least three columns, separated by commas.
 
     Raises:
-        InputError: If the file is missing or empty, or a row does not begin with three finite
-            numbers; it names the line.
+        InputError: If the file is missing or empty, a row does not begin with three finite numbers
+            (it names the line), or the header names coordinates in other columns.
     """
     try:
         text = path.read_text(encoding="utf-8-sig")
@@ -41,11 +43,29 @@ def read_point_table(path: Path) -> PointTable:
     header = None
     if lines and not _split(lines[0][1])[0]:
         header = lines.pop(0)[1]
+        _check_header(path, header)
     if not lines:
         raise InputError(_problem(path, "no row"))
     rows = list(_rows(path, lines))
     points = np.array([numbers for numbers, _ in rows])
     return PointTable(points, header, tuple(other for _, other in rows))
+
+
+def _check_header(path: Path, header: str) -> None:
+    """Raise ``InputError`` if a header names coordinates, and not by its first three columns."""
+    columns = [name.strip().strip("\"'").lower() for name in header.split(",")]
+    for names in _COORDINATES:
+        if set(names) <= set(columns) and tuple(columns[:3]) != names:
+            numbers = " ".join(str(columns.index(name) + 1) for name in names)
+            raise InputError(
+                Problem(
+                    where=str(path),
+                    what="does not have its coordinates in the first three columns",
+                    expected=f"a header that begins with {','.join(names)}",
+                    found=f"{header.strip()!r}: {', '.join(names)} in the columns {numbers}",
+                    remedy=f"move {', '.join(names)} to the front; other columns may follow",
+                )
+            )
 
 
 def write_point_table(path: Path, table: PointTable) -> None:

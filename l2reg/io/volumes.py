@@ -198,17 +198,17 @@ def read_labels(source: Path | ScanSource) -> Shaped[np.ndarray, "i j k"]:
     return values.astype(np.int16)
 
 
-def read_mask(path: Path) -> Shaped[np.ndarray, "i j k"]:
+def read_mask(source: Path | ScanSource) -> Shaped[np.ndarray, "i j k"]:
     """Return a mask as booleans: True where the file is not zero.
 
     Raises:
         InputError: If the file is no label map (see ``read_labels``), or no voxel is inside.
     """
-    mask: np.ndarray = read_labels(path) != 0
+    mask: np.ndarray = read_labels(source) != 0
     if not mask.any():
         raise InputError(
             Problem(
-                where=str(path),
+                where=str(source),
                 what="is an empty mask",
                 expected="voxels other than 0 inside the region of interest",
                 found="0 everywhere",

@@ -9,15 +9,15 @@ from tqdm import tqdm
 
 from l2reg.data.cache import Cache
 from l2reg.io.point_tables import read_point_table
-from l2reg.io.scan_source import input_digest
-from l2reg.io.volumes import read_image, read_labels, read_mask
+from l2reg.io.scan_source import ScanSource, input_digest
+from l2reg.io.volumes import read_labels, read_mask, read_volume
 from l2reg.own_data.dataset import OwnDataset
 from l2reg.own_data.own_table import OwnRow, OwnScan
-from l2reg.own_data.pair_grid import overlap_fraction
 from l2reg.problems import InputError, Problem
 from l2reg.registration.scan_files import grid_problems
 from l2reg.registration.warp_files import to_ras
 from l2reg.transforms.image_grid import ImageGrid, read_grid
+from l2reg.transforms.pair_grid import overlap_fraction
 from l2reg.transforms.world import voxels_to_world
 
 _MIN_OVERLAP = 0.1  # fraction of the smaller scan
@@ -89,34 +89,35 @@ def own_warnings(data: OwnDataset, rows: Sequence[OwnRow]) -> list[Problem]:
 
 
 def _scan_problems(scan: OwnScan, cache: Cache) -> list[Problem]:
-    problems = _problems_of(partial(_check_file, scan.image, _check_image, cache))
+    problems = _problems_of(partial(_check_file, scan.files.image, _check_image, cache))
     if problems:
         return problems
     own = read_grid(scan.files.image)
     for path, check in ((scan.files.labels, read_labels), (scan.files.mask, read_mask)):
         if path is not None:
-            faults = _problems_of(partial(_check_file, path, check, cache))
+            faults = _problems_of(partial(_check_file, ScanSource(path), check, cache))
             problems += faults or grid_problems(path, read_grid(path), scan.files.image, own)
     return problems
 
 
-def _check_file(path: Path, check: Callable[[Path], object], cache: Cache) -> None:
+def _check_file(source: ScanSource, check: Callable[[ScanSource], object], cache: Cache) -> None:
     """Check a file, unless the cache says that it has no fault."""
-    read_grid(path)  # whose errors name a missing file, too
+    read_grid(source)  # whose errors name a missing file, too
 
     def passes() -> np.ndarray:
-        check(path)
+        check(source)
         return np.ones(1, dtype=bool)
 
-    cache.get(path, {"checked": f"own {check.__name__}"}, passes)
+    volume = {} if source.volume is None else {"volume": source.volume}
+    cache.get(source.path, {"checked": f"own {check.__name__}", **volume}, passes)
 
 
-def _check_image(path: Path) -> None:
-    image = read_image(path)
+def _check_image(source: ScanSource) -> None:
+    image = read_volume(source).array
     if image.min() == image.max():
         raise InputError(
             Problem(
-                where=str(path),
+                where=str(source),
                 what="has one intensity everywhere",
                 expected="a scan",
                 found=f"{image.min():g} in every voxel",
@@ -139,7 +140,7 @@ def _check_points(scan: OwnScan) -> None:
         raise InputError(
             Problem(
                 where=str(path),
-                what=f"has points outside of {scan.image}",
+                what=f"has points outside of {scan.files.image}",
                 expected=f"positions in the scan, in coordinates {scan.files.coordinates}",
                 found=f"{int(outside.sum())} of {len(points)}, the first is point {first + 1}: "
                 f"{', '.join(f'{x:g}' for x in points[first])}, which is voxel "
@@ -220,7 +221,7 @@ def _overlap(data: OwnDataset, row: OwnRow, shared: float) -> Problem:
         where=f"{data.table.path}, {row.name}",
         what="has scans that hardly overlap by their headers",
         expected=f"at least {100 * _LITTLE_OVERLAP:.0f} % of the smaller field of view in both",
-        found=f"{100 * shared:.0f} % of {row.scans[0].image} and {row.scans[1].image}",
+        found=f"{100 * shared:.0f} % of {row.scans[0].files.image} and {row.scans[1].files.image}",
         remedy="correct the headers; or start from the middles of the scans (data.start=centres; "
         "l2reg check: --start centres), with data.prealign=rigid if they are turned",
     )

@@ -17,13 +17,14 @@ from l2reg.data.pairs import Pair, PointFiles, Scan
 from l2reg.data.prealign import METHODS, Prealign, Search
 from l2reg.data.sampling import RandomPairs, Sampling
 from l2reg.data.task import Task
+from l2reg.io.scan_source import ScanSource
 from l2reg.own_data.own_table import SPLITS, OwnRow, OwnScan, OwnTable, read_own_table
-from l2reg.own_data.pair_grid import START_PLACES, StartPlace
 from l2reg.own_data.reader import OwnPairReader
 from l2reg.own_data.splits import Splits, split_rows
 from l2reg.problems import InputError, Problem, check_seed_value
 from l2reg.registration.warp_files import Coordinates
 from l2reg.shapes import WorkingGrid
+from l2reg.transforms.pair_grid import START_PLACES, StartPlace
 
 SIDES = ("fixed", "moving")
 SINGLE = "scan"  # modality of single scans; those of pairs are the sides
@@ -202,7 +203,7 @@ class OwnDataset:
         )
 
     def _scan(self, scan: OwnScan, modality: str) -> Scan:
-        number = self._numbers[scan.image]
+        number = self._numbers[scan.files.image]
         return Scan(
             id=number,
             official_id=number,
@@ -211,13 +212,14 @@ class OwnDataset:
             labels=scan.files.labels,
             mask=scan.files.mask,
             subject=scan.subject,
+            volume=scan.files.image.volume,
         )
 
     @cached_property
-    def _numbers(self) -> dict[Path, int]:
-        """Number of each scan, by file."""
-        paths = dict.fromkeys(scan.image for scan in self.table.scans)
-        return {path: number for number, path in enumerate(paths, start=1)}
+    def _numbers(self) -> dict[ScanSource, int]:
+        """Number of each scan."""
+        sources = dict.fromkeys(scan.files.image for scan in self.table.scans)
+        return {source: number for number, source in enumerate(sources, start=1)}
 
     @property
     def _coordinates(self) -> Coordinates | None:

@@ -13,7 +13,7 @@ from l2reg.registration.warp_files import Coordinates
 
 Split = Literal["train", "val", "test"]
 SPLITS: tuple[Split, ...] = get_args(Split)
-SCAN_COLUMNS = ("scan", "name", "mask", "labels", "points", "subject", "split")
+SCAN_COLUMNS = ("scan", "name", "mask", "labels", "points", "volume", "subject", "split")
 
 
 @dataclass(frozen=True)
@@ -83,9 +83,10 @@ def read_own_table(path: Path, coordinates: Coordinates | None) -> OwnTable:
 
     Args:
         path: CSV file of the form of ``l2reg register --batch``, with a pair a row, or with a
-            single scan a row: the columns ``scan``, ``mask``, ``labels`` and ``points``. Either may
-            have the columns ``subject`` (``fixed_subject`` and ``moving_subject`` for pairs of two
-            people) and ``split``: ``train``, ``val`` or ``test``.
+            single scan a row: the columns ``scan``, ``mask``, ``labels``, ``points`` and
+            ``volume``. Either may have the columns ``subject`` (``fixed_subject`` and
+            ``moving_subject`` for pairs of two people) and ``split``: ``train``, ``val`` or
+            ``test``.
         coordinates: Coordinates of the points, if there are any.
 
     Raises:

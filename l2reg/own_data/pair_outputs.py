@@ -20,7 +20,7 @@ from l2reg.inference.predictor import Predictor
 from l2reg.io.scan_source import input_digest
 from l2reg.own_data.own_table import OwnRow
 from l2reg.own_data.reader import OwnPairReader
-from l2reg.registration.annotations import read_annotations
+from l2reg.registration.annotations import read_annotations, score_flags
 from l2reg.registration.input_checks import check_outputs, check_overlap
 from l2reg.registration.outputs import draw_picture, registered_pair, write_report
 from l2reg.registration.result import (
@@ -127,6 +127,7 @@ def write_pair(
     batch = {**batch, "overlap": batch["fixed_mask"] * batch["moving_mask"]}
     verdict = _judge(scans, Outcome(start, total, disp, batch, _NO_LIMIT), settings)
     scores = annotations.scores(transform)
+    verdict = replace(verdict, flags=(*verdict.flags, *score_flags(scores)))
     files.report.unlink(missing_ok=True)  # a report stands for files that are all written
     write_scans(files, field, scans.moving, annotations.grids[1])
     write_stages(files, initial, deformable)

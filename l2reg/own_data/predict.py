@@ -25,6 +25,7 @@ from l2reg.problems import InputError, Problem, group_by_kind, raise_if_any
 from l2reg.registration.register_table import (
     RESULTS,
     TableSummary,
+    error_text,
     result_line,
     result_row,
     summarise,
@@ -178,7 +179,7 @@ def _register(
             write_result_page(page, result, fixed, moving, heading=heading, **details)
         report: Mapping[str, Any] = load_json(files.report)
     except Exception as error:  # of any kind: the other pairs must still be registered
-        return {"error": " ".join(f"{type(error).__name__}: {error}".split())}
+        return {"error": error_text(error)}
     return report
 
 

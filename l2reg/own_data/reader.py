@@ -18,12 +18,13 @@ from l2reg.data.task import Task
 from l2reg.geometry.affine import affine_field
 from l2reg.geometry.warp import inside_scan, warp_with_fill
 from l2reg.io.point_tables import read_point_table
+from l2reg.io.scan_source import ScanSource
 from l2reg.io.volumes import read_labels, read_mask, read_volume
-from l2reg.own_data.pair_grid import StartPlace, pair_grids, scan_grid, working_image_grid
 from l2reg.registration.warp_files import Coordinates, to_ras
 from l2reg.registration.working_grid import smooth_to_resolution
 from l2reg.shapes import Affine, Image, LabelMap, Mask, WorkingGrid
 from l2reg.transforms.image_grid import ImageGrid, read_grid
+from l2reg.transforms.pair_grid import StartPlace, pair_grids, scan_grid, working_image_grid
 from l2reg.transforms.warped_scan import warp_label_map
 from l2reg.transforms.world import voxel_map, voxels_to_world
 
@@ -56,11 +57,11 @@ class OwnPairReader(PairReader):
         self.grid = grid
         self.start: StartPlace = start
         self.coordinates = coordinates
-        self._image_grids: dict[Path, ImageGrid] = {}
+        self._image_grids: dict[ScanSource, ImageGrid] = {}
 
     def full_grids(self, pair: Pair) -> tuple[ImageGrid, ImageGrid]:
         """Return the grids of the task's shape that the fixed and the moving scan are put on."""
-        fixed, moving = (self._image_grid(scan.image) for scan in (pair.fixed, pair.moving))
+        fixed, moving = (self._image_grid(scan) for scan in (pair.fixed, pair.moving))
         return pair_grids(fixed, moving, self.task.shape, self.task.spacing_mm, self.start)
 
     def image(
@@ -76,21 +77,24 @@ class OwnPairReader(PairReader):
         intensity = self.task.intensity[scan.modality]
 
         def read() -> np.ndarray:
-            return intensity(read_volume(scan.image).array)
+            return intensity(read_volume(scan.source).array)
 
         def resample(full: np.ndarray, to_scan: Affine, shape: ImageGrid) -> np.ndarray:
             volume = smooth_to_resolution(torch.from_numpy(full)[None, None], to_scan)
             disp = affine_field(to_scan, shape.shape)
             return warp_with_fill(volume, disp, 0.0)[0, 0].numpy()
 
-        return self._resample(scan.image, scan, repr(intensity), read, resample, loaded, grid)
+        kind = repr(intensity)
+        if scan.volume is not None:
+            kind += f" of volume {scan.volume}"
+        return self._resample(scan.image, scan, kind, read, resample, loaded, grid)
 
     def mask(
         self, scan: Scan, loaded: LoadedVolumes | None = None, grid: ImageGrid | None = None
     ) -> Mask:
         """Return 1 inside of a scan, and of its mask if it has one; see ``image``."""
         grid = grid or self._own_grid(scan)
-        own = self._image_grid(scan.image)
+        own = self._image_grid(scan)
         to_scan = _affine(voxel_map(grid.place.affine, own.place.affine))
         inside = inside_scan(affine_field(to_scan, grid.shape), own.shape).float()
         if scan.mask is None:
@@ -120,7 +124,7 @@ class OwnPairReader(PairReader):
         paths = points.paths[::-1] if points.reversed else points.paths
         voxels = []
         for path, scan, grid in zip(paths, (pair.fixed, pair.moving), grids, strict=True):
-            world = to_ras(self.coordinates, self._image_grid(scan.image))
+            world = to_ras(self.coordinates, self._image_grid(scan))
             table = voxels_to_world(world, read_point_table(path).points.T)
             voxels.append(voxels_to_world(np.linalg.inv(grid.place.affine), table))
         last = np.array(self.shape)[:, None] - 1
@@ -149,7 +153,9 @@ class OwnPairReader(PairReader):
 
     def _grid_settings(self, pair: Pair) -> dict[str, Any]:
         grids = [grid.place.affine.tolist() for grid in self._grids(pair)]
-        return {"shape": self.shape, "affines": grids}
+        volumes = [scan.volume for scan in (pair.fixed, pair.moving)]
+        named = {} if volumes == [None, None] else {"volumes": volumes}
+        return {"shape": self.shape, "affines": grids, **named}
 
     def _grids(self, pair: Pair) -> tuple[ImageGrid, ImageGrid]:
         """Return the working grids of a pair."""
@@ -157,14 +163,14 @@ class OwnPairReader(PairReader):
         return working_image_grid(fixed, self.grid), working_image_grid(moving, self.grid)
 
     def _own_grid(self, scan: Scan) -> ImageGrid:
-        own = self._image_grid(scan.image)
+        own = self._image_grid(scan)
         full = scan_grid(own, self.task.shape, self.task.spacing_mm)
         return working_image_grid(full, self.grid)
 
-    def _image_grid(self, path: Path) -> ImageGrid:
-        if path not in self._image_grids:
-            self._image_grids[path] = read_grid(path)
-        return self._image_grids[path]
+    def _image_grid(self, scan: Scan) -> ImageGrid:
+        if scan.source not in self._image_grids:
+            self._image_grids[scan.source] = read_grid(scan.source)
+        return self._image_grids[scan.source]
 
     def _nearest(
         self,
@@ -195,7 +201,7 @@ class OwnPairReader(PairReader):
         """Return a volume of a scan on a grid, from the cache if available."""
         target = grid or self._own_grid(scan)
         volumes = loaded or LoadedVolumes()
-        to_scan = voxel_map(target.place.affine, self._image_grid(scan.image).place.affine)
+        to_scan = voxel_map(target.place.affine, self._image_grid(scan).place.affine)
         settings = {"own": kind, "shape": target.shape, "map": to_scan.round(6).tolist()}
 
         def compute() -> np.ndarray:

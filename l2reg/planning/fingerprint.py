@@ -12,20 +12,20 @@ from tqdm import tqdm
 
 from l2reg.config.build import build
 from l2reg.config.presets import load_preset
+from l2reg.data.field_of_view import field_of_view
 from l2reg.features.extractor import FeatureExtractor
 from l2reg.features.similarity import scan_similarity
 from l2reg.io.point_tables import read_point_table
 from l2reg.io.volumes import Volume, read_volume
 from l2reg.own_data.dataset import SIDES, SINGLE, OwnDataset
 from l2reg.own_data.own_table import OwnRow, OwnScan
-from l2reg.own_data.pair_grid import overlap_box, overlap_fraction
-from l2reg.registration.field_of_view import field_of_view
 from l2reg.registration.modality import Modality, modality
 from l2reg.registration.preset_choice import choose_preset
 from l2reg.registration.scan_pair import ScanPair
 from l2reg.registration.small_scans import shrink_scans
 from l2reg.registration.warp_files import to_ras
 from l2reg.transforms.image_grid import ImageGrid, read_grid
+from l2reg.transforms.pair_grid import overlap_box, overlap_fraction
 from l2reg.transforms.world import voxels_to_world
 
 Sizes = Float64[np.ndarray, "n 3"]  # to the right, front and top
@@ -91,7 +91,7 @@ class Fingerprint:
             f"{100 * min(self.overlaps):.0f} % of the smaller scan",
         ]
         for side, kinds in self.modalities.items():
-            named = ", ".join(f"{n} {'CT' if kind == 'CT' else 'no CT'}"
+            named = ", ".join(f"{n} {'CT' if kind == 'CT' else 'other than CT'}"
                               for kind, n in kinds.items())  # fmt: skip
             low, middle, high = self.intensities[side]
             lines.append(

@@ -143,7 +143,8 @@ def _start(facts: Fingerprint, settings: Mapping[str, Any]) -> tuple[str, str]:
     if not facts.paired:
         if least >= settings["common_space"]:
             return "headers", "all scans lie at one place"
-        return "centres", f"single scans that share {100 * least:.0f} % at least are in no space"
+        least_shared = f"two of them share only {100 * least:.0f} %"
+        return "centres", f"single scans do not all lie at one place: {least_shared}"
     if median >= settings["min_overlap"]:
         return "headers", f"pairs share {100 * median:.0f} % by their headers"
     return (

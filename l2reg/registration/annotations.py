@@ -19,6 +19,10 @@ from l2reg.transforms.warped_scan import warp_label_map
 from l2reg.transforms.world import voxels_to_world
 from l2reg.transforms.world_transform import WorldTransform
 
+_WORSE_MM = 0.5  # growth of the mean landmark error that is flagged
+_WORSE_DICE = 0.01  # loss of the mean Dice coefficient that is flagged
+_MAX_OUTSIDE = 0.5  # fraction of the landmarks
+
 LabelPair = tuple[Shaped[np.ndarray, "i j k"], Shaped[np.ndarray, "mi mj mk"]]
 PointPair = tuple[Float64[np.ndarray, "3 n"], Float64[np.ndarray, "3 n"]]
 
@@ -61,6 +65,25 @@ def score_lines(scores: Mapping[str, Scores]) -> list[str]:
     return lines
 
 
+def score_flags(scores: Mapping[str, Scores]) -> list[str]:
+    """Return warnings where labels or landmarks fit worse than by the headers alone."""
+    if not scores:
+        return []
+    before, after = scores["before"], scores["after"]
+    flags = []
+    if after.dice and after.mean_dice < before.mean_dice - _WORSE_DICE:
+        flags.append(
+            f"labels fit worse than by the headers: Dice {before.mean_dice:.3f} -> "
+            f"{after.mean_dice:.3f}"
+        )
+    if after.tre_mm and after.mean_tre_mm > before.mean_tre_mm + _WORSE_MM:
+        flags.append(
+            f"landmarks fit worse than by the headers: TRE {before.mean_tre_mm:.2f} -> "
+            f"{after.mean_tre_mm:.2f} mm; are their order and --coordinates right?"
+        )
+    return flags
+
+
 @dataclass(frozen=True)
 class Annotations:
     """Label maps and landmarks of a fixed and a moving scan.
@@ -83,6 +106,22 @@ class Annotations:
         if self.labels is None and self.points is None:
             return {}
         return {"before": self.score(WorldTransform(())), "after": self.score(transform)}
+
+    def flags(self) -> list[str]:
+        """Return warnings about landmarks of which most lie outside of their scan."""
+        flags = []
+        for points, grid, side in zip(
+            self.points or (), self.grids, ("fixed", "moving"), strict=False
+        ):
+            voxels = voxels_to_world(np.linalg.inv(grid.place.affine), points)
+            last = np.array(grid.shape)[:, None] - 0.5
+            outside = ((voxels < -0.5) | (voxels > last)).any(axis=0).mean()
+            if outside > _MAX_OUTSIDE:
+                flags.append(
+                    f"{100 * outside:.0f} % of the {side} landmarks lie outside of the scan; are "
+                    "--coordinates right?"
+                )
+        return flags
 
     def score(self, transform: WorldTransform) -> Scores:
         """Return the scores of a transform; of the headers alone, if it has no steps."""

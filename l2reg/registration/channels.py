@@ -8,13 +8,13 @@ import torch
 from jaxtyping import Bool, Float32
 from tqdm import tqdm
 
+from l2reg.data.field_of_view import field_of_view
 from l2reg.data.intensity import Intensity, Region
 from l2reg.geometry.affine import affine_field
 from l2reg.geometry.warp import inside_volume, warp
 from l2reg.io.scan_source import ScanSource
 from l2reg.io.volumes import Volume, read_volume
 from l2reg.problems import InputError, Problem
-from l2reg.registration.field_of_view import field_of_view
 from l2reg.registration.input_checks import contrast_problems
 from l2reg.registration.modality import Modality, modality
 from l2reg.registration.scan_files import ScanFiles

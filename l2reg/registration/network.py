@@ -12,6 +12,7 @@ from l2reg.batch import Batch, resize_batch, to_device
 from l2reg.checkpoints.trained_model import load_trained_model
 from l2reg.config.build import build
 from l2reg.config.presets import CHALLENGE_TASKS
+from l2reg.data.intensity import Window
 from l2reg.data.task import Task
 from l2reg.geometry.affine import affine_field, compose_affine, identity_affine, invert_affine
 from l2reg.geometry.resize import resize_field, voxel_ratio
@@ -24,6 +25,9 @@ from l2reg.registration.solve import ANY_CONTRAST
 from l2reg.registration.start import Start
 from l2reg.registration.working_grid import smooth_to_resolution
 from l2reg.shapes import Affine, Field, Shape3, working_shape
+from l2reg.transforms.image_grid import ImageGrid
+from l2reg.transforms.pair_grid import scan_grid
+from l2reg.transforms.world import voxel_map
 
 _MIN_COVERED = 0.9  # fraction of the fixed scan
 
@@ -35,7 +39,9 @@ class TrainedNetwork:
     Attributes:
         path: The checkpoint file.
         method: The network, without refinement.
-        task: The task: the grid of its scans, and their normalisation.
+        task: The task: the grid of its scans, and their normalisation. One without a layout of
+            files is ``task=own``, whose grids run to the right, front and top; the voxel axes of
+            other tasks are those of their scans.
     """
 
     path: Path
@@ -52,7 +58,7 @@ class TrainedNetwork:
         if self.task.name in CHALLENGE_TASKS and scans.preset != self.task.name:
             flags.append(f"{self.path} was trained for {self.task.name}, not {scans.preset}")
         for path, kind, trained, side in zip(
-            scans.paths, scans.modalities, self._modalities, ("fixed", "moving"), strict=True
+            scans.paths, scans.modalities, self._trained_on, ("fixed", "moving"), strict=True
         ):
             if (kind == "CT") != (trained == "CT"):
                 what = "a CT" if kind == "CT" else "no CT in Hounsfield units"
@@ -89,8 +95,8 @@ class TrainedNetwork:
         ratio = to_fixed.new_tensor(voxel_ratio(shape, scans.shape))  # fixed voxels per voxel
         back = compose_affine(invert_affine(to_fixed), _scale(ratio))
         sampled = warp(disp, affine_field(back, shape))
-        in_voxels = to_fixed[0, :, :3].diagonal() / ratio
-        return sampled * in_voxels.view(3, 1, 1, 1)
+        in_voxels = to_fixed[0, :, :3] / ratio[:, None]
+        return torch.einsum("cd,bdijk->bcijk", in_voxels, sampled)
 
     def _batch(self, scans: ScanPair, start: Start, to_fixed: Affine) -> Batch:
         """Return the pair on the task's grid, the moving scan after the start."""
@@ -122,11 +128,27 @@ class TrainedNetwork:
 
     @property
     def _modalities(self) -> tuple[str, str]:
-        layout = next(iter(self.task.layouts.values()))
-        return layout.fixed.modality, layout.moving.modality
+        """Modalities of the fixed and the moving scan, as the task calls them."""
+        for layout in self.task.layouts.values():
+            return layout.fixed.modality, layout.moving.modality
+        return "fixed", "moving"
+
+    @property
+    def _trained_on(self) -> tuple[str, str]:
+        """Modalities of the fixed and the moving scan in words."""
+        if self.task.layouts:
+            return self._modalities
+        windowed = (isinstance(self.task.intensity[side], Window) for side in self._modalities)
+        fixed, moving = ("CT" if ct else "scans other than CT" for ct in windowed)
+        return fixed, moving
 
     def _map_to(self, scans: ScanPair) -> Affine:
         """Return the map from voxels of the task's grid to those of the fixed scan."""
+        if not self.task.layouts:
+            fixed = ImageGrid(scans.shape, scans.fixed.place)
+            grid = scan_grid(fixed, self.task.shape, self.task.spacing_mm)
+            matrix = voxel_map(grid.place.affine, scans.fixed.affine)
+            return torch.from_numpy(matrix)[None, :3].float()
         ratio = torch.tensor(self.task.spacing_mm) / torch.tensor(scans.spacing_mm)
         middle = (torch.tensor(scans.shape) - 1) / 2
         offset = middle - ratio * (torch.tensor(self.task.shape) - 1) / 2

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from l2reg.registration.scan_files import ScanFiles
-from l2reg.registration.table_rows import TableRow, read_rows
+from l2reg.registration.table_rows import VOLUME, TableRow, read_rows
 from l2reg.registration.transform_reader import transform_path
 from l2reg.registration.warp_files import Coordinates, check_coordinates
 
@@ -15,7 +15,7 @@ _KINDS = ("mask", "labels", "points")
 _OF_SPLITS = ("subject", "fixed_subject", "moving_subject", "split")  # which task=own reads
 COLUMNS = (
     *(*_SIDES, "name", "initial"),
-    *(f"{side}_{kind}" for side in _SIDES for kind in (*_KINDS, "channel")),
+    *(f"{side}_{kind}" for side in _SIDES for kind in (*_KINDS, "channel", VOLUME)),
     *_OF_SPLITS,
 )
 
@@ -46,11 +46,12 @@ def read_pair_table(
 
     Args:
         path: CSV file with the columns ``fixed`` and ``moving``, and any others of ``COLUMNS``.
-            Several channels of a scan are separated by semicolons.
+            Several channels of a scan are separated by semicolons; ``fixed_volume`` and
+            ``moving_volume`` name one of several volumes, counted from 0.
             Paths count from the folder of the table. Pairs without ``name`` are called
             ``pair_001`` and so on, by their row.
         coordinates: Coordinates of the landmarks, if there are any.
-        volume: Which volume of scans with several of them, counted from 0.
+        volume: Which volume of scans with several of them, where the row does not say.
 
     Raises:
         InputError: If the file is missing, has other columns, no pair, a row without two scans, or
@@ -87,10 +88,13 @@ def scan_files(
         folder: Folder that paths count from.
         cells: The cells of the row.
         column: Column of the scan.
-        prefix: What precedes ``mask``, ``labels`` and ``points`` in the names of their columns.
+        prefix: What precedes ``mask``, ``labels``, ``points`` and ``volume`` in the names of their
+            columns.
         coordinates: Coordinates of the landmarks; required if there are any.
-        volume: Which of several volumes it is, counted from 0.
+        volume: Which of several volumes it is, where the row does not say.
     """
+    if prefix + VOLUME in cells:
+        volume = int(cells[prefix + VOLUME])
     paths: dict[str, Any] = {k: folder / cells[prefix + k] for k in _KINDS if prefix + k in cells}
     names = cells.get(f"{prefix}channel", "").split(";")
     channels = [folder / name.strip() for name in names if name.strip()]

@@ -13,7 +13,7 @@ from l2reg.config.presets import load_preset
 from l2reg.geometry.warp import warp_with_fill
 from l2reg.inference.method import Method
 from l2reg.io.scan_source import ScanInput
-from l2reg.registration.annotations import read_annotations
+from l2reg.registration.annotations import read_annotations, score_flags
 from l2reg.registration.channels import read_channels
 from l2reg.registration.initial_file import read_initial
 from l2reg.registration.initial_map import InitialMap, InitialMapSearch, Prealignment
@@ -125,13 +125,14 @@ def register_with(
     pair = _prepare(files, options)
     scans, grids = pair.scans, pair.annotations.scored.grids
     outcome, verdict = register_suitably(pair.started, pair.method, scans.preset, pair.judge)
-    verdict = replace(verdict, flags=(*pair.flags, *verdict.flags))
     check_field(scans.paths, outcome.total, scans.moving, pair.inside)
 
     field = displacement_map(outcome.total[0].numpy(), scans.fixed.place, scans.moving.affine)
     transform = WorldTransform((field,))
     scores = pair.annotations.scored.scores(transform)
     fit = pair.annotations.used.scores(transform)
+    flags = (*pair.flags, *verdict.flags, *score_flags(scores))
+    verdict = replace(verdict, flags=flags)
     warped = warp_with_fill(pair.moving, outcome.total, 0.0)
     picture = registered_pair(pair.started.working, outcome.disp, warped)
     if outputs is not None:
@@ -197,7 +198,8 @@ def _prepare(files: tuple[ScanFiles, ScanFiles], options: RegisterOptions) -> _P
     scans = scans.with_channels(
         read_channels(files, scans.volumes, scans.preset, settings["intensity"])
     )
-    annotations = split_by_use(read_annotations(*files), options.use, refine=options.refine)
+    given = read_annotations(*files)
+    annotations = split_by_use(given, options.use, refine=options.refine)
 
     search: InitialMapSearch = settings["initial_map"]
     small, found, start = _find_start(scans, search, options.prealign, given_start)
@@ -211,7 +213,7 @@ def _prepare(files: tuple[ScanFiles, ScanFiles], options: RegisterOptions) -> _P
     )
     i, j, k = batch["fixed"].shape[2:]
     batch |= annotations.batch(start, (i, j, k))
-    flags, predicted = (*scans.flags, *found.flags), None
+    flags, predicted = (*scans.flags, *found.flags, *given.flags()), None
     if network is not None:
         predicted = network.predict(scans, start, (i, j, k))
         flags = (*network.flags(scans), *flags)

@@ -11,6 +11,7 @@ import numpy as np
 from tqdm import tqdm
 
 from l2reg.io.files import atomic_write, load_json
+from l2reg.problems import InputError
 from l2reg.registration.input_checks import check_outputs
 from l2reg.registration.options import RegisterOptions
 from l2reg.registration.pair_table import PairRow
@@ -20,6 +21,7 @@ from l2reg.registration.result_page import write_result_page
 from l2reg.registration.scan_files import ScanFiles
 from l2reg.registration.table_page import PAGE, write_table_page
 from l2reg.reporting.page import provenance
+from l2reg.runtime import select_device
 
 RESULTS = "results.csv"
 _VERDICT = (
@@ -73,9 +75,11 @@ def register_table(
             all; no pages without.
 
     Raises:
-        InputError: If the results would replace the table, or cannot be written.
+        InputError: If the results would replace the table, or cannot be written, or there is no
+            such device.
     """
     check_outputs([table], [out / RESULTS, out / PAGE])
+    options = replace(options, device=str(select_device(options.device)))  # which is said once
     results: list[dict[str, Any]] = []
     for number, row in enumerate(rows, start=1):
         pages = details is not None
@@ -87,7 +91,7 @@ def register_table(
             told = f"{time.perf_counter() - begin:.1f} s"
         results.append(result_row(row.name, row.fixed, row.moving, report))
         write_results(out / RESULTS, results)
-        tqdm.write(f"[{number}/{len(rows)}] {row.name}: {result_line(results[-1])} ({told})")
+        tqdm.write(f"[{number}/{len(rows)}] {row.name}: {result_line(results[-1], told)}")
     if details is not None:
         write_table_page(out / PAGE, f"Pairs of {table.name}", results, provenance(**details))
     return summarise(results)
@@ -113,8 +117,13 @@ def _register(
             write_result_page(folder / PAGE, result, fixed, moving, heading=heading, **details)
         report: Mapping[str, Any] = load_json(output_files(folder, ()).report)
     except Exception as error:  # of any kind: the other pairs must still be registered
-        return {"error": " ".join(f"{type(error).__name__}: {error}".split())}
+        return {"error": error_text(error)}
     return report
+
+
+def error_text(error: Exception) -> str:
+    """Return what a failed pair says in the table of results; it may have several lines."""
+    return str(error) if isinstance(error, InputError) else f"{type(error).__name__}: {error}"
 
 
 def _complete_report(
@@ -159,20 +168,32 @@ def result_row(
     }
 
 
-def result_line(result: Mapping[str, Any]) -> str:
-    """Return a row of the table of results in words."""
+def result_line(result: Mapping[str, Any], told: str = "") -> str:
+    """Return a row of the table of results in words; an error follows in lines of its own.
+
+    Args:
+        result: The row.
+        told: What else is said of it, in brackets.
+    """
+    added = f" ({told})" if told else ""
     if result["status"] == "failed":
-        return f"failed: {result['error']}"
+        return f"failed{added}\n{result['error']}"
     change = f"similarity {result['similarity_before']} -> {result['similarity_after']}"
-    return " !!! ".join([change, *filter(None, [result["flags"]])])
+    return " !!! ".join([change, *filter(None, [result["flags"]])]) + added
 
 
-def write_results(path: Path, results: Sequence[Mapping[str, Any]]) -> None:
-    """Write the table of results."""
+def write_results(path: Path, results: Sequence[dict[str, Any]]) -> None:
+    """Write the table of results, in which an error is one line."""
     with (
         atomic_write(path) as temporary,
         temporary.open("w", newline="", encoding="utf-8") as file,
     ):
         writer = csv.DictWriter(file, _COLUMNS, restval="")
         writer.writeheader()
-        writer.writerows(results)
+        writer.writerows(
+            result | {"error": _one_line(result.get("error", ""))} for result in results
+        )
+
+
+def _one_line(text: str) -> str:
+    return "; ".join(" ".join(line.split()) for line in text.splitlines())

@@ -9,16 +9,17 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from l2reg.data.field_of_view import field_of_view
 from l2reg.data.intensity import Intensity, Region
 from l2reg.io.scan_source import ScanSource
 from l2reg.io.volumes import Volume, read_mask, read_volume
 from l2reg.problems import InputError, Problem, raise_if_any
 from l2reg.registration.channels import ChannelPair
-from l2reg.registration.field_of_view import field_of_view
 from l2reg.registration.input_checks import (
     contrast_problems,
     size_problems,
 )
+from l2reg.registration.label_maps import is_label_map
 from l2reg.registration.modality import Modality, modality, preset_flags, word_of
 from l2reg.registration.preset_choice import AUTO, choose_preset
 from l2reg.registration.scan_files import grid_problems
@@ -138,13 +139,14 @@ def read_scans(
     """
     fixed, moving = _read_volumes(sources)
     paths = (sources[0].path, sources[1].path)
+    whole = (_field_of_view(paths[0], fixed), _field_of_view(paths[1], moving))
     views = (
-        _field_of_view(paths[0], fixed) & _read_mask(masks[0], sources[0], fixed),
-        _field_of_view(paths[1], moving) & _read_mask(masks[1], sources[1], moving),
+        whole[0] & _read_mask(masks[0], sources[0], fixed),
+        whole[1] & _read_mask(masks[1], sources[1], moving),
     )
-    kinds = (modality(fixed.array, views[0]), modality(moving.array, views[1]))
+    kinds = (modality(fixed.array, whole[0]), modality(moving.array, whole[1]))
     if preset == AUTO:
-        preset, reason = choose_preset((fixed, moving), views, kinds)
+        preset, reason = choose_preset((fixed, moving), whole, kinds)
         tqdm.write(f"--like auto: {word_of(preset)}, as {reason}")
     pair = ScanPair(
         sources=sources,
@@ -153,7 +155,7 @@ def read_scans(
         modalities=kinds,
         preset=preset,
         intensities=(presets[preset][kinds[0]], presets[preset][kinds[1]]),
-        flags=tuple(preset_flags(paths, kinds, preset)),
+        flags=(*_label_map_flags(paths, (fixed, moving)), *preset_flags(paths, kinds, preset)),
     )
     problems = size_problems(paths, pair.volumes)
     for path, volume, kind, image in zip(
@@ -163,6 +165,15 @@ def read_scans(
         problems += contrast_problems(path, volume, image, preset, by_preset)
     raise_if_any(problems)
     return pair
+
+
+def _label_map_flags(paths: Sequence[Path], scans: Sequence[Volume]) -> list[str]:
+    return [
+        f"{path} looks like a label map, whose labels are mixed: name the scan, and the labels by "
+        "--fixed-labels and --moving-labels"
+        for path, scan in zip(paths, scans, strict=True)
+        if is_label_map(scan.array)
+    ]
 
 
 def _read_volumes(sources: Sequence[ScanSource]) -> list[Volume]:
@@ -179,7 +190,12 @@ def _read_volumes(sources: Sequence[ScanSource]) -> list[Volume]:
 
 
 def _field_of_view(path: Path, scan: Volume) -> Region:
-    """Return the field of view of a scan, and say which part of its volume is left out."""
+    """Return the field of view of a scan; say what is left out, and if its place is a guess."""
+    if not scan.place.is_stated:
+        tqdm.write(
+            f"{path}: the header states no position (qform_code and sform_code are 0); its axes "
+            "are taken to point left, posterior and superior"
+        )
     view = field_of_view(scan.array)
     if not view.all():
         tqdm.write(

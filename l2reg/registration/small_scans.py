@@ -65,14 +65,17 @@ class SmallScans:
         return self.batch(self.small_field(start.disp))
 
     def overlap(self, batch: Batch) -> float:
-        """Return the volume that both scans show, as a fraction of the smaller scan.
+        """Return the volume that both scans show, as a fraction of the smaller scan, at most 1.
+
+        It is measured on the fixed grid, where a deformation may show more than all of the moving
+        scan's volume.
 
         Args:
             batch: The pair on the fixed grid.
         """
         both = float((batch["fixed_mask"] * batch["moving_mask"]).sum())
         fixed, moving = (float(mask.sum()) for mask in self.masks)
-        return both / max(min(fixed, moving / self.volume_ratio), 1.0)
+        return min(both / max(min(fixed, moving / self.volume_ratio), 1.0), 1.0)
 
     def to_small(self, matrix: Affine) -> Affine:
         """Return a map of full voxels as a map of small voxels."""

@@ -77,9 +77,14 @@ def _table_rows(rows: Sequence[Mapping[str, Any]]) -> Iterator[str]:
         pairs = ([row.get(column) for column in columns] for columns in measures.values())
         cells = [link, row["status"], *(_change(*pair) for pair in pairs)]
         cells += [_fraction(row.get("overlap")), _fraction(row.get("folds"))]
-        words = html.escape(row["error"] if failed else row["flags"])
+        words = html.escape(_headlines(row["error"]) if failed else row["flags"])
         shown = "".join(f"<td>{cell}</td>" for cell in cells)
         yield f"<tr>{shown}<td class='flags'>{words}</td></tr>"
+
+
+def _headlines(error: str) -> str:
+    """Return the first lines of the problems of an error, which is there in full above."""
+    return "; ".join(line for line in error.splitlines() if not line.startswith(" "))
 
 
 def _change(before: str | None, after: str | None) -> str:

@@ -8,6 +8,8 @@ from pathlib import Path
 
 from l2reg.problems import InputError, Problem, raise_if_any, suggest
 
+VOLUME = "volume"  # end of the names of columns with the number of a volume
+
 
 @dataclass(frozen=True)
 class TableRow:
@@ -44,7 +46,8 @@ def read_rows(
 
     Raises:
         InputError: If the file is missing, has other columns, no row, a row without scans, or names
-            that are no folder's or occur twice; all faulty rows are listed.
+            that are no folder's or occur twice, or volumes that are no numbers; all faulty rows are
+            listed.
     """
     form = _Form(path, columns, required)
     lines = _read_lines(path)
@@ -85,13 +88,17 @@ class _Form:
 
     @property
     def expected(self) -> str:
-        return f"a header line with some of {', '.join(self.columns)}, and rows below it"
+        names = ", ".join(self.columns)
+        return f"a header line with some of {names}, with commas between, and rows below it"
 
     def problem(self, where: str, what: str, expected: str, found: str) -> Problem:
         remedy = f"write a CSV file whose first line is {','.join(self.required)}"
         return Problem(where=where, what=what, expected=expected, found=found, remedy=remedy)
 
     def check_columns(self, names: Sequence[str]) -> None:
+        if names and not set(names) & set(self.columns):
+            what, found = "does not begin with the names of columns", repr(",".join(names))
+            raise InputError(self.problem(str(self.path), what, self.expected, found))
         problems = [
             Problem(
                 where=str(self.path),
@@ -120,6 +127,12 @@ class _Form:
         if any(column not in cells for column in self.required):
             needed = " and ".join(self.required)
             return f"does not name {needed}", f"a file in each column {needed}", found
+        if wrong := [c for c in cells if c.endswith(VOLUME) and not cells[c].isdecimal()]:
+            return (
+                "does not number a volume",
+                f"a whole number from 0 in the column {wrong[0]}",
+                found,
+            )
         if Path(name).name != name or name.startswith("."):
             return (
                 "has a name that is no folder's",

@@ -6,6 +6,13 @@ from pathlib import Path
 from l2reg.io.scan_source import ScanSource
 from l2reg.problems import InputError, Problem
 from l2reg.transforms.image_grid import ImageGrid, read_grid
+from l2reg.transforms.world_transform import (
+    DisplacementMap,
+    InverseDisplacementMap,
+    WorldTransform,
+)
+
+_SAME_PLACE = 0.01  # voxels between two places of a corner
 
 
 @dataclass(frozen=True)
@@ -60,3 +67,32 @@ def read_scans_of(
     return TransformScans(
         None if fixed is None else read_grid(fixed), None if moving is None else read_grid(moving)
     )
+
+
+def direction_warning(transform: WorldTransform, scans: TransformScans) -> str | None:
+    """Return in words that a transform seems to lead the other way, if it does.
+
+    The grid of a displacement field is that of its fixed scan, as a rule.
+
+    Args:
+        transform: The transform; nothing is known of one that is not a single field.
+        scans: The scan whose positions are mapped, as the fixed one, and the other one.
+    """
+    if scans.fixed is None or scans.moving is None:
+        return None
+    match transform.steps:
+        case (DisplacementMap() as field,):
+            mapped, other = scans.fixed, scans.moving
+            remedy = "add --inverse, or exchange the two scans"
+        case (InverseDisplacementMap(inverse=field),):
+            mapped, other = scans.moving, scans.fixed
+            remedy = "leave out --inverse, or exchange the two scans"
+        case _:
+            return None
+    if _coincide(field.grid, mapped) or not _coincide(field.grid, other):
+        return None
+    return f"the transform may lead the other way, as its grid is that of the other scan: {remedy}"
+
+
+def _coincide(grid: ImageGrid, other: ImageGrid) -> bool:
+    return grid.shape == other.shape and grid.corner_distance(other) < _SAME_PLACE

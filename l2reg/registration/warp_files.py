@@ -17,6 +17,7 @@ from l2reg.io.scan_source import ScanSource
 from l2reg.io.volumes import nifti_image, read_labels, read_volume, read_voxel_type
 from l2reg.problems import InputError, Problem, raise_if_any
 from l2reg.registration.input_checks import overwrite_problems
+from l2reg.registration.label_maps import is_label_map
 from l2reg.registration.transform_reader import read_transform
 from l2reg.registration.transform_scans import TransformScans
 from l2reg.shapes import Field
@@ -83,6 +84,10 @@ def resample_scan(
     """
     reference, _ = scans.both(str(source))
     scan = read_volume(source)
+    if is_label_map(scan.array):
+        tqdm.write(
+            f"!!! {source} looks like a label map, whose labels are mixed: --labels keeps them"
+        )
     disp = _field(transform, reference, scan.affine)
     inside = _check_inside(source, disp, scan.array.shape)
     fill = fill_value(scan.array, scan.voxel_type)
@@ -155,7 +160,9 @@ def scan_interpolation(name: str | None) -> ScanInterpolation:
     for known in SCAN_INTERPOLATIONS:
         if name in (None, known):
             return known
-    raise _wrong_interpolation("a scan", SCAN_INTERPOLATIONS, str(name), "labels")
+    expected = " or ".join(SCAN_INTERPOLATIONS)
+    remedy = "leave it out; if the file is a label map: --labels FILE (in Python: labels=True)"
+    raise _wrong_interpolation("a scan", expected, str(name), remedy)
 
 
 def label_interpolation(name: str | None) -> LabelInterpolation:
@@ -163,18 +170,21 @@ def label_interpolation(name: str | None) -> LabelInterpolation:
     for known in LABEL_INTERPOLATIONS:
         if name in (None, known):
             return known
-    raise _wrong_interpolation("labels", LABEL_INTERPOLATIONS, str(name), "a scan")
+    expected = " or ".join(LABEL_INTERPOLATIONS)
+    remedy = "leave it out; if the file is a scan: --image FILE (in Python: labels=False)"
+    raise _wrong_interpolation("a label map", expected, str(name), remedy)
 
 
-def _wrong_interpolation(content: str, known: Sequence[str], name: str, other: str) -> InputError:
+def check_no_interpolation(name: str | None) -> None:
+    """Raise ``InputError`` if an interpolation is named for points."""
+    if name is not None:
+        raise _wrong_interpolation("points", "none: each point is moved", name, "leave it out")
+
+
+def _wrong_interpolation(content: str, expected: str, name: str, remedy: str) -> InputError:
+    what = f"does not fit {content}"
     return InputError(
-        Problem(
-            where="interpolation",
-            what=f"does not fit {content}",
-            expected=" or ".join(known),
-            found=name,
-            remedy=f"leave it out, or hand the file over as {other}",
-        )
+        Problem(where="interpolation", what=what, expected=expected, found=name, remedy=remedy)
     )
 
 

@@ -19,7 +19,7 @@ from l2reg.checkpoints.run_checkpoints import (
     load_last,
 )
 from l2reg.config.yaml_files import load_yaml
-from l2reg.io.files import atomic_write, strict_json
+from l2reg.io.files import atomic_write, check_writable, strict_json
 from l2reg.io.output_folders import OutputKind, claim_output_folder, hold_output_folder
 from l2reg.problems import InputError, Problem
 from l2reg.training.run_files import CONFIG, METRICS, flatten, step_of
@@ -46,6 +46,43 @@ _OF_MIXED_TASK = re.compile(r"^mixed\.tasks\.[^.]+\.")
 _PACKAGES = ("torch", "monai", "numpy", "scipy", "nibabel", "hydra-core")
 
 
+def check_run_folder(run_dir: Path, *, resume: bool, overwrite: bool) -> None:
+    """Check that a run can be started or resumed in a folder; nothing is changed there.
+
+    Raises:
+        InputError: If the folder holds files and neither ``resume`` nor ``overwrite`` is true, if
+            both are true, if there is no run to resume, or if it cannot be written to.
+    """
+    if "=" in str(run_dir):
+        raise InputError(
+            Problem(
+                where=f"run_dir={run_dir}",
+                what="has an equals sign in its name",
+                expected="a name that can be given as ckpt=NAME",
+                found=str(run_dir),
+                remedy="choose another name",
+            )
+        )
+    if resume and not overwrite:
+        if not ((run_dir / storage.LAST).is_file() or earlier_checkpoints(run_dir)):
+            raise InputError(_nothing_to_resume(run_dir))
+        return
+    contents = {path.name for path in run_dir.iterdir()} if run_dir.is_dir() else set()
+    contents -= {OutputKind.RUN}
+    if resume or (contents and not overwrite):
+        raise InputError(
+            Problem(
+                where=f"run_dir={run_dir}",
+                what="exists" if not resume else "cannot be both resumed and overwritten",
+                expected="a new folder, or either resume=true or overwrite=true",
+                found=", ".join(sorted(contents)) or "no run",
+                remedy="resume=true continues the run in the folder, overwrite=true deletes it if "
+                "l2reg wrote it, run_dir=NAME starts another run",
+            )
+        )
+    check_writable(run_dir)
+
+
 def open_run(
     run_dir: Path,
     config: Mapping[str, Any],
@@ -67,42 +104,17 @@ def open_run(
         The last checkpoint that is not damaged, or ``None`` for a new run.
 
     Raises:
-        InputError: If the folder holds files and neither ``resume`` nor ``overwrite`` is true, if
-            both are true, if there is no run to resume, if its settings differ from ``config``, or
-            if another process writes to the folder.
+        InputError: See ``check_run_folder``; and if the settings of the run to resume differ from
+            ``config``, or if another process writes to the folder.
     """
-    if "=" in str(run_dir):
-        raise InputError(
-            Problem(
-                where=f"run_dir={run_dir}",
-                what="has an equals sign in its name",
-                expected="a name that can be given as ckpt=NAME",
-                found=str(run_dir),
-                remedy="choose another name",
-            )
-        )
+    check_run_folder(run_dir, resume=resume, overwrite=overwrite)
     if resume and not overwrite:
-        if not ((run_dir / storage.LAST).is_file() or earlier_checkpoints(run_dir)):
-            raise InputError(_nothing_to_resume(run_dir))
         _check_same(run_dir, config)
         hold_output_folder(run_dir, OutputKind.RUN)
         loaded = load_last(run_dir)
         drop_newer(run_dir, loaded.path)
         _drop_later_steps(run_dir / METRICS, loaded.state["step"])
         return loaded
-    contents = {path.name for path in run_dir.iterdir()} if run_dir.is_dir() else set()
-    contents -= {OutputKind.RUN}
-    if resume or (contents and not overwrite):
-        raise InputError(
-            Problem(
-                where=f"run_dir={run_dir}",
-                what="exists" if not resume else "cannot be both resumed and overwritten",
-                expected="a new folder, or either resume=true or overwrite=true",
-                found=", ".join(sorted(contents)) or "no run",
-                remedy="resume=true continues the run in the folder, overwrite=true deletes it if "
-                "l2reg wrote it, run_dir=NAME starts another run",
-            )
-        )
     claim_output_folder(run_dir, OutputKind.RUN, overwrite=overwrite, inputs=inputs)
     return None
 

@@ -13,14 +13,14 @@ from l2reg.checkpoints.run_checkpoints import load_last
 from l2reg.config.build import build
 from l2reg.models.activation_checkpointing import recompute_activations
 from l2reg.models.prediction import StagedTraining
-from l2reg.problems import InputError, Problem, raise_if_any
+from l2reg.problems import InputError, Problem, check_seed_value, raise_if_any
 from l2reg.runtime import autocast, configure_convolutions
 from l2reg.training.distributed import is_first, rank, start_processes, wait_for_all
 from l2reg.training.hooks import Log, Picture, Progress, SaveLast, Validate
 from l2reg.training.mixed_tasks import MixedBatches, MixedObjective, MixedValidation
 from l2reg.training.prefetch import Batches
 from l2reg.training.profile import Profile
-from l2reg.training.run_folder import describe_run, open_run
+from l2reg.training.run_folder import check_run_folder, describe_run, open_run
 from l2reg.training.seeding import seed_everything, seed_rank
 from l2reg.training.task_of_run import TrainingTask
 from l2reg.training.trackers import Tracker, check_trackers, open_trackers
@@ -46,6 +46,7 @@ def prepare_training(config: Mapping[str, Any]) -> Trainer:
     device = start_processes(config["device"])
     autocast(device, settings.precision)  # raises if the precision is unknown
     run_dir = Path(config["run_dir"])
+    _check_options(config)
     tasks = open_training_tasks(config, with_validation=settings.validate_every > 0)
     trainer, origin = build_trainer(config, settings, tasks, device)
     inputs = [path for task in tasks.values() for path in task.inputs]
@@ -75,6 +76,15 @@ def prepare_training(config: Mapping[str, Any]) -> Trainer:
     log = Log(run_dir, trainer, stored, trackers)
     trainer.hooks = _hooks(trainer, log, tasks, device, last)
     return trainer
+
+
+def _check_options(config: Mapping[str, Any]) -> None:
+    """Raise ``InputError`` for what would else be told after phantoms are made and data checked."""
+    check_seed_value("seed", config["seed"])
+    if is_first():
+        run_dir = Path(config["run_dir"])
+        check_run_folder(run_dir, resume=config["resume"], overwrite=config["overwrite"])
+    _model(config)
 
 
 def build_trainer(

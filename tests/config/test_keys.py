@@ -122,6 +122,12 @@ def test_a_group_that_is_null_ends_the_program_with_its_choices(
         pytest.fail("Hydra was started")
 
 
+def test_a_value_without_a_key_ends_the_program(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "argv", ["train.py", "trainer.max_steps", "=1"])
+    with pytest.raises(SystemExit, match=r"^error: =1: has no key"), name_nearest_key():
+        pytest.fail("Hydra was started")
+
+
 def test_null_is_a_value_of_keys_that_are_no_groups(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "argv", ["predict.py", "out=null", "data.cache=null", "a/model=null"])
     is_started = False

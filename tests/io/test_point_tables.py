@@ -45,3 +45,12 @@ def test_what_is_no_table_of_points_is_refused(tmp_path: Path, text: str, found:
 def test_a_missing_table_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="No such file"):
         read_point_table(tmp_path / "points.csv")
+
+
+@pytest.mark.parametrize("header", ["id,x,y,z", "Z,Y,X", '"label", "i", "j", "k"'])
+def test_coordinates_in_other_columns_than_the_first_three_are_refused(
+    tmp_path: Path, header: str
+) -> None:
+    (tmp_path / "points.csv").write_text(f"{header}\n1,2,3,4\n")
+    with pytest.raises(InputError, match=r"move \w, \w, \w to the front"):
+        read_point_table(tmp_path / "points.csv")

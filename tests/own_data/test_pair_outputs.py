@@ -8,9 +8,9 @@ from scipy.ndimage import map_coordinates
 
 from l2reg.geometry.affine import identity_affine
 from l2reg.io.headers import Placement
-from l2reg.own_data.pair_grid import pair_grids
 from l2reg.own_data.pair_outputs import own_transform
 from l2reg.transforms.image_grid import ImageGrid
+from l2reg.transforms.pair_grid import pair_grids
 
 Own = SimpleNamespace
 

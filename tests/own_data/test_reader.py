@@ -46,6 +46,32 @@ def test_scans_that_differ_by_their_headers_alone_lie_on_each_other(own: Own, gr
 
 
 @pytest.mark.usefixtures("two_headers")
+def test_one_of_several_volumes_is_read_as_a_file_of_its_own(own: Own) -> None:
+    scan = nib.load("m.nii.gz")
+    volumes = np.stack([scan.get_fdata() / 2, scan.get_fdata() + 1], axis=-1)
+    nib.save(nib.Nifti1Image(volumes, scan.affine), "volumes.nii.gz")
+    for n in range(2):
+        nib.save(nib.Nifti1Image(volumes[..., n], scan.affine), f"single_{n}.nii.gz")
+    table = "fixed,moving,fixed_volume,moving_volume\n"
+    rows = ("volumes.nii.gz,volumes.nii.gz,0,1\n", "single_0.nii.gz,single_1.nii.gz,,\n",
+            "volumes.nii.gz,volumes.nii.gz,1,0\n")  # fmt: skip
+    read = []
+    for row in rows:
+        data = own.data(table + row, val_fraction=0.0, cache=Path("cache"))
+        assert own_problems(data, data.table.rows) == []
+        (pair,) = data.split_pairs("train")
+        read.append(data.reader("full").read(pair))
+    for side, other in (("fixed", "moving"), ("moving", "fixed")):
+        torch.testing.assert_close(read[0][side], read[1][side])
+        torch.testing.assert_close(read[0][side], read[2][other])
+    assert not torch.equal(read[0]["fixed"], read[0]["moving"])
+    data = own.data(table + "volumes.nii.gz,volumes.nii.gz,0,2\n", val_fraction=0.0)
+    (problem,) = own_problems(data, data.table.rows)
+    assert problem.what == "has no volume 2"
+    assert "has no volume" in str(problem)
+
+
+@pytest.mark.usefixtures("two_headers")
 def test_a_dicom_series_is_read_as_the_scan_that_it_was_made_of(
     own: Own, write_series: Callable[..., None]
 ) -> None:

@@ -6,7 +6,12 @@ import numpy as np
 import pytest
 
 from l2reg.problems import InputError
-from l2reg.registration.annotations import Scores, read_annotations, score_lines
+from l2reg.registration.annotations import (
+    Scores,
+    read_annotations,
+    score_flags,
+    score_lines,
+)
 from l2reg.registration.scan_files import ScanFiles
 from l2reg.registration.transform_scans import TransformScans
 from l2reg.registration.warp_files import Coordinates
@@ -98,3 +103,27 @@ def test_annotations_that_do_not_belong_together_are_refused(scans: TransformSca
     nib.save(other, "other.nii.gz")
     with pytest.raises(InputError, match=r"has no label of fixed_labels\.nii\.gz"):
         read_annotations(side("fixed", labels=labels), side("moving", labels=Path("other.nii.gz")))
+
+
+def test_landmarks_and_labels_that_fit_worse_or_lie_outside_are_flagged(
+    scans: TransformScans, affine_map: AffineMap
+) -> None:
+    def flags(coordinates: Coordinates, *maps: AffineMap) -> list[str]:
+        files = [
+            side(
+                name, labels=f"{name}_labels.nii.gz", points=f"{name}.csv", coordinates=coordinates
+            )
+            for name in ("fixed", "moving")
+        ]
+        annotations = read_annotations(*files)
+        return [*annotations.flags(), *score_flags(annotations.scores(WorldTransform(maps)))]
+
+    assert flags("ras", affine_map) == []
+    assert flags("ras") == []
+    labels, landmarks = flags("ras", affine_map.inverse)
+    assert labels.startswith("labels fit worse than by the headers: Dice 0.")
+    assert landmarks.startswith("landmarks fit worse than by the headers: TRE ")
+    far = AffineMap(np.diag([1.0, 1, 1, 1]) + 1e4 * np.eye(4, k=3))
+    assert any("are their order and --coordinates right?" in flag for flag in flags("lps", far))
+    np.savetxt("fixed.csv", 1e3 + np.loadtxt("fixed.csv", delimiter=","), delimiter=",")
+    assert flags("ras")[0].startswith("100 % of the fixed landmarks lie outside of the scan")

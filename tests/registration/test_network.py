@@ -14,6 +14,7 @@ from l2reg.checkpoints import storage
 from l2reg.config.build import build
 from l2reg.config.presets import load_preset
 from l2reg.data.dataset import Dataset
+from l2reg.data.intensity import Window
 from l2reg.data.task import Task
 from l2reg.geometry.resize import resize_field
 from l2reg.inference.method import Method
@@ -102,6 +103,34 @@ def test_any_grid_is_resampled_to_that_of_the_network_and_the_field_comes_back(
         shift = np.array([2.0, -1.0, 0.5]) * [2.0, 2.5, 1.5] / steps
         np.testing.assert_allclose(disp[0, :, 4, 5, 3], shift, rtol=1e-4)
     assert "works on 24 x 25 x 21 mm, 28 %" in network.flags(scans)[-1]
+
+
+def test_a_network_of_own_data_sees_scans_from_left_to_right_however_they_are_turned(
+    own_folder: None,
+) -> None:
+    """Positions are in RAS mm; the axes of the fixed scan run to the bottom, left and front."""
+    axes = np.array([[0, -2.0, 0], [0, 0, 1.5], [-2.5, 0, 0]])
+    shapes = {"fixed": (16, 18, 20), "moving": (26, 24, 28)}
+    for name, linear in (("fixed", axes), ("moving", np.diag([-1.5, 1.5, 1.5]))):
+        middle = (np.array(shapes[name]) - 1) / 2
+        affine = nib.affines.from_matvec(linear, -linear @ middle)
+        voxels = np.indices(shapes[name]).reshape(3, -1).T
+        hu = ramp(nib.affines.apply_affine(affine, voxels).T.reshape(3, *shapes[name]))
+        nib.save(nib.Nifti1Image(hu.astype("f4"), affine), f"{name}.nii.gz")
+    intensity = dict.fromkeys(("fixed", "moving", "scan"), Window(low=-1000.0, high=200.0))
+    task = Task(name="own", shape=(12, 10, 14), spacing_mm=(2.0, 3.0, 1.5), intensity=intensity)
+    model, scans = Shift(), read(Path("fixed.nii.gz"), Path("moving.nii.gz"))
+    network = TrainedNetwork(Path("x.pt"), Method(model), task)
+    disp = network.predict(scans, Start(scans.header_map), scans.shape)
+    for side in ("fixed", "moving"):
+        hu = 1200 * model.seen[side][0, 0].numpy() - 1000  # type: ignore[literal-required]
+        for axis, step in enumerate((3.0 * 2.0, -2.0 * 3.0, 4.0 * 1.5)):
+            inside = np.diff(hu, axis=axis)[2:-2, 2:-2, 2:-2]
+            np.testing.assert_allclose(inside, step, atol=0.05)
+    np.testing.assert_allclose(axes @ disp[0, :, 8, 9, 10].numpy(), [4.0, -3.0, 0.75], rtol=1e-4)
+    flags = network.flags(scans)
+    assert flags[0].endswith("on CT as fixed scan; fixed.nii.gz is no CT in Hounsfield units")
+    assert "24 x 30 x 21 mm" in flags[2]
 
 
 def test_scans_unlike_those_of_the_training_are_flagged(

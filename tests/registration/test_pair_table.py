@@ -51,10 +51,13 @@ def test_several_channels_of_a_scan_are_separated_by_semicolons() -> None:
         ("fixed\na", "has no column 'moving'"),
         ("fixed,moving\n", "lists no scan"),
         ("fixed,moving,fixed\na,b,c", "has a column twice"),
+        ("fixed;moving\na;b", "with commas between"),
+        ("x,y,z\n1,2,3", "does not begin with the names of columns"),
         ("fixed,moving,labels\na,b,c", r"(?s)unknown column 'labels'.*did you mean"),
         ("fixed,moving\na,b\nc,\nd", r"(?s)row 2: does not name.*row 3: does not name"),
         ("moving,fixed\na", "row 1: does not name fixed and moving"),
         ("fixed,moving\na,b,c", "row 1: has more cells than the header"),
+        ("fixed,moving,moving_volume\na,b,-1", "row 1: does not number a volume"),
         ("fixed,moving,name\na,b,../x", "row 1: has a name that is no folder's"),
         ("fixed,moving,name\na,b,x\nc,d,x", r"(?s)names two rows alike.*'x' 2 times"),
         ("fixed,moving,fixed_points\na,b,c", "--coordinates: is missing"),
@@ -69,3 +72,12 @@ def test_a_faulty_table_is_refused(text: str, said: str) -> None:
 def test_a_missing_table_is_named() -> None:
     with pytest.raises(InputError, match=r"(?s)none\.csv: cannot be read.*no such file"):
         read_pair_table(Path("none.csv"), None)
+
+
+def test_a_row_names_one_of_several_volumes_before_the_option_does() -> None:
+    first, second = read_pair_table(
+        write("fixed,moving,fixed_volume,moving_volume\na.nii,b.nii,2,0\na.nii,b.nii,,3\n"),
+        volume=5,
+    )
+    volumes = [[s.image.volume for s in (row.fixed, row.moving)] for row in (first, second)]
+    assert volumes == [[2, 0], [5, 3]]

@@ -71,10 +71,12 @@ def test_a_pair_that_fails_costs_no_other_and_resume_leaves_out_what_is_complete
     with pytest.raises(SystemExit) as end:
         main(WORDS)
     assert end.value.code == 1
-    assert "results.csv: 2 registered" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "results.csv: 2 registered" in said
+    assert re.search(r"lost: failed \(\S+ s\)\n\S*none.nii.gz: is missing\n  expected ", said)
     good, lost, third = results()
     assert lost["status"] == "failed"
-    assert "none.nii.gz: is missing" in lost["error"]
+    assert "none.nii.gz: is missing; expected a" in lost["error"]
     assert third["name"] == "pair_003"
     report = json.loads(Path("out/good/registration.json").read_text())
     assert float(good["overlap"]) == pytest.approx(report["verdict"]["overlap"], abs=1e-4)
@@ -102,7 +104,8 @@ def test_a_report_names_failed_pairs_first_and_shows_the_others(
             main(words)
         assert "out/report.html" in capsys.readouterr().out
         page = Path("out/report.html").read_text()
-        assert re.search(r"<li>lost failed: InputError: \S*none\.nii\.gz: is missing", page)
+        assert re.search(r"<li>lost failed: \S*none\.nii\.gz: is missing\n  expected", page)
+        assert re.search(r"<td class='flags'>\S*none\.nii\.gz: is missing</td>", page)
         assert page.index("<td>lost</td>") < page.index("<a href='good/report.html'>good</a>")
         assert "<td>-</td>" in page
         assert "<dt>command</dt><dd>l2reg" in page
@@ -144,7 +147,7 @@ def test_other_options_or_scans_are_not_taken_for_complete(table: None) -> None:
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        ([], "1 scans"),
+        ([], "one scan"),
         (["a.nii.gz", "--batch", "pairs.csv"], "fixed is a column"),
         (["--batch", "pairs.csv", "--fixed-mask", "m.nii"], "fixed_mask is a column"),
         (["a.nii.gz", "b.nii.gz", "--resume"], "--resume without --batch"),
@@ -166,3 +169,9 @@ def test_the_results_never_replace_the_table(table: None) -> None:
     with pytest.raises(SystemExit, match="is an input"):
         main(["register", "--batch", "out/results.csv", "--out", "out", "--coordinates", "ras"])
     assert Path("out/results.csv").read_text() == text
+
+
+def test_a_device_that_cannot_be_used_is_refused_once(table: None) -> None:
+    with pytest.raises(SystemExit, match="device=cuda:99"):
+        main([*WORDS, "--device", "cuda:99"])
+    assert not Path("out/results.csv").exists()

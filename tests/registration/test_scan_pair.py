@@ -39,6 +39,31 @@ def test_scans_are_normalised_by_what_they_are(
     assert len(read_scans((ScanSource(paths[0]), ScanSource(paths[1])), "lung", PRESETS).flags) == 1
 
 
+def test_a_mask_of_air_alone_makes_no_other_scan_of_a_ct(
+    volume: Callable[..., Path], tmp_path: Path, random: np.random.Generator
+) -> None:
+    array = ct(random)
+    path = volume(tmp_path / "ct.nii.gz", array)
+    mask = volume(tmp_path / "mask.nii.gz", (array < -500).astype("u1"))
+    pair = read_scans((ScanSource(path), ScanSource(path)), "lung", PRESETS, (mask, mask))
+    assert pair.modalities == ("CT", "CT")
+    assert pair.intensities == (PRESETS["lung"]["CT"],) * 2
+    assert pair.flags == ()
+    np.testing.assert_array_equal(pair.views[0], array < -500)
+
+
+def test_a_header_that_states_no_position_is_told(
+    tmp_path: Path, random: np.random.Generator, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name, affine in (("stated", np.diag([2.0, 2, 2, 1])), ("unstated", None)):
+        nib.save(nib.Nifti1Image(mr(random), affine), tmp_path / f"{name}.nii.gz")
+    sources = tuple(ScanSource(tmp_path / f"{name}.nii.gz") for name in ("stated", "unstated"))
+    read_scans(sources, "abdomen", PRESETS)  # type: ignore[arg-type]
+    said = capsys.readouterr().out
+    assert said.count("states no position") == 1
+    assert f"{sources[1]}: the header states no position" in said
+
+
 def test_the_settings_are_chosen_by_what_the_scans_show_and_said(
     volume: Callable[..., Path],
     tmp_path: Path,

@@ -38,7 +38,7 @@ def test_forms_are_converted_on_the_command_line_to_a_thousandth_of_a_millimetre
     """Through all forms and back to ITK's, which SimpleITK reads."""
     scans = ["--reference", "fixed.nii.gz", "--moving", "moving.nii.gz"]
     chain = [("fsl", "f.nii.gz"), ("spm", "y_a.nii"), ("torch", "t.npy"),
-             ("challenge", "c.nii.gz"), ("greedy", "g.nii.gz"), ("itk", "last.h5")]  # fmt: skip
+             ("challenge", "c.nii.gz"), ("greedy", "g.nii.gz"), ("ants", "last.h5")]  # fmt: skip
     name = "field.nii.gz"
     for form, out in chain:
         main(["convert", name, "--to", form, "--out", out, *scans])

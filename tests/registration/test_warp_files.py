@@ -138,6 +138,22 @@ def test_a_form_in_voxels_takes_its_scans_from_the_command(pair: TransformScans)
 
 
 @ONE_HANDED
+def test_scans_that_a_field_leads_between_the_other_way_and_labels_as_scans_are_told(
+    pair: TransformScans, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def said(*words: str) -> str:
+        warp("field.nii.gz", *words, "--out", "out.nii.gz")
+        return capsys.readouterr().out
+
+    to_moving = ["--image", "fixed.nii.gz", "--reference", "moving.nii.gz"]
+    to_fixed = ["--image", "moving.nii.gz", "--reference", "fixed.nii.gz"]
+    assert "!!!" not in said(*to_fixed) + said(*to_moving, "--inverse")
+    assert "add --inverse" in said(*to_moving)
+    assert "leave out --inverse" in said(*to_fixed, "--inverse")
+    assert "label map" in said("--image", "moving_labels.nii.gz", *to_fixed[2:])
+
+
+@ONE_HANDED
 @pytest.mark.parametrize(
     ("words", "message"),
     [
@@ -157,10 +173,11 @@ def test_a_form_in_voxels_takes_its_scans_from_the_command(pair: TransformScans)
             "--interpolation cubic",
             "nearest or label-linear",
         ),
+        ("field.nii.gz --points fixed.csv --coordinates ras --interpolation nearest", "points"),
         (
             "field.nii.gz --image moving.nii.gz --reference fixed.nii.gz "
             "--interpolation label-linear",
-            "hand the file over as labels",
+            "label map: --labels FILE",
         ),
     ],
 )

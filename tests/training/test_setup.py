@@ -216,6 +216,28 @@ def test_faults_of_the_data_are_told_before_anything_is_written(
     assert not Path("run").exists()
 
 
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("seed", -1, "seed=-1: is no random seed"),
+        ("run_dir", "full", "run_dir=full: exists"),
+        ("run_dir", "/proc/run", "/proc/run: cannot be written"),
+        ("model", {"_target_": "os.mkdir"}, r"os\.mkdir: cannot be built"),
+    ],
+)
+def test_a_faulty_option_is_told_before_phantoms_are_made(
+    composed: TinyRun, key: str, value: object, message: str
+) -> None:
+    Path("full").mkdir()
+    Path("full/mine.txt").touch()
+    config = composed("train", "device=cpu")
+    config["task"] |= {"root": "made"}
+    with pytest.raises(InputError, match=message):
+        prepare_training(config | {key: value})
+    assert not Path("made").exists()
+    assert not Path("run").exists()
+
+
 def test_a_model_without_parameters_has_nothing_to_learn(composed: TinyRun) -> None:
     with pytest.raises(InputError, match="has nothing to train"):
         prepare_training(composed("train", "model=zero", "device=cpu"))

@@ -4,14 +4,14 @@ import pytest
 from scipy.spatial.transform import Rotation
 
 from l2reg.io.headers import Placement
-from l2reg.own_data.pair_grid import (
+from l2reg.transforms.image_grid import ImageGrid
+from l2reg.transforms.pair_grid import (
     overlap_box,
     overlap_fraction,
     pair_grids,
     scan_grid,
     working_image_grid,
 )
-from l2reg.transforms.image_grid import ImageGrid
 
 
 def grid(affine: np.ndarray, shape: tuple[int, int, int] = (20, 16, 12)) -> ImageGrid:
