@@ -95,7 +95,8 @@ def test_convex_brings_a_refinement_made_for_the_task_which_can_be_left_out(task
 @pytest.mark.parametrize("experiment", names("experiment"))
 def test_every_experiment_composes(experiment: str) -> None:
     config = composed("train", f"experiment={experiment}")
-    assert (config["task"] is None) == (experiment == "descriptors")
+    without_task = {"descriptors", "gunnarsson_pretrain", "gunnarsson_train"}  # or with several
+    assert (config.get("task") is None) == (experiment in without_task)
     build(config["model"])
     build(config["loss"])
 
@@ -121,6 +122,20 @@ def test_every_stage_starts_from_the_one_before() -> None:
     assert chain[1]["data"]["pseudo_labels"]["root"] == "pseudo_labels/abdomen"
     assert chain[2]["data"]["pseudo_labels"]["root"] is None
     assert [stage["loss"]["weights"]["dice"] for stage in chain[1:]] == [1.0, 1.0]
+
+
+def test_the_stages_of_gunnarsson_keep_their_losses_in_every_task() -> None:
+    stages = ("gunnarsson_pretrain", "gunnarsson_train", "gunnarsson_finetune")
+    chain = [composed("train", f"experiment={stage}", "task=abdomen") for stage in stages]
+    assert [stage["init_from"] for stage in chain] == [None, *(s["run_dir"] for s in chain[:2])]
+    for stage, smoothness in zip(chain, (2.0, 10.0, 1.0), strict=True):
+        weights = {name: weight for name, weight in stage["loss"]["weights"].items() if weight > 0}
+        assert weights == {"similarity": 5.0, "smoothness": smoothness, "dice": 5.0}
+        objective = build(stage["loss"])
+        assert type(objective.terms["similarity"]).__name__ == "LocalNCC"
+        assert not objective.terms["dice"].deep_supervision
+        assert stage["model"] == load_preset("model", "pyramid_gunnarsson")
+        build(stage["data"], task=build(stage["task"]))
 
 
 @pytest.mark.parametrize(
@@ -208,7 +223,7 @@ def test_a_config_may_name_what_the_configs_name_and_optimisers_of_pytorch() -> 
     listed = {(slot, name) for slot, allowed in SLOTS.items() for name in allowed}
     assert used <= listed
     more = {name for _, name in listed} - {name for _, name in used}
-    assert more == {f"torch.optim.{name}" for name in ("Adam", "NAdam", "RAdam", "SGD")}
+    assert more == {f"torch.optim.{name}" for name in ("NAdam", "RAdam", "SGD")}
 
 
 def test_the_default_task_is_the_phantom() -> None:

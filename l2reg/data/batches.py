@@ -1,12 +1,13 @@
 """Training batches, addressed by training step."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
 
 from l2reg.batch import Batch, collate, to_device
 from l2reg.data.augment import Augment
+from l2reg.data.crop import random_crop
 from l2reg.data.pairs import Pair
 
 
@@ -17,6 +18,7 @@ class Batches:
         draw: Function that returns the pair of ``(step, item)``, such as ``RandomPairs.draw``.
         read: Function that reads a pair as a batch of one, such as ``PairReader.read``.
         augment: Random transform of a sample, or ``None``.
+        crop: Size of the box that is cropped after that, see ``random_crop``; ``None`` for none.
         items: Numbers of the pairs of a step that a batch holds; other ranks have others.
         n_points: Largest number of keypoints of a pair; a random subset is kept of more.
         seed: Seed of the run.
@@ -29,6 +31,7 @@ class Batches:
         read: Callable[[Pair], Batch],
         augment: Augment | None,
         *,
+        crop: Sequence[int] | None,
         items: range,
         n_points: int,
         seed: int,
@@ -37,6 +40,7 @@ class Batches:
         self.draw = draw
         self.read = read
         self.augment = augment
+        self.crop = crop
         self.items = items
         self.n_points = n_points
         self.seed = seed
@@ -59,4 +63,6 @@ class Batches:
                 "point_weights": sample["point_weights"][:, kept],
             }
         sample = to_device(sample, self.device)
-        return self.augment(sample, rng) if self.augment else sample
+        if self.augment:
+            sample = self.augment(sample, rng)
+        return sample if self.crop is None else random_crop(sample, self.crop, rng)

@@ -13,6 +13,7 @@ from l2reg.data import pair_lists
 from l2reg.data.augment import Augment
 from l2reg.data.batches import Batches
 from l2reg.data.cache import Cache
+from l2reg.data.crop import check_crop
 from l2reg.data.exclusion import check_exclusion, known_entries
 from l2reg.data.layouts import Release, open_release
 from l2reg.data.pairs import Pair, Scan
@@ -66,6 +67,7 @@ class Dataset:
         sampling: Settings of the sampling of training pairs.
         pseudo_labels: Labels for training scans that have none.
         augment: Random transform of training pairs, or ``None``.
+        crop: Size of the box that training pairs are cropped to, or ``None``; see ``random_crop``.
     """
 
     task: Task
@@ -79,8 +81,10 @@ class Dataset:
     sampling: Sampling
     pseudo_labels: PseudoLabels
     augment: Augment | None
+    crop: Sequence[int] | None = None  # checkpoints of earlier builds have no such key
 
     def __post_init__(self) -> None:
+        check_crop(self.crop)
         if self.prealign not in METHODS:
             raise ValueError(
                 f"data.prealign must be one of {', '.join(METHODS)}, got {self.prealign!r}"
@@ -140,11 +144,7 @@ class Dataset:
                     remedy=remedy,
                 )
             )
-        pairs = (
-            self._official_pairs(split)
-            if self.pairs is None
-            else self._read_pairs(_path(self.pairs))
-        )
+        pairs = self._official_pairs(split) if self.pairs is None else self._read_pairs(self.pairs)
         kept = [p for p in pairs if not any(map(self.release.is_excluded, (p.fixed, p.moving)))]
         if not kept:
             raise InputError(
@@ -168,7 +168,7 @@ class Dataset:
         """
         release = self.release
         scored = [*self._official_pairs("val"), *self._official_pairs("test")]
-        scored += self._read_pairs(_path(self.pairs)) if self.pairs is not None else []
+        scored += self._read_pairs(self.pairs) if self.pairs is not None else []
         paths = {scan.image for scan in _unique_scans(scored)}
         names = {pair.name for pair in scored}
         patients = release.intra_patient_pairs()
@@ -257,6 +257,7 @@ class Dataset:
             pairs.draw,
             self.reader(grid).read,
             self.augment,
+            crop=self.crop,
             items=items,
             n_points=self.sampling.n_points,
             seed=seed,
@@ -266,12 +267,13 @@ class Dataset:
     def _official_pairs(self, split: str) -> list[Pair]:
         return [self.release.pair(ids) for ids in self.release.split_ids(split)]
 
-    def _read_pairs(self, path: Path) -> list[Pair]:
+    def _read_pairs(self, file: str | Path) -> list[Pair]:
         """Return the pairs of a list.
 
         Scans beside a list in a folder below the task's take precedence. Every other list is read
         as one in the task's folder.
         """
+        path = _path(file)
         near = self.release.subfolder(path.parent)
         return [self.release.pair(ids, near) for ids in pair_lists.read_csv(path)]
 

@@ -82,13 +82,15 @@ class Dice(nn.Module):
 
     Args:
         volume_exponent: See ``soft_dice_loss``; 0 or more.
+        deep_supervision: Whether the fields of coarser levels are compared too.
     """
 
-    def __init__(self, volume_exponent: float) -> None:
+    def __init__(self, volume_exponent: float, deep_supervision: bool = True) -> None:
         super().__init__()
         if volume_exponent < 0:
             raise ValueError(f"volume_exponent must be 0 or more, got {volume_exponent}")
         self.volume_exponent = volume_exponent
+        self.deep_supervision = deep_supervision  # checkpoints of earlier builds have no such key
 
     def forward(self, aligned: Aligned) -> PerPair:
         """Compare the warped moving segmentations with the fixed ones."""

@@ -11,6 +11,7 @@ import torch
 from l2reg.data.augment import Augment
 from l2reg.data.batches import Batches
 from l2reg.data.cache import Cache
+from l2reg.data.crop import check_crop
 from l2reg.data.dataset import TrainingSet
 from l2reg.data.pairs import Pair, PointFiles, Scan
 from l2reg.data.prealign import METHODS, Prealign, Search
@@ -46,6 +47,7 @@ class OwnDataset:
         cache: Folder of preprocessed volumes, or ``None``.
         sampling: Settings of the sampling of training pairs.
         augment: Random transform of training pairs, or ``None``.
+        crop: Size of the box that training pairs are cropped to, or ``None``; see ``random_crop``.
     """
 
     task: Task
@@ -59,8 +61,10 @@ class OwnDataset:
     cache: str | Path | None
     sampling: Sampling
     augment: Augment | None
+    crop: Sequence[int] | None = None  # checkpoints of earlier builds have no such key
 
     def __post_init__(self) -> None:
+        check_crop(self.crop)
         for key, value, known in (
             ("prealign", self.prealign, METHODS),
             ("start", self.start, START_PLACES),
@@ -181,6 +185,7 @@ class OwnDataset:
             pairs.draw,
             self.reader(grid).read,
             self.augment,
+            crop=self.crop,
             items=items,
             n_points=self.sampling.n_points,
             seed=seed,

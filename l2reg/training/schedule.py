@@ -1,7 +1,38 @@
-"""Learning rate schedule: a pure function of (step, max_steps), so there is nothing to store."""
+"""Learning rate schedules: pure functions of (step, max_steps), so there is nothing to store."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
+
+
+@runtime_checkable
+class Schedule(Protocol):
+    """The learning rate over the steps of a run."""
+
+    def factor(self, step: int, max_steps: int) -> float:
+        """Return the factor of the learning rate at ``step``, counted from 0; in (0, 1]."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class PiecewiseConstant:
+    """A constant learning rate in each of several equal parts of a run.
+
+    Attributes:
+        factors: Learning rate of each part, as a fraction of the highest, in (0, 1].
+    """
+
+    factors: Sequence[float]
+
+    def __post_init__(self) -> None:
+        if not self.factors or not all(0 < factor <= 1 for factor in self.factors):
+            raise ValueError(f"factors must be one or more numbers in (0, 1], got {self.factors}")
+
+    def factor(self, step: int, max_steps: int) -> float:
+        """Return the factor of the learning rate at ``step``, counted from 0; in (0, 1]."""
+        part = step * len(self.factors) // max_steps
+        return self.factors[min(part, len(self.factors) - 1)]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -19,7 +19,7 @@ from l2reg.training.freezing import FreezeSchedule
 from l2reg.training.memory import memory_error
 from l2reg.training.prefetch import Batches, prefetch
 from l2reg.training.scalars import Scalars, mean_over_ranks, not_finite, sum_terms
-from l2reg.training.schedule import WarmupCosine
+from l2reg.training.schedule import Schedule
 from l2reg.training.seeding import rng_state, seed_rank, set_rng_state
 
 
@@ -137,7 +137,7 @@ class Trainer:
         model: nn.Module,
         objective: nn.Module,
         optimizer: Optimizer,
-        schedule: WarmupCosine,
+        schedule: Schedule,
         batches: Batches,
         settings: TrainerSettings,
     ) -> None:

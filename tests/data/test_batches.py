@@ -1,5 +1,6 @@
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -16,9 +17,11 @@ CPU = torch.device("cpu")
 def batches(
     lung_2021: Path, tiny_task: Callable[..., Task], open_data: Callable[..., Dataset]
 ) -> Callable[..., Batches]:
-    def made(items: range = range(2), seed: int = 0, n_points: int = 1024) -> Batches:
+    def made(
+        items: range = range(2), seed: int = 0, n_points: int = 1024, **changes: Any
+    ) -> Batches:
         sampling = {"val_images": True, "n_points": n_points, "both_directions": True}
-        data = open_data(tiny_task("lung"), lung_2021, sampling=sampling)
+        data = open_data(tiny_task("lung"), lung_2021, sampling=sampling, **changes)
         return data.batches("half", items=items, seed=seed, device=CPU)
 
     return made
@@ -59,6 +62,20 @@ def test_items_do_not_depend_on_those_beside_them(batches: Callable[..., Batches
     first, last, every = (batches(items)[5] for items in (range(1), range(1, 3), range(3)))
     assert torch.equal(every["fixed"], torch.cat([first["fixed"], last["fixed"]]))
     assert not torch.equal(every["fixed"][0], every["fixed"][1])
+
+
+def test_a_crop_is_cut_out_of_the_augmented_pair_at_a_place_of_its_own(
+    batches: Callable[..., Batches],
+) -> None:
+    whole, cropped = batches()[3], batches(crop=[3, 2, 4])
+    batch = cropped[3]
+    assert same(batch, batches(crop=[3, 2, 4])[3])
+    places = []
+    for item, part in enumerate(batch["moving"][:, 0]):
+        windows = whole["moving"][item, 0].unfold(0, 3, 1).unfold(1, 2, 1).unfold(2, 4, 1)
+        places += [(windows == part).all(dim=(3, 4, 5)).nonzero().tolist()]
+    assert all(places)
+    assert places[0] != places[1]
 
 
 def test_pairs_with_and_without_points_share_a_batch(batches: Callable[..., Batches]) -> None:

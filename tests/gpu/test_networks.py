@@ -19,7 +19,7 @@ from l2reg.models.prediction import Prediction
 pytestmark = pytest.mark.gpu
 
 NETWORKS = ["unet", "pyramid", "pyramid_gunnarsson", "siamese_unet", "lapirn", "clapirn", "vfa",
-            "monai_segresnet"]  # fmt: skip
+            "sitreg", "monai_segresnet"]  # fmt: skip
 WEIGHTS = ["loss.weights.dice=1", "loss.weights.keypoints=0.1"]
 ALL_WEIGHTS = [*WEIGHTS, *(f"loss.weights.{name}=1" for name in (
     "inverse_consistency", "gradient_inverse_consistency", "bending", "total_variation", "folding")

@@ -38,7 +38,7 @@ def gpu_run(composed: Composed) -> Composed:
 @pytest.mark.parametrize(
     "model",
     ["unet", "pyramid", "pyramid_gunnarsson", "siamese_unet", "lapirn", "clapirn", "vfa",
-     "monai_segresnet"],
+     "sitreg", "monai_segresnet"],
 )  # fmt: skip
 def test_every_network_trains_validates_and_draws(
     model: str, precision: str, gpu_run: Composed
@@ -53,7 +53,7 @@ def test_every_network_trains_validates_and_draws(
     assert Path("run/best.pt").is_file()
 
 
-@pytest.mark.parametrize("model", ["unet", "pyramid", "clapirn", "vfa"])
+@pytest.mark.parametrize("model", ["unet", "pyramid", "clapirn", "vfa", "sitreg"])
 def test_activation_checkpointing_saves_memory_that_is_measured(
     model: str, gpu_run: Composed
 ) -> None:

@@ -10,6 +10,7 @@ from torch import nn
 from l2reg.batch import resize_batch
 from l2reg.config.build import build
 from l2reg.config.presets import config_dir, preset_names
+from l2reg.losses.dice import Dice
 from l2reg.losses.diffusion import Diffusion
 from l2reg.losses.mse import MSE
 from l2reg.losses.objective import (
@@ -204,6 +205,20 @@ def test_fields_of_coarser_levels_are_compared_on_their_own_grids(rng: torch.Gen
     first = objective(Prediction(whole, levels=moved[:1]), data)
     assert float(first["levels"]) == pytest.approx(0.5 * alone[0])
     assert set(objective(Prediction(whole), data)) == {"a"}
+
+
+def test_a_dice_of_the_finest_field_alone_leaves_the_coarser_ones_out(
+    rng: torch.Generator,
+) -> None:
+    labels = (torch.rand(1, 1, *SHAPE, generator=rng) > 0.5).to(torch.int16)
+    data = batch(1, rng) | {"fixed_labels": labels, "moving_labels": labels.flip(2)}
+    data["label_weight"] = torch.ones(1)
+    coarse = (Prediction(torch.zeros(1, 3, 6, 7, 7)),)
+    whole = Prediction(torch.zeros(1, 3, *SHAPE), levels=coarse)
+    for deep, more in ((True, {"levels"}), (False, set())):
+        dice = Dice(volume_exponent=0.0, deep_supervision=deep)
+        terms = Objective({"dice": dice}, {"dice": 1.0}, level_weights=[0.5])(whole, data)
+        assert {name for name, term in terms.items() if term > 0} == {"dice"} | more
 
 
 def test_the_smoothness_of_a_prediction_multiplies_its_smoothness_term(

@@ -19,6 +19,8 @@ SMALL = {
     "siamese_unet": ["encoder=[4,4,4]", "convs_per_level=[2,2]", "segmentation_labels=2"],
     "pyramid": [],
     "clapirn": ["width=4", "blocks=2"],
+    "vfa": ["encoder=[4,4,4]", "decoder=[4,4]"],
+    "sitreg": ["features=[4,4]", "estimator=[4,4]"],
     "monai_segresnet": [],
 }
 
@@ -45,7 +47,7 @@ def step(net: nn.Module, batch: Batch) -> tuple[dict[str, Tensor], int]:
 
 @pytest.mark.parametrize(
     "name",
-    ["unet", "siamese_unet", "clapirn"]
+    ["unet", "siamese_unet", "clapirn", "vfa", "sitreg"]
     + [pytest.param(name, marks=pytest.mark.slow) for name in ("pyramid", "monai_segresnet")],
 )
 def test_gradients_are_equal_and_less_is_kept(

@@ -11,6 +11,8 @@ import pytest
 import torch
 from torch import nn
 
+from l2reg.geometry.resize import resample
+from l2reg.models.blocks import halvable_shape
 from l2reg.models.unet import UNet
 
 Networks = Callable[..., nn.Module]
@@ -42,12 +44,16 @@ def averaging(model: nn.Module) -> nn.Module:
     return model
 
 
-def offsets(model: nn.Module, field: Callable[[Any], torch.Tensor], n: int = 7) -> list[float]:
+def offsets(
+    model: Callable[[dict[str, torch.Tensor]], Any],
+    field: Callable[[Any], torch.Tensor],
+    n: int = 7,
+) -> list[float]:
     """Return centre of the receptive field minus position, for voxels of the middle third.
 
     Args:
-        model: Network.
-        field: What is taken of its prediction, a field with the corners of the working grid.
+        model: Network, or a part of it.
+        field: What is taken of its prediction, values with the corners of the working grid.
         n: Number of voxels.
     """
     shape = (LENGTH, 9, 8)
@@ -75,11 +81,13 @@ def offsets(model: nn.Module, field: Callable[[Any], torch.Tensor], n: int = 7) 
         "siamese_unet",
         "lapirn",
         "clapirn",
+        "sitreg",
         "monai_segresnet",
     ],
 )
 def test_the_field_of_a_voxel_comes_from_around_that_voxel(name: str, network: Networks) -> None:
-    model = averaging(network(name, "model.head=displacement"))
+    head = [] if name == "sitreg" else ["model.head=displacement"]
+    model = averaging(network(name, *head))
     found = offsets(model, lambda prediction: prediction.disp, n=13)
     assert max(found) - min(found) < 0.1
     assert abs(found[0]) < 0.1 or name == "monai_segresnet"  # which is off by the same everywhere
@@ -99,3 +107,15 @@ def test_so_do_the_fields_of_coarser_levels_in_training(name: str, network: Netw
     for level in (0, 1):
         found = offsets(model, lambda prediction, at=level: prediction.levels[at].disp)
         assert max(map(abs, found)) < 0.1
+
+
+@pytest.mark.parametrize("level", [0, 3])
+def test_so_do_the_features_that_vfa_matches(level: int, network: Networks) -> None:
+    """Its field has no gradient where all features are equal."""
+    extractor = averaging(network("vfa")).extractor
+
+    def extract(batch: dict[str, torch.Tensor]) -> list[torch.Tensor]:
+        shape = halvable_shape(batch["fixed"].shape[2:], extractor.halvings)
+        return extractor(resample(batch["fixed"], shape))
+
+    assert max(map(abs, offsets(extract, lambda maps: maps[level]))) < 0.1

@@ -6,7 +6,9 @@ from l2reg.models.prediction import StagedTraining, grid_of
 
 
 @pytest.mark.parametrize("grid", ["half", "full", [64, 64, 48]])
-@pytest.mark.parametrize("name", ["unet", "pyramid", "siamese_unet", "lapirn", "vfa", "zero"])
+@pytest.mark.parametrize(
+    "name", ["unet", "pyramid", "siamese_unet", "lapirn", "vfa", "sitreg", "zero"]
+)
 def test_every_model_knows_its_working_grid(name: str, grid: object) -> None:
     assert grid_of(build({**load_preset("model", name), "grid": grid})) == grid
 

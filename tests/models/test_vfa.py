@@ -50,6 +50,57 @@ def test_a_level_finds_a_shift_by_a_voxel_and_keeps_one_that_is_known(
         torch.testing.assert_close(found, disp[inner], atol=0.05, rtol=0)
 
 
+def test_an_offset_is_followed_by_the_field_that_is_known(
+    monkeypatch: pytest.MonkeyPatch, rng: torch.Generator
+) -> None:
+    shape = (9, 8, 10)
+    offset = torch.tensor([1.0, -1.0, 0.5]).view(1, 3, 1, 1, 1).expand(1, 3, *shape)
+    monkeypatch.setattr("l2reg.models.vfa.mean_offset", lambda queries, keys: offset)
+    matrix = 0.2 * torch.randn(3, 3, generator=rng)
+    at = torch.stack(torch.meshgrid(*map(torch.arange, shape), indexing="ij")).float()
+    known = torch.einsum("ab,bijk->aijk", matrix, at)[None]
+    maps = torch.zeros(1, 4, *shape)
+    found = VectorFieldAttention(4, "displacement")(maps, maps, known)
+    expected = torch.einsum("ab,bijk->aijk", matrix, at + offset[0]) + offset[0]
+    inner = (..., slice(2, -2), slice(2, -2), slice(2, -2))
+    torch.testing.assert_close(found[inner], expected[None][inner])
+
+
+def test_features_are_matched_in_float32_under_autocast(rng: torch.Generator) -> None:
+    fixed, moving = torch.randn(2, 1, 8, 5, 4, 6, generator=rng)
+    level = VectorFieldAttention(8, "displacement")
+    torch.nn.init.dirac_(level.query.weight)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        found = level(fixed, moving, torch.zeros(1, 3, 2, 2, 2))
+    assert torch.equal(found, level(fixed, moving, torch.zeros(1, 3, 2, 2, 2)))
+
+
+class Given(torch.nn.Module):
+    """Stands in for the extractor of features."""
+
+    halvings = 1
+
+    def __init__(self, maps: torch.Tensor) -> None:
+        super().__init__()
+        self.maps = maps
+
+    def forward(self, image: torch.Tensor) -> list[torch.Tensor]:
+        return [self.maps]
+
+
+def test_a_shift_on_half_the_grid_is_twice_as_long_on_the_working_grid(
+    batch: Batches, rng: torch.Generator
+) -> None:
+    fixed = 20 * F.normalize(torch.randn(1, 8, 9, 8, 10, generator=rng))
+    disp = torch.zeros(1, 3, 9, 8, 10)
+    disp[:, 1] = 1.0
+    network = VFA([4, 8], [8], head="displacement", grid="half")
+    network.extractor = Given(torch.cat([fixed, warp(fixed, -disp)]))
+    torch.nn.init.dirac_(network.levels[0].query.weight)  # type: ignore[union-attr, arg-type]
+    found = network(batch(17, 15, 19)).disp[0, :, 4:-4, 4:-4, 4:-4]
+    assert (found - torch.tensor([0.0, 2.0, 0.0]).view(3, 1, 1, 1)).abs().max() < 0.1
+
+
 @pytest.mark.parametrize("decoder", [[6], [6, 4], [6, 4, 4]])
 def test_there_is_a_field_for_every_level_that_is_matched(
     decoder: list[int], batch: Batches

@@ -370,15 +370,39 @@ def test_coarse_features_are_those_of_all_levels_but_the_finest(rng: torch.Gener
     assert (coarse.shapes, fine.shapes) == ([(8, 8, 10)], [SMALL])
 
 
-@pytest.mark.parametrize(("share", "first"), [(1.0, 2), (0.0, 1)])
+@pytest.mark.parametrize(("share", "first"), [(1.0, 2), (0.5, 2), (0.0, 1)])
 def test_auto_leaves_out_the_levels_that_a_good_start_needs_no_more(
     share: float, first: int, rng: torch.Generator
 ) -> None:
-    disp, levels = wave(SMALL, 1.5), [(2, 2, 3), (1, 3, 3)]
+    disp, levels = wave(SMALL, 1.5), [(2, 2, 1), (1, 3, 3)]
     batch, start = pair(rng, disp), share * disp
     found = refiner(levels=levels, from_level="auto")(batch, start)
     assert torch.equal(found, refiner(levels=levels[first - 1 :])(batch, start))
     assert torch.equal(found, refiner(levels=levels, from_level=first)(batch, start))
+
+
+class Blank:
+    """Features that show nothing."""
+
+    reach = 0
+
+    def __call__(
+        self, fixed: torch.Tensor, moving: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        return torch.zeros_like(fixed), torch.zeros_like(moving)
+
+
+def test_auto_compares_by_the_features_of_the_last_level(rng: torch.Generator) -> None:
+    disp, levels = wave(SMALL, 1.5), [(2, 2, 1), (1, 3, 3)]
+    batch = pair(rng, disp)
+    refine = refiner(levels=levels, from_level="auto", coarse_features=Blank())
+    assert torch.equal(refine(batch, disp), replace(refine, from_level=2)(batch, disp))
+
+
+def test_a_symmetric_refinement_keeps_a_good_start(rng: torch.Generator) -> None:
+    disp = wave(SMALL, 0.8)
+    found = refiner(levels=[], symmetric=True, diffeomorphic=False)(pair(rng, disp), disp)
+    assert error(found, disp) < 0.1
 
 
 @pytest.mark.parametrize("first", [0, 4])

@@ -1,6 +1,6 @@
 import pytest
 
-from l2reg.training.schedule import WarmupCosine
+from l2reg.training.schedule import PiecewiseConstant, WarmupCosine
 
 
 def test_it_rises_to_1_and_falls_to_the_floor() -> None:
@@ -31,3 +31,14 @@ def test_very_short_runs_have_a_rate(steps: int) -> None:
 def test_impossible_fractions_are_refused() -> None:
     with pytest.raises(ValueError, match="0 <= warmup < 1"):
         WarmupCosine(warmup=1.0, min_factor=0.0)
+
+
+def test_each_part_of_a_run_has_its_rate_to_the_last_step() -> None:
+    schedule = PiecewiseConstant(factors=[1.0, 0.5, 0.25])
+    assert [schedule.factor(step, 7) for step in range(8)] == 3 * [1.0] + 2 * [0.5] + 3 * [0.25]
+
+
+@pytest.mark.parametrize("factors", [[], [0.5, 0.0], [1.5]])
+def test_factors_that_are_no_rates_are_refused(factors: list[float]) -> None:
+    with pytest.raises(ValueError, match=r"factors must be one or more numbers in \(0, 1\]"):
+        PiecewiseConstant(factors=factors)

@@ -21,10 +21,10 @@ Calls = list[tuple[Any, ...]]
 
 @pytest.fixture
 def calls(monkeypatch: pytest.MonkeyPatch) -> Calls:
-    """What both packages were asked for, without those that send what is left."""
+    """What both packages were asked for."""
     found: Calls = []
-    for name in ("MLFLOW_EXPERIMENT_NAME", "MLFLOW_DISABLE_TELEMETRY", "WANDB_PROJECT",
-                 "WANDB_MODE", "WANDB_ERROR_REPORTING"):  # fmt: skip
+    for name in ("MLFLOW_EXPERIMENT_NAME", "MLFLOW_DISABLE_TELEMETRY", "MLFLOW_TRACKING_URI",
+                 "WANDB_PROJECT", "WANDB_MODE", "WANDB_ERROR_REPORTING"):  # fmt: skip
         monkeypatch.setenv(name, "")  # to restore what a tracker sets
         monkeypatch.delenv(name)
 
@@ -41,13 +41,13 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> Calls:
         )
 
     mlflow = SimpleNamespace(
-        is_tracking_uri_set=lambda: False,
+        is_tracking_uri_set=lambda: "MLFLOW_TRACKING_URI" in os.environ,
         set_tracking_uri=lambda uri: found.append(("store", uri)),
         set_experiment=lambda name: found.append(("experiment", name)),
         start_run=start_run,
         log_params=lambda settings: found.append(("params", settings)),
         log_metrics=lambda scalars, step, synchronous: found.append(("metrics", step, scalars)),
-        flush_async_logging=lambda: None,
+        flush_async_logging=lambda: found.append(("flush",)),
         end_run=lambda status: found.append(("end", status)),
     )
     for name, content in (("mlflow", mlflow), ("wandb", SimpleNamespace(init=init))):
@@ -71,9 +71,28 @@ def test_a_run_and_its_continuation_are_one_run_of_mlflow(calls: Calls, tmp_path
     store = ("store", f"sqlite:///{tmp_path}/mlflow.db")
     assert [call for call in calls if call[0] != "params"] == [
         store, ("experiment", "l2reg"), ("start", None, "run"),
-        ("metrics", 1, {"train/loss": 0.5}), ("end", "FINISHED"),
-        store, ("start", "new", None), ("metrics", 2, {"train/loss": 0.5}), ("end", "FINISHED"),
+        ("metrics", 1, {"train/loss": 0.5}), ("flush",), ("end", "FINISHED"),
+        store, ("start", "new", None),
+        ("metrics", 2, {"train/loss": 0.5}), ("flush",), ("end", "FINISHED"),
     ]  # fmt: skip
+
+
+def test_the_store_and_the_experiment_that_the_user_names_are_kept(
+    calls: Calls, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://localhost:5000")
+    monkeypatch.setenv("MLFLOW_EXPERIMENT_NAME", "brains")
+    open_trackers(["mlflow"], tmp_path / "run", {})
+    assert calls == [("start", None, "run")]
+
+
+def test_a_tracker_that_is_added_later_leaves_the_run_of_the_other(
+    calls: Calls, tmp_path: Path
+) -> None:
+    for names in (["mlflow"], ["wandb"]):
+        open_trackers(names, tmp_path / "run", {})
+    ids = json.loads((tmp_path / "run/trackers.json").read_text())
+    assert ids == {"mlflow": "new", "wandb": "fresh"}
 
 
 def test_wandb_is_offline_unless_the_user_says_otherwise(
@@ -93,6 +112,7 @@ def test_wandb_is_offline_unless_the_user_says_otherwise(
     assert [each["mode"] for each in options] == ["offline", "online"]
     assert [each["project"] for each in options] == ["l2reg", "brains"]
     assert [each["id"] for each in options] == [None, "fresh"]
+    assert all(each["resume"] == "allow" for each in options)
     assert all(each["config"] == {"seed": 1} for each in options)
     assert all(each["dir"] == str(tmp_path / "run") for each in options)
 
@@ -114,6 +134,7 @@ def test_a_training_run_sends_what_it_logs(calls: Calls, tiny_run: Composed) -> 
     expected = [(line.pop("step"), line) for line in lines]
     assert [call[1:] for call in calls if call[0] == "metrics"] == expected
     assert [call[1:] for call in calls if call[0] == "log"] == expected
+    assert calls[-2:] == [("end", "FINISHED"), ("finish", 0)]
     assert json.loads(Path("run/trackers.json").read_text()) == {"mlflow": "new", "wandb": "fresh"}
     prepare_training(tiny_run("resume=true"))  # without trackers, which may change
     assert [call[0] for call in calls].count("start") == 1
