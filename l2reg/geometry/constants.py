@@ -12,9 +12,11 @@ from torch import Tensor
 
 def constant(like: Tensor, values: Sequence[float]) -> Tensor:
     """Return ``values`` as a vector of the type and device of ``like``; it must not be changed."""
-    return _constant(tuple(map(float, values)), like.dtype, like.device)
+    vector: Tensor = _constant(tuple(map(float, values)), like.dtype, like.device)
+    return vector
 
 
+@torch.compiler.disable  # type: ignore[untyped-decorator]  # it could not leave inference mode
 @lru_cache(maxsize=1024)
 def _constant(values: tuple[float, ...], dtype: torch.dtype, device: torch.device) -> Tensor:
     with torch.inference_mode(mode=False):  # such a tensor could not be used in training

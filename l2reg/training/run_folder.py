@@ -37,6 +37,7 @@ _MAY_CHANGE = (
     "data.cache",
     "trainer.max_steps",
     "trainer.activation_checkpointing",
+    "trainer.compile",
     "trainer.keep",
     "trainer.profile_steps",
     "trainer.patience",

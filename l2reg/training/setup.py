@@ -12,6 +12,7 @@ from l2reg.checkpoints.provenance import Provenance
 from l2reg.checkpoints.run_checkpoints import load_last
 from l2reg.config.build import build
 from l2reg.models.activation_checkpointing import recompute_activations
+from l2reg.models.compilation import compile_network
 from l2reg.models.prediction import StagedTraining
 from l2reg.problems import InputError, Problem, check_seed_value, raise_if_any
 from l2reg.runtime import autocast, configure_convolutions
@@ -108,6 +109,8 @@ def build_trainer(
     seed_everything(config["seed"])
     model = _model(config).to(device)
     origin = _origin(model, config)
+    if settings.compile:
+        compile_network(model)
     trainer = Trainer(
         model,
         _objective(tasks),

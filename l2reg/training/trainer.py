@@ -67,6 +67,7 @@ class TrainerSettings:
             trained from the first step.
         activation_checkpointing: Whether the network computes activations twice instead of keeping
             them, see ``models.activation_checkpointing``.
+        compile: Whether the network is compiled, see ``models.compilation``.
         checkpoint_every: Number of steps between two writes of ``last.pt``.
         keep: Number of checkpoints that stay: ``last.pt`` and those before it.
         validate_every: Number of steps between two validations; 0 for none.
@@ -87,6 +88,7 @@ class TrainerSettings:
     freeze: Mapping[str, int] | None
     stages: bool
     activation_checkpointing: bool
+    compile: bool
     checkpoint_every: int
     keep: int
     validate_every: int

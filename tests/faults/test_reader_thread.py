@@ -13,7 +13,8 @@ from l2reg.training.trainer import Trainer, TrainerSettings
 
 SETTINGS = TrainerSettings(max_steps=40, batch_size=1, symmetric=False, precision="float32",
                            max_grad_norm=1.0, ema_decay=0.0, accumulate=1, freeze=None, stages=True,
-                           activation_checkpointing=False, checkpoint_every=10, keep=2,
+                           activation_checkpointing=False, compile=False,
+                           checkpoint_every=10, keep=2,
                            validate_every=10, patience=None, picture_every=10,
                            profile_steps=0)  # fmt: skip
 

@@ -25,7 +25,7 @@ def trainer() -> Trainer:
                         max_grad_norm=1.0, ema_decay=0.0, accumulate=1, freeze=None,
                            checkpoint_every=10, keep=1, validate_every=10, patience=None,
                         picture_every=10, profile_steps=0, stages=True,
-                        activation_checkpointing=False)  # fmt: skip
+                        activation_checkpointing=False, compile=False)  # fmt: skip
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
     schedule = WarmupCosine(warmup=0.0, min_factor=0.0)
     return Trainer(model, nn.Identity(), optimizer, schedule, [], settings)  # type: ignore[arg-type]

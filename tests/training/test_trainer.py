@@ -82,6 +82,7 @@ def settings(max_steps: int, **changes: Any) -> TrainerSettings:
         "profile_steps": 0,
         "stages": True,
         "activation_checkpointing": False,
+        "compile": False,
         **changes,
     }
     return TrainerSettings(**options)
