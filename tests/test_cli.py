@@ -1,3 +1,4 @@
+import importlib
 import os
 import shlex
 import shutil
@@ -9,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from hydra import compose, initialize_config_dir
+from hydra.core.hydra_config import HydraConfig
 from omegaconf import OmegaConf
 
 from l2reg.checkpoints import storage
@@ -303,3 +305,19 @@ def test_all_problems_of_a_table_are_listed(capsys: pytest.CaptureFixture[str]) 
     for words in ("/a: is missing", "/d: is missing", "subject 1: is in two splits"):
         assert words in str(stop.value.code)
     assert capsys.readouterr().out == ""
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of OmegaConf's types, by beartype
+@pytest.mark.parametrize("best", [-1.25, None])
+def test_training_returns_its_best_validation_which_sweepers_maximise(
+    best: float | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    train = importlib.import_module("l2reg.cli.train")
+    trainer = SimpleNamespace(finished=True, step=5, best=best)
+    monkeypatch.setattr("l2reg.training.setup.prepare_training", lambda config: trainer)
+    monkeypatch.setattr(train, "train_until_signal", lambda trainer: [])
+    with initialize_config_dir(str(config_dir()), version_base="1.3"):
+        config = compose("train", ["task=lung", "model=unet"], return_hydra_config=True)
+    HydraConfig.instance().set_config(config)
+    own = OmegaConf.masked_copy(config, [key for key in config if key != "hydra"])
+    assert train.main.__wrapped__(own) == best

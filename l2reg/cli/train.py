@@ -20,8 +20,13 @@ TASK_KEYS = ("task", "data", "loss")
 
 
 @hydra.main(version_base="1.3", config_path=str(config_dir().resolve()), config_name="train")
-def main(cfg: DictConfig) -> None:
-    """Train until ``trainer.max_steps``, or until SIGINT (Ctrl-C) or SIGTERM."""
+def main(cfg: DictConfig) -> float | None:
+    """Train until ``trainer.max_steps``, or until SIGINT (Ctrl-C) or SIGTERM.
+
+    Returns:
+        The best quality in a validation, larger for better, which a sweeper of Hydra may maximise;
+        ``None`` without validation, and from all processes but the first.
+    """
     with exit_on_interpolation_error():
         config: Any = OmegaConf.to_container(cfg, resolve=True)
     with exit_on_input_error():
@@ -44,7 +49,7 @@ def main(cfg: DictConfig) -> None:
             from l2reg.training.plan_run import plan_run
 
             print(plan_run(config))
-            return
+            return None
         trainer = prepare_training(config)
         signals = train_until_signal(trainer)
         writes = is_first()
@@ -58,10 +63,11 @@ def main(cfg: DictConfig) -> None:
             )
         sys.exit(SIGNALLED + next(iter(signals), signal.SIGTERM))  # perhaps by another rank
     if not writes:
-        return
+        return None
     keys = prediction_keys(config, config["run_dir"])
     keys += f" 'trust=[{','.join(config['trust'])}]'" if config["trust"] else ""
     print(f"trained {trainer.step} steps; next: l2reg predict {keys} split=val")
+    return None if trainer.best is None else float(trainer.best)
 
 
 def train_until_signal(trainer: Any) -> list[int]:
