@@ -28,6 +28,7 @@ _SLIVER = 12  # length in voxels
 _CROSS = generate_binary_structure(3, 1)
 _MIN_END = 0.3  # of the largest section; brains reach 0.1
 _MIN_COARSE_END = 0.35  # where a body has few voxels, and its surface looks flat
+_MIN_PRISM = 0.9  # an ellipsoid has 0.67, a tilted slice at an end costs little
 _MIN_THIN_END = 0.8  # across a few thick slices; the opening rounds an end
 _FINE = 64  # voxels of length
 _END_DEPTH = 0.015  # of the length, at least a voxel; an end may be slanted or uneven a little
@@ -66,7 +67,7 @@ def _coarse_view(image: Float32[np.ndarray, "i j k"]) -> Region:
         if (extents < np.minimum(np.array(content.shape) // 2, _MIN_EXTENT)).any():
             continue
         ends = _ends(content)
-        if _has_opposite(ends) and _is_convex(content):
+        if (_is_prism(content) or _has_opposite(ends)) and _is_convex(content):
             view &= content
         elif is_all:
             view &= _between(ends, view.shape)
@@ -173,6 +174,13 @@ def _ends(content: Region) -> list[tuple[Float64[np.ndarray, "3"], float]]:
         if sections[:depth].max() >= least * sections.max():
             ends.append((normal, offset))
     return ends
+
+
+def _is_prism(content: Region) -> bool:
+    """Tell whether the sections along an axis are alike, but for a tilted slice at an end."""
+    extents = np.ptp(np.argwhere(content), axis=0) + 1
+    projected = [content.any(axis=axis).sum() for axis in range(3)]
+    return bool((content.sum() >= _MIN_PRISM * extents * projected).any())
 
 
 def _has_opposite(ends: list[tuple[Float64[np.ndarray, "3"], float]]) -> bool:

@@ -42,6 +42,14 @@ def test_a_scanner_circle_is_the_field_of_view(
     assert view[inside].mean() > 0.99
 
 
+def test_the_last_slice_of_a_circle_may_be_tilted(random: np.random.Generator) -> None:
+    inside = cylinder(2, 16, (0.0, 1.0))
+    inside[:, :, 26:] = False
+    inside[10:, :, 25] = False
+    view = field_of_view(np.where(inside, body(random), np.float32(-1024)))
+    assert (view != inside).mean() < 1e-3
+
+
 def test_a_long_circle_is_the_field_of_view(random: np.random.Generator) -> None:
     """The sides of its hull are larger triangles than its ends consist of."""
     inside = np.repeat(cylinder(2, 17, (0.0, 1.0)), 3, axis=2)
