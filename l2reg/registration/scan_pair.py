@@ -198,9 +198,11 @@ def _field_of_view(path: Path, scan: Volume) -> Region:
         )
     view = field_of_view(scan.array)
     if not view.all():
+        values, counts = np.unique(scan.array[~view], return_counts=True)
+        common = " and ".join(f"{value:g}" for value in values[counts >= counts.max() / 10])
         tqdm.write(
             f"{path}: {100 * (1 - view.mean()):.0f} % of the volume is padding of intensity "
-            f"{scan.array[~view][0]:g}, which is not compared"
+            f"{common}, which is not compared"
         )
     return view
 

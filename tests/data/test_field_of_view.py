@@ -42,6 +42,21 @@ def test_a_scanner_circle_is_the_field_of_view(
     assert view[inside].mean() > 0.99
 
 
+def test_the_last_slice_of_a_circle_may_be_tilted(random: np.random.Generator) -> None:
+    inside = cylinder(2, 16, (0.0, 1.0))
+    inside[:, :, 26:] = False
+    inside[10:, :, 25] = False
+    view = field_of_view(np.where(inside, body(random), np.float32(-1024)))
+    assert (view != inside).mean() < 1e-3
+
+
+def test_a_long_circle_is_the_field_of_view(random: np.random.Generator) -> None:
+    """The sides of its hull are larger triangles than its ends consist of."""
+    inside = np.repeat(cylinder(2, 17, (0.0, 1.0)), 3, axis=2)
+    image = np.where(inside, np.repeat(body(random), 3, axis=2), np.float32(-3024))
+    np.testing.assert_array_equal(field_of_view(image), inside)
+
+
 def test_a_circle_between_blank_slices_is_the_field_of_view(random: np.random.Generator) -> None:
     inside = cylinder(2, 17, (0.0, 1.0))
     inside[:, :, :4] = inside[:, :, 25:] = False
@@ -103,6 +118,51 @@ def test_the_plane_is_found_to_a_voxel_in_a_large_volume(
     view = np.moveaxis(field_of_view(np.moveaxis(image, 0, axis)), axis, 0)
     assert not view[:first].any()
     assert view[first + 1 :].all()
+
+
+def test_a_cut_body_that_touches_both_sides_of_the_volume_is_no_field_of_view(
+    random: np.random.Generator,
+) -> None:
+    """It is convex, as a field of view is, but round on the other sides: its outline counts."""
+    offsets = np.indices(SHAPE) - (np.array(SHAPE)[:, None, None, None] - 1) / 2
+    inside = ((offsets / np.array([20, 19, 13])[:, None, None, None]) ** 2).sum(axis=0) < 1
+    seen = cut(np.array([0, 1, 0]), 7.5)
+    view = field_of_view(np.where(inside & seen, 100 + random.random(SHAPE), 0).astype(np.float32))
+    np.testing.assert_array_equal(view, seen)
+
+
+@pytest.mark.parametrize("first", [3, 10])
+def test_padding_may_have_another_value_than_the_air_beside_it(
+    random: np.random.Generator, first: int
+) -> None:
+    """It ends in air, or cuts the body off; either value is at half of the corners."""
+    seen = np.broadcast_to(np.arange(SHAPE[0])[:, None, None] >= first, SHAPE)
+    view = field_of_view(np.where(seen, round_body(random), np.float32(-1024)))
+    np.testing.assert_array_equal(view, seen)
+
+
+def test_padding_of_one_corner_is_found(random: np.random.Generator) -> None:
+    seen = cut(np.array([1, 1, 1]), 14.5)
+    view = field_of_view(np.where(seen, body(random), np.float32(0)))
+    assert (view != seen).mean() < 0.02
+    assert view[seen].mean() > 0.98
+
+
+def test_a_circle_in_a_few_thick_slices_is_the_field_of_view(random: np.random.Generator) -> None:
+    inside = cylinder(2, 16, (1.5, -2.0))[:, :, :7]
+    inside[:, :, 6] = False
+    view = field_of_view(np.where(inside, body(random)[:, :, :7], np.float32(-1024)))
+    assert (view != inside).mean() < 1e-3
+
+
+def test_the_plane_is_found_in_a_scan_of_thick_slices(random: np.random.Generator) -> None:
+    """The body ends within the slices on both sides, and they are too few to see whether flat."""
+    thick = round_body(random)[:, :, ::5].copy()
+    assert field_of_view(thick).all()
+    thick[:12] = 0
+    view = field_of_view(thick)
+    assert not view[:12].any()
+    assert view[12:].all()
 
 
 def test_padding_within_other_padding_is_found(random: np.random.Generator) -> None:

@@ -52,6 +52,22 @@ def test_a_mask_of_air_alone_makes_no_other_scan_of_a_ct(
     np.testing.assert_array_equal(pair.views[0], array < -500)
 
 
+def test_all_intensities_of_padding_are_told(
+    volume: Callable[..., Path],
+    tmp_path: Path,
+    random: np.random.Generator,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    array = ct(random)
+    array[:8], array[-4:] = -3024, 0
+    path = volume(tmp_path / "ct.nii.gz", array)
+    pair = read_scans((ScanSource(path), ScanSource(path)), "abdomen", PRESETS)
+    assert pair.views[0][8:-4].all()
+    assert pair.views[0].mean() == 0.7
+    said = capsys.readouterr().out
+    assert "30 % of the volume is padding of intensity -3024 and 0, which" in said
+
+
 def test_a_header_that_states_no_position_is_told(
     tmp_path: Path, random: np.random.Generator, capsys: pytest.CaptureFixture[str]
 ) -> None:
