@@ -37,6 +37,7 @@ from l2reg.registration.solve import (
     compare_channels,
     register_suitably,
     select_method,
+    suit_resolution,
 )
 from l2reg.registration.start import Start
 from l2reg.registration.transform_scans import TransformScans
@@ -219,6 +220,7 @@ def _prepare(files: tuple[ScanFiles, ScanFiles], options: RegisterOptions) -> _P
         flags = (*network.flags(scans), *flags)
     started = StartedPair(small, batch, start, scans.shape, predicted)
     method = select_method(scans.preset, device, start, refine=options.refine)
+    method = suit_resolution(method, batch["spacing_mm"][0].tolist())
     method = compare_channels(method, scans.channels)
     if method.refinement is not None:
         refinement = annotations.add_to(method.refinement, settings["use"])

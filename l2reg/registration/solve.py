@@ -7,6 +7,7 @@ import torch
 
 from l2reg.batch import Batch, to_device
 from l2reg.features.channel_features import ChannelFeatures
+from l2reg.features.intensity_and_gradient import IntensityAndGradient
 from l2reg.geometry.resize import resize_field
 from l2reg.inference.method import Method
 from l2reg.inference.prepare import task_refinement, training_free_method
@@ -21,6 +22,7 @@ from l2reg.registration.working_grid import on_grids
 from l2reg.shapes import Field, Shape3
 
 ANY_CONTRAST = "abdomen"  # preset for any two contrasts
+_MAX_GRADIENT_MM = 3.0
 
 
 @dataclass(frozen=True)
@@ -55,6 +57,25 @@ def select_method(preset: str, device: torch.device, start: Start, *, refine: bo
     if start.disp is not None:
         method = replace(method, model=Zero("half"))
     return method if refine else replace(method, refinement=None)
+
+
+def suit_resolution(method: Method, spacing_mm: Sequence[float]) -> Method:
+    """Return a method that compares no gradients between voxels of more than 3 mm.
+
+    These are longer than the cortex is thick: such a gradient tells how a scan was sampled, not
+    where tissues meet.
+
+    Args:
+        method: Method of a preset.
+        spacing_mm: Voxel size of the working grid, in mm.
+    """
+    refinement = method.refinement
+    if refinement is None or max(spacing_mm) <= _MAX_GRADIENT_MM:
+        return method
+    if not isinstance(refinement.features, IntensityAndGradient):
+        return method
+    intensities = replace(refinement.features, gradient_weight=0.0)
+    return replace(method, refinement=replace(refinement, features=intensities))
 
 
 def compare_channels(method: Method, channels: Sequence[ChannelPair]) -> Method:

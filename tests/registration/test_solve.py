@@ -10,7 +10,7 @@ from l2reg.features.mind import Mind
 from l2reg.models.zero import Zero
 from l2reg.optimisation.convex import Convex
 from l2reg.registration.channels import Channel
-from l2reg.registration.solve import compare_channels, select_method
+from l2reg.registration.solve import compare_channels, select_method, suit_resolution
 from l2reg.registration.start import Start
 
 IDENTITY = Start(torch.eye(3, 4)[None])
@@ -41,3 +41,22 @@ def test_channels_are_compared_by_features_that_suit_them_after_a_given_field_to
     assert torch.equal(disp, torch.zeros(1, 3, 8, 9, 10))
     plain = select_method("lung", CPU, IDENTITY, refine=False)
     assert compare_channels(plain, []) is plain
+
+
+@pytest.mark.parametrize(
+    ("preset", "spacing_mm", "n_maps"),
+    [("oasis", (1.0, 3.0, 1.0), 2), ("oasis", (1.0, 3.5, 1.0), 1), ("lung", (4.0, 4.0, 4.0), 2)],
+)
+def test_gradients_between_large_voxels_are_not_compared(
+    preset: str, spacing_mm: tuple[float, ...], n_maps: int
+) -> None:
+    """Of a brain's two maps one is left; the maps that are left do not change."""
+    plain = select_method(preset, CPU, IDENTITY, refine=True).refinement
+    suited = suit_resolution(select_method(preset, CPU, IDENTITY, refine=True), spacing_mm)
+    assert plain is not None
+    assert suited.refinement is not None
+    pair = torch.rand(2, 1, 1, 8, 9, 10, generator=torch.Generator().manual_seed(0))
+    (expected, _), (maps, _) = plain.features(*pair), suited.refinement.features(*pair)
+    kept = maps.flatten(2).std(dim=2)[0] > 0
+    torch.testing.assert_close(maps[:, kept], expected[:, kept])
+    assert int(kept.sum()) == min(n_maps, expected.shape[1])
