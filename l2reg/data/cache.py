@@ -13,7 +13,7 @@ import numpy as np
 from l2reg.io.files import atomic_write
 from l2reg.io.scan_source import input_digest
 
-VERSION = 2  # increase when the same settings give other voxels
+VERSION = 3  # increase when the same settings give other voxels
 _N_CHECKSUM, _N_HEADER = 4, 1000  # bytes; those of the header at most
 
 

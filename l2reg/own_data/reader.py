@@ -12,6 +12,7 @@ from torch import Tensor
 from l2reg.batch import Batch
 from l2reg.data.cache import Cache
 from l2reg.data.field_of_view import field_of_view
+from l2reg.data.intensity import Region
 from l2reg.data.pairs import Pair, Scan
 from l2reg.data.prealign import Prealign
 from l2reg.data.reader import LoadedVolumes, PairReader
@@ -77,9 +78,10 @@ class OwnPairReader(PairReader):
         """
         intensity = self.task.intensity[scan.modality]
 
+        volumes = loaded or LoadedVolumes()
+
         def read() -> np.ndarray:
-            full = read_volume(scan.source).array
-            return intensity(full, field_of_view(full))
+            return intensity(read_volume(scan.source).array, _view(scan, volumes))
 
         def resample(full: np.ndarray, to_scan: Affine, shape: ImageGrid) -> np.ndarray:
             volume = smooth_to_resolution(torch.from_numpy(full)[None, None], to_scan)
@@ -87,7 +89,7 @@ class OwnPairReader(PairReader):
             return warp_with_fill(volume, disp, 0.0)[0, 0].numpy()
 
         kind = _kind(repr(intensity), scan)
-        return self._resample(scan.image, scan, kind, read, resample, loaded, grid)
+        return self._resample(scan.image, scan, kind, read, resample, volumes, grid)
 
     def mask(
         self, scan: Scan, loaded: LoadedVolumes | None = None, grid: ImageGrid | None = None
@@ -97,12 +99,13 @@ class OwnPairReader(PairReader):
         own = self._image_grid(scan)
         to_scan = _affine(voxel_map(grid.place.affine, own.place.affine))
         inside = inside_scan(affine_field(to_scan, grid.shape), own.shape).float()
+        volumes = loaded or LoadedVolumes()
 
         def view() -> np.ndarray:
-            return field_of_view(read_volume(scan.source).array).astype(np.int16)
+            return _view(scan, volumes).astype(np.int16)
 
-        kind = _kind("field of view", scan)
-        inside = inside * self._nearest(scan.image, scan, kind, view, loaded, grid)
+        kind = _kind("field of view as a mask", scan)
+        inside = inside * self._nearest(scan.image, scan, kind, view, volumes, grid)
         if scan.mask is None:
             return inside
         path = scan.mask
@@ -224,3 +227,12 @@ def _affine(matrix: Float64[np.ndarray, "4 4"]) -> Affine:
 def _kind(name: str, scan: Scan) -> str:
     """Return the name of what is read, with that of the volume of a file of several."""
     return name if scan.volume is None else f"{name} of volume {scan.volume}"
+
+
+def _view(scan: Scan, volumes: LoadedVolumes) -> Region:
+    """Return the field of view of a scan on its own grid, which is looked for once."""
+
+    def find() -> np.ndarray:
+        return field_of_view(read_volume(scan.source).array)
+
+    return volumes.volume(scan.image, _kind("field of view", scan), find)

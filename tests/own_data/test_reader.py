@@ -9,7 +9,8 @@ import pytest
 import SimpleITK
 import torch
 
-from l2reg.data.intensity import Window
+from l2reg.data.intensity import Percentiles, Window
+from l2reg.own_data import reader
 from l2reg.own_data.check import own_problems
 from l2reg.own_data.dataset import OwnDataset
 
@@ -46,15 +47,26 @@ def test_scans_that_differ_by_their_headers_alone_lie_on_each_other(own: Own, gr
 
 
 @pytest.mark.usefixtures("two_headers")
-def test_padding_inside_of_a_file_is_not_seen(random: np.random.Generator, own: Own) -> None:
+def test_padding_inside_of_a_file_is_not_seen_and_does_not_shift_percentiles(
+    random: np.random.Generator, own: Own, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    searches = []
+    find = reader.field_of_view
+    monkeypatch.setattr(reader, "field_of_view", lambda a: searches.append(1) or find(a))
     array = (40 * random.standard_normal((36, 44, 30))).round().astype(np.float32)
     array[:, :, :9] = -3000
     nib.save(nib.Nifti1Image(array, np.diag([1.5, 2.0, 1.5, 1.0])), "padded.nii.gz")
-    task = own.task(shape=array.shape, spacing_mm=(1.5, 2.0, 1.5))
+    sides = dict.fromkeys(("fixed", "moving"), Percentiles(low=5.0, high=95.0))
+    task = replace(own.task(shape=array.shape, spacing_mm=(1.5, 2.0, 1.5)), intensity=sides)
     data = own.data("fixed,moving\npadded.nii.gz,padded.nii.gz\n", task, val_fraction=0.0)
     (pair,) = data.split_pairs("train")
-    seen = data.reader("full").read(pair)["fixed_mask"][0, 0].numpy()
-    np.testing.assert_array_equal(seen, array > -3000)
+    batch = data.reader("full").read(pair)
+    seen = array > -3000
+    np.testing.assert_array_equal(batch["fixed_mask"][0, 0].numpy(), seen)
+    low, high = np.percentile(array[seen], [5, 95])
+    expected = np.clip((array[seen] - low) / (high - low), 0, 1)
+    np.testing.assert_allclose(batch["fixed"][0, 0].numpy()[seen], expected, atol=1e-4)
+    assert len(searches) == 1  # for the mask and the intensities, of both sides
 
 
 @pytest.mark.usefixtures("two_headers")
