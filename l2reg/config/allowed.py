@@ -39,7 +39,10 @@ SLOTS: Mapping[str, tuple[str, ...]] = {
         "l2reg.optimisation.convex.Convex",
     ),
     "network": ("monai.networks.nets.SegResNet",),
-    "intensities": ("l2reg.features.histogram_matching.HistogramMatching",),
+    "intensities": (
+        "l2reg.features.histogram_matching.HistogramMatching",
+        "l2reg.features.smooth_gain.SmoothGain",
+    ),
     "loss": (
         "l2reg.losses.descriptors.DescriptorContrast",
         "l2reg.losses.objective.Objective",

@@ -16,6 +16,7 @@ _MAX_ITERATIONS = 600
 _LOCAL_ITERATIONS = 100  # with the nearest neighbours alone, which suffices for most fields
 _DOUBLE_AFTER = 50  # iterations after which the smoothing then reaches twice as far
 _MEAN_FRACTION = 0.3  # weight of the local mean; less keeps the field sharper, but takes longer
+_SLAB_VALUES = 2**17  # of a field on the CPU: a slab and its derivatives stay in the cache
 _TOLERANCE = 1e-4  # by which determinants exceed the smallest one, more than they are rounded
 
 Cells = Float[Tensor, "b cells_i cells_j cells_k"]
@@ -105,6 +106,17 @@ def min_corner_determinant(disp: Field) -> Cells:
     At a corner the derivatives along the axes are the differences along the three edges that meet
     there.
     """
+    n_planes = disp.shape[2]
+    if disp.device.type == "cpu":
+        n_planes = max(1, _SLAB_VALUES // disp[:, :, 0].numel())
+    slabs = [
+        _min_determinant(disp[:, :, start : start + n_planes + 1])
+        for start in range(0, disp.shape[2] - 1, n_planes)
+    ]
+    return torch.cat(slabs, dim=1)
+
+
+def _min_determinant(disp: Field) -> Cells:
     along_i, along_j, along_k = (disp.diff(dim=2 + axis) for axis in range(3))
     i, j, k = (size - 1 for size in disp.shape[2:])
     smallest = disp.new_full((len(disp), i, j, k), torch.inf)
