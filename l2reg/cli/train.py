@@ -10,7 +10,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from l2reg.config.keys import check_keys, exit_on_interpolation_error
-from l2reg.config.multirun import multirun_folder
+from l2reg.config.multirun import command_arguments, multirun_folder
 from l2reg.config.presets import config_dir, preset_names
 from l2reg.config.task_nodes import check_mixed_tasks, prediction_keys
 from l2reg.problems import exit_on_input_error
@@ -38,9 +38,13 @@ def main(cfg: DictConfig) -> float | None:
         configure_malloc()
         check_keys("train", config)
         plan = config.pop("plan")
-        if HydraConfig.get().mode == RunMode.MULTIRUN:
+        hydra_config = HydraConfig.get()
+        if hydra_config.mode == RunMode.MULTIRUN:
             config["run_dir"] = multirun_folder(
-                config["run_dir"], HydraConfig.get().overrides.task, sys.argv, ("task", "model")
+                config["run_dir"],
+                hydra_config.overrides.task,
+                command_arguments(hydra_config.sweep.dir),
+                ("task", "model"),
             )
         if config["mixed"]:
             config = compose_tasks(config)
