@@ -12,7 +12,7 @@ from omegaconf import DictConfig, OmegaConf
 from l2reg.config.keys import check_keys, exit_on_interpolation_error
 from l2reg.config.multirun import command_arguments, multirun_folder
 from l2reg.config.presets import config_dir, preset_names
-from l2reg.config.task_nodes import check_mixed_tasks, prediction_keys
+from l2reg.config.task_nodes import check_mixed_tasks, overrides_by_task, prediction_keys
 from l2reg.problems import exit_on_input_error
 
 SIGNALLED = 128  # exit status of a program that a signal ended, less the signal
@@ -93,12 +93,10 @@ def compose_tasks(config: dict[str, Any]) -> dict[str, Any]:
     """Return the config of a mixed run, with the nodes that each task has in a run of its own."""
     only = config["mixed"]["only"]
     check_mixed_tasks(only, [name for name in preset_names("task") if name != "mixed"])
-    overrides = HydraConfig.get().overrides.task
-    shared = [option for option in overrides if not option.startswith(("task=", "mixed."))]
     tasks = {}
-    for name in only:
+    for name, overrides in overrides_by_task(HydraConfig.get().overrides.task, only).items():
         single: Any = OmegaConf.to_container(
-            hydra.compose("train", overrides=[*shared, f"task={name}"]), resolve=True
+            hydra.compose("train", overrides=[*overrides, f"task={name}"]), resolve=True
         )
         tasks[name] = {key: single[key] for key in TASK_KEYS}
     shared_nodes = {key: value for key, value in config.items() if key not in TASK_KEYS}
