@@ -52,7 +52,9 @@ def main(cfg: DictConfig) -> float | None:
         if plan:
             from l2reg.training.plan_run import plan_run
 
-            print(plan_run(config))
+            measured = plan_run(config)
+            if is_first():
+                print(measured)
             return None
         trainer = prepare_training(config)
         signals = train_until_signal(trainer)
