@@ -144,9 +144,23 @@ def select_keys(batch: Batch, names: Iterable[str]) -> Batch:
     return cast(Batch, {name: tensors[name] for name in names if name in tensors})
 
 
-def to_device(batch: Batch, device: torch.device) -> Batch:
-    """Return ``batch`` on ``device``."""
-    return cast(Batch, {name: tensor.to(device) for name, tensor in _tensors(batch).items()})
+def to_device(batch: Batch, device: torch.device, *, pinned: bool = False) -> Batch:
+    """Return ``batch`` on ``device``.
+
+    Args:
+        batch: Pairs on any device.
+        device: Device of the result.
+        pinned: Whether a CPU's tensors go to a GPU by way of pinned memory: the copy is queued on
+            the current stream, and the host does not wait for it. PyTorch keeps that memory for the
+            next batch, so that one batch alone gains nothing. Other devices ignore it.
+    """
+
+    def move(tensor: Tensor) -> Tensor:
+        if pinned and device.type == "cuda" and tensor.device.type == "cpu":
+            return tensor.pin_memory().to(device, non_blocking=True)
+        return tensor.to(device)
+
+    return cast(Batch, {name: move(tensor) for name, tensor in _tensors(batch).items()})
 
 
 def _pad_rows(name: str, tensor: Tensor, n_rows: int) -> Tensor:

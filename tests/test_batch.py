@@ -1,4 +1,8 @@
+from collections.abc import Callable
+from typing import Any
+
 import torch
+from torch.overrides import TorchFunctionMode
 
 from l2reg.batch import collate, resize_batch, to_device
 from l2reg.geometry.resize import resize_field
@@ -63,6 +67,47 @@ def test_collating_pads_points_with_weight_0() -> None:
 def test_moving_to_a_device_moves_every_tensor() -> None:
     moved = to_device({"a": torch.ones(2)}, torch.device("meta"))
     assert moved["a"].device.type == "meta"
+
+
+class Copies(TorchFunctionMode):
+    """Stands in for a GPU: notes of every copy to one whether it came from pinned memory."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.pinned: set[int] = set()
+        self.to_gpu: list[tuple[bool, bool]] = []  # from pinned memory, without waiting
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Any, args: Any = (), kwargs: Any = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        if func is torch.Tensor.pin_memory:
+            copy = args[0].clone()
+            self.pinned.add(copy.data_ptr())
+            return copy
+        if func is torch.Tensor.to and args[1] == torch.device("cuda"):
+            from_pinned = args[0].data_ptr() in self.pinned
+            self.to_gpu.append((from_pinned, kwargs.get("non_blocking", False)))
+            return args[0]
+        return func(*args, **kwargs)
+
+
+def test_copies_to_a_gpu_are_pinned_where_that_is_asked_for_and_others_never() -> None:
+    """A copy that does not wait reads garbage unless its source is pinned."""
+    batch = {"a": torch.ones(2, 3), "b": torch.tensor([5], dtype=torch.int16)}
+    with Copies() as copies:
+        moved = to_device(batch, torch.device("cuda"), pinned=True)
+    assert copies.to_gpu == [(True, True), (True, True)]
+    assert same(moved, batch)
+    with Copies() as copies:
+        to_device(batch, torch.device("cuda"))
+    assert copies.to_gpu == [(False, False), (False, False)]
+    with Copies() as copies:
+        kept = to_device(batch, torch.device("cpu"), pinned=True)
+        on_meta = to_device(batch, torch.device("meta"), pinned=True)
+        to_device(on_meta, torch.device("cuda"), pinned=True)  # as from another device
+    assert all(kept[name] is batch[name] for name in batch)
+    assert copies.pinned == set()
 
 
 def test_no_value_from_outside_the_overlap_reaches_it_on_a_coarser_grid() -> None:

@@ -70,6 +70,16 @@ def test_gpu_checks_fail_if_training_waits_for_data(monkeypatch: pytest.MonkeyPa
     assert found["cuda"][0].found == "2.00 steps/s, 2.0 % waiting, 1.00 GiB"
 
 
+def test_gpu_checks_time_copies_from_both_kinds_of_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    checks = importlib.import_module("benchmarks.methods.gpu_checks")
+    asked = []
+    monkeypatch.setattr(checks, "to_device", lambda *_, pinned: asked.append(pinned))
+    found = checks.check_copies(torch.device("cpu"), (3, 4, 5))
+    assert asked == checks.COPIES * [True] + checks.COPIES * [False]
+    assert [check.name.split()[-2] for check in found] == ["pinned", "other"]
+    assert all(check.found.endswith(" ms") for check in found)
+
+
 @pytest.mark.parametrize("status", [0, 1])
 def test_gpu_checks_end_as_their_tests_do(
     status: int, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
@@ -95,7 +105,7 @@ def test_gpu_checks_end_as_their_tests_do(
     monkeypatch.setattr(checks, "run_tests", lambda _device: check)
     for name in ("make_phantom", "configure_malloc"):
         monkeypatch.setattr(checks, name, lambda *_, **__: None)
-    for name in ("check_registration", "check_training"):
+    for name in ("check_registration", "check_copies", "check_training"):
         monkeypatch.setattr(checks, name, lambda *_: [])
     with pytest.raises(SystemExit) if status else nullcontext():
         checks.main()

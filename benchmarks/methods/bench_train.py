@@ -20,8 +20,10 @@ from omegaconf import DictConfig, OmegaConf
 from l2reg.batch import Batch
 from l2reg.config.build import build
 from l2reg.data.task import Task
+from l2reg.models.activation_checkpointing import recompute_activations
+from l2reg.models.compilation import compile_network
 from l2reg.models.prediction import grid_of
-from l2reg.runtime import configure_malloc, select_device
+from l2reg.runtime import configure_convolutions, configure_malloc, select_device
 from l2reg.shapes import working_shape
 from l2reg.training.scalars import Scalars
 from l2reg.training.trainer import Trainer
@@ -89,7 +91,13 @@ def main(cfg: DictConfig) -> None:
     torch.manual_seed(config["seed"])
     model: torch.nn.Module = build(config["model"]).to(device)
     settings = build(config["trainer"])
-    batches = RandomBatches(task, model, settings.batch_size, device)
+    configure_convolutions(settings.precision, repeated=True)
+    if settings.activation_checkpointing:
+        recompute_activations(model)
+    if settings.compile:
+        compile_network(model)
+    n_pairs = settings.batch_size * settings.accumulate
+    batches = RandomBatches(task, model, n_pairs, device)
     trainer = Trainer(
         model,
         build(config["loss"]),
@@ -107,8 +115,8 @@ def main(cfg: DictConfig) -> None:
     where = torch.cuda.get_device_name(device) if device.type == "cuda" else "CPU"
     print(f"{config['model']['_target_']}: {n_parameters} parameters, grid {batches.shape}")
     print(f"{where}, {torch.get_num_threads()} threads, {settings.precision}")
-    print(f"{seconds:.3f} s a step of {settings.batch_size} pairs")
-    print(f"{settings.batch_size / seconds:.2f} pairs/s, peak {_peak_gib(device):.2f} GiB")
+    print(f"{seconds:.3f} s a step of {n_pairs} pairs")
+    print(f"{n_pairs / seconds:.2f} pairs/s, peak {_peak_gib(device):.2f} GiB")
 
 
 def _peak_gib(device: torch.device) -> float:

@@ -5,6 +5,7 @@ python -m benchmarks.methods.gpu_checks --out checks.md --device cpu --small
 
 Runs the tests of ``make test-gpu``; registers a phantom with ``model=convex`` and its refinement on
 the CPU and on the GPU, and compares fields, seconds after a warm-up and how often the host waits;
+times copies of a batch from pinned memory and from other memory;
 and trains ``unet`` and ``pyramid`` in every precision: steps a second, fraction of the time spent
 waiting for data, and memory. With ``--device cpu`` everything but the tests runs on the CPU, in
 float32, to check this script alone, and the table says so; ``--small`` takes small phantoms and few
@@ -13,6 +14,7 @@ Exit status 1: a check failed. The phantoms are those of brains, in a temporary 
 """
 
 import argparse
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -28,6 +30,7 @@ from torch import Tensor
 
 from benchmarks.methods.bench_loops import ours
 from benchmarks.methods.networks import composed, table
+from l2reg.batch import Batch, to_device
 from l2reg.config.build import build
 from l2reg.inference.predictor import Predictor
 from l2reg.inference.prepare import training_free_method
@@ -40,6 +43,7 @@ TESTS_S = 240  # seconds that the tests may take
 NETWORKS = ("unet", "pyramid")
 PRECISIONS = ("float32", "tf32", "bf16")
 MAX_MEDIAN, MAX_P95 = 0.1, 1.0  # voxels between the fields of both devices
+COPIES = 20
 MAX_WAITING = 0.03  # fraction of a training step on a GPU
 
 
@@ -108,6 +112,23 @@ def compare_fields(cpu: Tensor, gpu: Tensor) -> Check:
     return Check("fields of both devices", found, median < MAX_MEDIAN and p95 < MAX_P95)
 
 
+def check_copies(device: torch.device, shape: tuple[int, int, int]) -> list[Check]:
+    """Copy two images of ``shape`` to the device, from pinned memory and from other memory."""
+    batch: Batch = {"fixed": torch.rand(1, 1, *shape), "moving": torch.rand(1, 1, *shape)}
+    checks = []
+    for name, pinned in (("pinned", True), ("other", False)):
+        seconds = []
+        for _ in range(COPIES):
+            begin = time.perf_counter()
+            to_device(batch, device, pinned=pinned)
+            if device.type == "cuda":
+                torch.cuda.synchronize(device)
+            seconds.append(time.perf_counter() - begin)
+        found = f"{1000 * statistics.median(seconds):.2f} ms"
+        checks.append(Check(f"copy of two images from {name} memory", found, None))
+    return checks
+
+
 def check_training(
     given: Sequence[str], device: torch.device, steps: int, folder: Path
 ) -> list[Check]:
@@ -170,6 +191,7 @@ def main() -> None:
         given = ["task=phantom", "task.flavour=oasis", "task.pairs=4", f"task.size={size}",
                  f"+task.root={folder / 'phantoms'}"]  # fmt: skip
         checks += check_registration(given, device)
+        checks += check_copies(device, (160, 192, 224))
         checks += check_training(given, device, steps, folder)
     page = report(checks, device, small=options.small, seconds=time.perf_counter() - begin)
     print(page)

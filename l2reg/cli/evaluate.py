@@ -12,7 +12,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from l2reg.config.build import build
 from l2reg.config.keys import check_keys, exit_on_interpolation_error, require_key
-from l2reg.config.multirun import multirun_folder
+from l2reg.config.multirun import command_arguments, multirun_folder
 from l2reg.config.presets import config_dir
 from l2reg.problems import exit_on_input_error
 
@@ -40,7 +40,8 @@ def main(cfg: DictConfig) -> None:
         out = config["out"] or f"evaluation/{task.name}_{config['split']}"
         if HydraConfig.get().mode == RunMode.MULTIRUN:
             overrides = HydraConfig.get().overrides.task
-            out = multirun_folder(out, overrides, sys.argv, ("task", "split"))
+            arguments = command_arguments(HydraConfig.get().sweep.dir)
+            out = multirun_folder(out, overrides, arguments, ("task", "split"))
         evaluation = Evaluation(
             data=build(config["data"], "data", config["trust"], task=task),
             split=config["split"],

@@ -9,7 +9,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from l2reg.config.keys import check_keys, exit_on_interpolation_error
-from l2reg.config.multirun import multirun_folder
+from l2reg.config.multirun import command_arguments, multirun_folder
 from l2reg.config.presets import config_dir
 from l2reg.problems import exit_on_input_error
 
@@ -33,7 +33,8 @@ def main(cfg: DictConfig) -> None:
             in_name = ("ckpt", "split") if config["ckpt"] else ("model", "task", "split")
             out = config["out"] or str(default_out(config))
             settings = HydraConfig.get().overrides.task
-            config["out"] = multirun_folder(out, settings, sys.argv, in_name)
+            arguments = command_arguments(HydraConfig.get().sweep.dir)
+            config["out"] = multirun_folder(out, settings, arguments, in_name)
         if is_own_data(config):
             own = prepare_own_prediction(complete_tasks(config), overrides)
             summary = predict_own(own, prediction_details(config) if config["report"] else None)

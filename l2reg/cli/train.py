@@ -10,9 +10,9 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from l2reg.config.keys import check_keys, exit_on_interpolation_error
-from l2reg.config.multirun import multirun_folder
+from l2reg.config.multirun import command_arguments, multirun_folder
 from l2reg.config.presets import config_dir, preset_names
-from l2reg.config.task_nodes import check_mixed_tasks, prediction_keys
+from l2reg.config.task_nodes import check_mixed_tasks, overrides_by_task, prediction_keys
 from l2reg.problems import exit_on_input_error
 
 SIGNALLED = 128  # exit status of a program that a signal ended, less the signal
@@ -38,9 +38,13 @@ def main(cfg: DictConfig) -> float | None:
         configure_malloc()
         check_keys("train", config)
         plan = config.pop("plan")
-        if HydraConfig.get().mode == RunMode.MULTIRUN:
+        hydra_config = HydraConfig.get()
+        if hydra_config.mode == RunMode.MULTIRUN:
             config["run_dir"] = multirun_folder(
-                config["run_dir"], HydraConfig.get().overrides.task, sys.argv, ("task", "model")
+                config["run_dir"],
+                hydra_config.overrides.task,
+                command_arguments(hydra_config.sweep.dir),
+                ("task", "model"),
             )
         if config["mixed"]:
             config = compose_tasks(config)
@@ -48,7 +52,9 @@ def main(cfg: DictConfig) -> float | None:
         if plan:
             from l2reg.training.plan_run import plan_run
 
-            print(plan_run(config))
+            measured = plan_run(config)
+            if is_first():
+                print(measured)
             return None
         trainer = prepare_training(config)
         signals = train_until_signal(trainer)
@@ -89,12 +95,10 @@ def compose_tasks(config: dict[str, Any]) -> dict[str, Any]:
     """Return the config of a mixed run, with the nodes that each task has in a run of its own."""
     only = config["mixed"]["only"]
     check_mixed_tasks(only, [name for name in preset_names("task") if name != "mixed"])
-    overrides = HydraConfig.get().overrides.task
-    shared = [option for option in overrides if not option.startswith(("task=", "mixed."))]
     tasks = {}
-    for name in only:
+    for name, overrides in overrides_by_task(HydraConfig.get().overrides.task, only).items():
         single: Any = OmegaConf.to_container(
-            hydra.compose("train", overrides=[*shared, f"task={name}"]), resolve=True
+            hydra.compose("train", overrides=[*overrides, f"task={name}"]), resolve=True
         )
         tasks[name] = {key: single[key] for key in TASK_KEYS}
     shared_nodes = {key: value for key, value in config.items() if key not in TASK_KEYS}

@@ -2,10 +2,29 @@
 
 import hashlib
 import re
+import sys
 from collections.abc import Collection, Sequence
+from pathlib import Path
+
+from l2reg.config.yaml_files import load_yaml
 
 _NO_SETTING = frozenset({"run_dir", "out", "resume", "overwrite"})
+_SPACE = re.compile(r"\s")
 _MAX_LENGTH = 100  # characters of the settings in a name; longer ones end in a hash
+
+
+def command_arguments(sweep_dir: Path | str) -> set[str]:
+    """Return the arguments of the command that started a multirun, in each of its jobs.
+
+    A job on a cluster is started by another command; there it is Hydra's ``multirun.yaml`` that
+    tells them.
+
+    Args:
+        sweep_dir: Hydra's folder of the multirun.
+    """
+    saved = Path(sweep_dir) / "multirun.yaml"
+    told = load_yaml(saved)["hydra"]["overrides"]["task"] if saved.is_file() else ()
+    return {*sys.argv, *told}
 
 
 def multirun_folder(
@@ -26,11 +45,12 @@ def multirun_folder(
     own = [text for text in overrides if text.startswith(("run_dir=", "out="))]
     if any("${" in text for text in own):
         return folder
+    of_all_runs = {_SPACE.sub("", text) for text in arguments}  # Hydra drops spaces from settings
     settings = []
     for text in overrides:
         key, _, value = text.lstrip("+~").partition("=")
         in_folder = key in _NO_SETTING or (key in in_name and not own)
-        if text not in arguments and not in_folder:
+        if _SPACE.sub("", text) not in of_all_runs and not in_folder:
             settings.append(re.sub(r"[^A-Za-z0-9._]+", "-", f"{key}-{value}").strip("-."))
     name = "_".join(settings)
     if len(name) > _MAX_LENGTH:

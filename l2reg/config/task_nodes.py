@@ -1,10 +1,14 @@
 """Config nodes of each task of a run, which may mix several tasks."""
 
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from l2reg.problems import InputError, Problem
+
+_OWN = "own"  # task of the user's own scans
+_PAIRS = re.compile(r"\+{0,2}data\.pairs=")
 
 
 def task_nodes(config: Mapping[str, Any]) -> Mapping[str, Mapping[str, Any]]:
@@ -71,6 +75,36 @@ def check_mixed_tasks(names: Sequence[str], known: Sequence[str]) -> None:
             remedy="mixed.only=[abdomen,lung,oasis]",
         )
     )
+
+
+def overrides_by_task(overrides: Sequence[str], names: Sequence[str]) -> dict[str, list[str]]:
+    """Return for each task of a mixed run the settings of the command that it takes.
+
+    They are the same, but for a list of pairs, which holds scans of one task: it is that of the
+    user's own scans where these are among the tasks.
+
+    Args:
+        overrides: Settings of the command, such as ``seed=1``.
+        names: Names of the tasks.
+
+    Raises:
+        InputError: If a list of pairs is given and the user's own scans are not among the tasks.
+    """
+    own = [text for text in overrides if _PAIRS.match(text)]
+    if own and _OWN not in names:
+        raise InputError(
+            Problem(
+                where=f"{own[-1]} with task=mixed",
+                what="would be the list of every task",
+                expected="a list for the one task whose scans it names",
+                found=", ".join(names),
+                remedy="leave it out, as every task has a list of its own; or train on one task: "
+                f"task={names[0]} {own[-1]}",
+            )
+        )
+    shared = [text for text in overrides if not text.startswith(("task=", "mixed."))]
+    others = [text for text in shared if text not in own]
+    return {name: shared if name == _OWN else others for name in names}
 
 
 def prediction_keys(config: Mapping[str, Any], weights: Path | str) -> str:

@@ -49,6 +49,26 @@ class Augment:
     gain: float
     noise: float
 
+    def __post_init__(self) -> None:
+        if not set(self.flip_axes) <= {0, 1, 2}:
+            raise ValueError(
+                f"data.augment.flip_axes must be out of 0, 1 and 2, got {list(self.flip_axes)}"
+            )
+        for name in ("rotation_deg", "translation_mm", "elastic_mm", "moving_strength", "noise"):
+            if getattr(self, name) < 0:
+                raise ValueError(
+                    f"data.augment.{name} must be 0 or more, got {getattr(self, name)}"
+                )
+        for name in ("scale", "gain"):
+            if not 0 <= getattr(self, name) < 1:
+                raise ValueError(
+                    f"data.augment.{name} must be in [0, 1), got {getattr(self, name)}"
+                )
+        if self.elastic_spacing_mm <= 0:
+            raise ValueError(
+                f"data.augment.elastic_spacing_mm must be above 0, got {self.elastic_spacing_mm}"
+            )
+
     def __call__(self, sample: Batch, rng: np.random.Generator) -> Batch:
         """Return a transformed sample; every random number comes from ``rng``.
 

@@ -62,7 +62,7 @@ class Batches:
                 "moving_points": sample["moving_points"][:, kept],
                 "point_weights": sample["point_weights"][:, kept],
             }
-        sample = to_device(sample, self.device)
+        sample = to_device(sample, self.device, pinned=True)
         if self.augment:
             sample = self.augment(sample, rng)
         return sample if self.crop is None else random_crop(sample, self.crop, rng)

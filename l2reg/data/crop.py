@@ -48,4 +48,4 @@ def check_crop(shape: object) -> None:
     sizes = shape if isinstance(shape, Sequence) else ()
     valid = len(sizes) == 3 and all(type(size) is int and size >= 2 for size in sizes)
     if shape is not None and not valid:
-        raise ValueError(f"crop must be null or three sizes of 2 voxels or more, got {shape}")
+        raise ValueError(f"data.crop must be null or three sizes of 2 voxels or more, got {shape}")

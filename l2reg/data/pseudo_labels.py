@@ -24,7 +24,9 @@ class PseudoLabels:
 
     def __post_init__(self) -> None:
         if not 0 < self.weight <= 1:
-            raise ValueError(f"weight must be above 0 and at most 1, got {self.weight}")
+            raise ValueError(
+                f"data.pseudo_labels.weight must be above 0 and at most 1, got {self.weight}"
+            )
         if self.root is not None and not Path(self.root).is_dir():
             raise InputError(
                 Problem(

@@ -35,10 +35,16 @@ class Sampling:
 
     def __post_init__(self) -> None:
         unknown = set(self.sources) - set(SOURCES)
-        if unknown or min(self.sources.values(), default=0) < 0:
-            raise ValueError(f"sources must be weights >= 0 of {SOURCES}, got {dict(self.sources)}")
+        weights = self.sources.values()
+        if unknown or min(weights, default=0) < 0 or not any(weights):
+            raise ValueError(
+                f"data.sampling.sources must be weights of {', '.join(SOURCES)}, 0 or more and not "
+                f"all 0, got {dict(self.sources)}"
+            )
+        if self.n_points < 0:
+            raise ValueError(f"data.sampling.n_points must be 0 or more, got {self.n_points}")
         if self.n_pairs is not None and self.n_pairs < 1:
-            raise ValueError(f"n_pairs must be null or 1 or more, got {self.n_pairs}")
+            raise ValueError(f"data.sampling.n_pairs must be null or 1 or more, got {self.n_pairs}")
 
 
 class RandomPairs:

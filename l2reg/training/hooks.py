@@ -12,7 +12,7 @@ from torch.utils.tensorboard.summary import hparams
 from tqdm import tqdm
 
 from l2reg.checkpoints.run_checkpoints import save_last
-from l2reg.io.files import strict_json
+from l2reg.io.files import raise_if_disk_is_at_fault, strict_json
 from l2reg.training.distributed import is_first
 from l2reg.training.run_files import METRICS, flatten
 from l2reg.training.scalars import Scalars
@@ -93,9 +93,18 @@ class Log:
         self.add(trainer.step, {f"train/{name}": value for name, value in scalars.items()})
 
     def add(self, step: int, scalars: Scalars) -> None:
-        """Log scalars under the names given."""
-        with (self.run_dir / METRICS).open("a", encoding="utf-8") as file:
-            file.write(strict_json({"step": step, **scalars}) + "\n")
+        """Log scalars under the names given.
+
+        Raises:
+            InputError: If there is no space left on the disk.
+        """
+        metrics = self.run_dir / METRICS
+        try:
+            with metrics.open("a", encoding="utf-8") as file:
+                file.write(strict_json({"step": step, **scalars}) + "\n")
+        except OSError as error:
+            raise_if_disk_is_at_fault(error, metrics)
+            raise
         for name, value in scalars.items():
             self.writer.add_scalar(name, value, step)
         for tracker in self.trackers:

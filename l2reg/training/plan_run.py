@@ -9,7 +9,7 @@ from tqdm import tqdm
 
 from l2reg.io.text_columns import align_columns
 from l2reg.problems import InputError
-from l2reg.training.distributed import start_processes
+from l2reg.training.distributed import is_first, start_processes
 from l2reg.training.memory import memory_options
 from l2reg.training.setup import build_trainer, training_settings
 from l2reg.training.step_cost import StepCost, measure_step
@@ -48,7 +48,8 @@ def plan_run(config: Mapping[str, Any]) -> str:
         hours = cost.seconds * settings.max_steps / 3600
         values = [f"{cost.seconds:.2f}", f"{cost.memory_bytes / _GB:.2f}", f"{hours:.1f}"]
         rows.append([option or "as it is", *values])
-        tqdm.write(f"measured: {rows[-1][0]}")
+        if is_first():
+            tqdm.write(f"measured: {rows[-1][0]}")
     lines = [align_columns(rows)]
     if first is not None:
         lines.append(

@@ -45,9 +45,13 @@ class Profile:
             self.profiler = None
 
     def close(self) -> None:
-        """Stop a profile that is not complete; nothing of it is written."""
+        """Stop a profile that is not complete, and say so; nothing of it is written."""
         if self.profiler is not None:
             self.profiler.stop()
+        if self.seen < _WARM_UP + self.steps:
+            tqdm.write(
+                f"no profile: it takes {_WARM_UP + self.steps} steps, and this run took {self.seen}"
+            )
 
     def _report(self, profiler: profile) -> None:
         order = "self_device_time_total" if self.device.type == "cuda" else "self_cpu_time_total"

@@ -196,6 +196,11 @@ def _resume(trainer: Trainer, state: Mapping[str, Any]) -> None:
     before, now = state["max_steps"], trainer.settings.max_steps
     if not is_first():
         return
+    if trainer.step >= now:
+        tqdm.write(
+            f"nothing to train: {trainer.step} steps are done, and trainer.max_steps is {now}"
+        )
+        return
     tqdm.write(f"continuing at step {trainer.step} of {now}")
     if before != now:
         tqdm.write(

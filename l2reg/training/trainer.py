@@ -58,7 +58,7 @@ class TrainerSettings:
         precision: ``float32``; ``tf32``, in which GPUs round the factors of convolutions to 10
             bits; or ``bf16``, which runs the network under bfloat16 autocast. Losses stay in
             float32.
-        max_grad_norm: Norm to which gradients are clipped.
+        max_grad_norm: Norm to which gradients are clipped, above 0; infinity for no clipping.
         ema_decay: Decay, in [0, 1), of a moving average of the weights, with which is validated and
             predicted; 0 for none.
         freeze: The step until which parameters are frozen, by a pattern of their names (see
@@ -107,6 +107,11 @@ class TrainerSettings:
             raise ValueError(
                 "trainer.patience must be null or 1 or more, with trainer.validate_every of 1 or "
                 f"more, got {self.patience} and {self.validate_every}"
+            )
+        if not self.max_grad_norm > 0:
+            raise ValueError(
+                "trainer.max_grad_norm must be above 0 (.inf: no clipping), got "
+                f"{self.max_grad_norm}"
             )
         if not 0 <= self.ema_decay < 1:
             raise ValueError(f"trainer.ema_decay must be in [0, 1), got {self.ema_decay}")

@@ -5,6 +5,7 @@ import pytest
 from l2reg.config.task_nodes import (
     check_mixed_tasks,
     node_name,
+    overrides_by_task,
     prediction_keys,
     single_task_config,
     task_nodes,
@@ -17,6 +18,21 @@ def test_lists_of_tasks_that_cannot_be_mixed_are_refused(only: list[str]) -> Non
     check_mixed_tasks(["oasis", "lung"], ["abdomen", "lung", "oasis"])
     with pytest.raises(InputError, match="different tasks out of abdomen, lung, oasis"):
         check_mixed_tasks(only, ["abdomen", "lung", "oasis"])
+
+
+def test_a_list_of_pairs_is_that_of_ones_own_scans_alone() -> None:
+    given = ["task=mixed", "mixed.only=[own,lung]", "seed=3", "data.pairs=my.csv"]
+    assert overrides_by_task(given, ["own", "lung"]) == {
+        "own": ["seed=3", "data.pairs=my.csv"],
+        "lung": ["seed=3"],
+    }
+    assert overrides_by_task(given[:3], ["lung"]) == {"lung": ["seed=3"]}
+
+
+@pytest.mark.parametrize("plus", ["", "+", "++"])
+def test_a_list_of_pairs_is_refused_where_it_could_be_of_any_task(plus: str) -> None:
+    with pytest.raises(InputError, match=r"(?s)data\.pairs=a\.csv with task=mixed.*task=lung"):
+        overrides_by_task([f"{plus}data.pairs=a.csv"], ["lung", "oasis"])
 
 
 MIXED = {

@@ -1,3 +1,5 @@
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -207,3 +209,14 @@ def test_without_points_nothing_breaks() -> None:
     bare = {**sample(), "fixed_points": torch.zeros(1, 0, 3), "moving_points": torch.zeros(1, 0, 3)}
     augment = Augment(**{**ZERO_STRENGTH, "rotation_deg": 5.0, "flip_axes": [0]})  # type: ignore[arg-type]
     assert augment(bare, np.random.default_rng(0))["fixed_points"].shape == (1, 0, 3)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("flip_axes", [3]), ("rotation_deg", -1.0), ("scale", 1.0), ("translation_mm", -1.0),
+     ("elastic_mm", -0.1), ("elastic_spacing_mm", 0.0), ("moving_strength", -1.0), ("gain", 1.0),
+     ("noise", -0.1)],
+)  # fmt: skip
+def test_a_strength_that_makes_no_sense_is_refused(name: str, value: Any) -> None:
+    with pytest.raises(ValueError, match=rf"data\.augment\.{name} must be "):
+        Augment(**{**ZERO_STRENGTH, name: value})

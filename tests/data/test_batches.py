@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 import torch
 
-from l2reg.batch import both_directions
+from l2reg.batch import Batch, both_directions, to_device
 from l2reg.data.batches import Batches
 from l2reg.data.dataset import Dataset
 from l2reg.data.task import Task
@@ -40,6 +40,22 @@ def test_a_step_gives_the_same_batch_however_often_and_in_whatever_order(
     assert all(same(a, b) for a, b in zip(forwards, backwards, strict=True))
     assert not same(forwards[0], forwards[1])
     assert not same(forwards[0], batches(seed=1)[0])
+
+
+def test_pairs_go_to_the_device_by_way_of_pinned_memory(
+    batches: Callable[..., Batches], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+
+    def noted(batch: Batch, device: torch.device, *, pinned: bool = False) -> Batch:
+        asked.append((device, pinned))
+        return to_device(batch, device, pinned=pinned)
+
+    made = batches()
+    alone = made[0]
+    monkeypatch.setattr("l2reg.data.batches.to_device", noted)
+    assert same(made[0], alone)
+    assert asked == 2 * [(CPU, True)]
 
 
 def test_one_pair_is_augmented_otherwise_in_every_item_step_and_run(

@@ -83,5 +83,7 @@ def test_an_axis_that_is_shorter_than_the_box_stays_whole() -> None:
 
 @pytest.mark.parametrize("shape", [[64, 64], [64, 64, 1], [64, 64, 6.5], 64, "all"])
 def test_a_box_that_is_none_is_refused(shape: Any) -> None:
-    with pytest.raises(ValueError, match="crop must be null or three sizes of 2 voxels or more"):
+    with pytest.raises(
+        ValueError, match=r"data\.crop must be null or three sizes of 2 voxels or more"
+    ):
         check_crop(shape)

@@ -79,5 +79,7 @@ def test_a_missing_folder_and_a_weight_out_of_range_are_refused() -> None:
     with pytest.raises(InputError, match=r"(?s)root=nowhere.*propagate-labels"):
         PseudoLabels(root="nowhere", weight=0.5)
     for weight in (0.0, 1.5):
-        with pytest.raises(ValueError, match="above 0 and at most 1"):
+        with pytest.raises(
+            ValueError, match=r"data\.pseudo_labels\.weight must be above 0 and at most 1"
+        ):
             PseudoLabels(root=None, weight=weight)

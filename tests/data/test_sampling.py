@@ -62,7 +62,9 @@ def test_a_few_pairs_are_drawn_over_and_over_again() -> None:
         pairs = RandomPairs([], BRAINS, ("MR", "MR"), sampling(n_pairs=n), seed=0)
         drawn = Counter(pairs.draw(step, item).name for step in range(30) for item in (0, 1))
         assert len(drawn) == n
-    with pytest.raises(ValueError, match="n_pairs must be null or 1 or more, got 0"):
+    with pytest.raises(
+        ValueError, match=r"data\.sampling\.n_pairs must be null or 1 or more, got 0"
+    ):
         sampling(n_pairs=0)
 
 
@@ -83,7 +85,11 @@ def test_no_pairs_at_all_are_refused() -> None:
 
 
 def test_unknown_sources_are_refused() -> None:
-    with pytest.raises(ValueError, match="sources must be weights"):
-        sampling(sources={"intra": 1.0})
-    with pytest.raises(ValueError, match="sources must be weights"):
-        sampling(sources={"intra_patient": -1.0})
+    for sources in ({"intra": 1.0}, {"intra_patient": -1.0}, {"intra_patient": 0.0}, {}):
+        with pytest.raises(ValueError, match=r"data\.sampling\.sources must be weights"):
+            sampling(sources=sources)
+
+
+def test_less_than_no_points_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"data\.sampling\.n_points must be 0 or more, got -1"):
+        sampling(n_points=-1)

@@ -140,6 +140,19 @@ def test_a_step_without_labels_waits_for_the_gpu_once(gpu_run: Composed) -> None
     assert len(waits) == 1, [f"{w.filename}:{w.lineno}" for w in waits]
 
 
+def test_the_host_does_not_wait_for_the_copy_of_a_pinned_batch() -> None:
+    batch: Batch = {"fixed": torch.rand(2, 1, 40, 48, 56), "fixed_points": torch.rand(2, 9, 3)}
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        copied = to_device(batch, CUDA, pinned=True)
+        with pytest.raises(RuntimeError, match="synchroniz"):
+            to_device(batch, CUDA)
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    for name in ("fixed", "fixed_points"):
+        assert torch.equal(copied[name].cpu(), batch[name])  # type: ignore[literal-required]
+
+
 def test_prefetched_batches_are_those_that_are_read_one_by_one(gpu_run: Composed) -> None:
     batches = prepare_training(gpu_run("unet", flavour="oasis")).batches
     alone = [batches[step] for step in range(8)]

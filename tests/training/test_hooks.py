@@ -13,6 +13,7 @@ from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 from torch import nn
 
 from l2reg.checkpoints import storage
+from l2reg.problems import InputError
 from l2reg.training.hooks import Log, Picture, Progress, SaveLast, Validate
 from l2reg.training.schedule import WarmupCosine
 from l2reg.training.trainer import Trainer, TrainerSettings
@@ -51,6 +52,14 @@ def test_scalars_are_appended_line_by_line(trainer: Trainer, tmp_path: Path) -> 
         log.close()
     lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
     assert lines == [{"step": 1, "train/loss": 0.25}, {"step": 2, "train/loss": 0.25}]
+
+
+def test_a_log_on_a_full_disk_is_named(trainer: Trainer, tmp_path: Path) -> None:
+    (tmp_path / "metrics.jsonl").symlink_to("/dev/full")
+    log = Log(tmp_path, trainer, {})
+    with pytest.raises(InputError, match=r"metrics\.jsonl: cannot be written, "):
+        log.add(1, {"val/dsc": 0.5})
+    log.close()
 
 
 def test_a_scalar_that_is_no_number_is_null_in_the_log(trainer: Trainer, tmp_path: Path) -> None:

@@ -26,6 +26,7 @@ def test_the_dearest_operators_are_printed_and_traced(
     take_steps(profile, 7)
     profile.close()
     said = capsys.readouterr().out
+    assert "no profile" not in said
     assert "the 15 dearest operators of 3 steps" in said
     (line,) = [line for line in said.splitlines() if line.split()[:1] == ["aten::conv3d"]]
     assert line.split()[-1] == "3"  # the steps before and after are left out
@@ -33,8 +34,11 @@ def test_the_dearest_operators_are_printed_and_traced(
         assert "aten::conv3d" in {event.get("name") for event in json.load(file)["traceEvents"]}
 
 
-def test_a_run_that_ends_before_leaves_no_trace(tmp_path: Path) -> None:
+def test_a_run_that_ends_before_leaves_no_trace_and_says_so(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     profile = Profile(tmp_path, 3, CPU)
     take_steps(profile, 3)
     profile.close()
     assert not list(tmp_path.iterdir())
+    assert "no profile: it takes 5 steps, and this run took 3" in capsys.readouterr().out

@@ -148,12 +148,18 @@ def test_a_run_is_not_resumed_on_other_images(
     assert Path("run/last.pt").read_bytes() == before
 
 
-def test_a_finished_run_resumed_changes_nothing(tiny_run: TinyRun) -> None:
+def test_a_finished_run_resumed_changes_nothing_and_says_so(
+    tiny_run: TinyRun, capsys: pytest.CaptureFixture[str]
+) -> None:
     prepare_training(tiny_run()).run()
     before = weights("run/last.pt")
-    again = prepare_training(tiny_run("resume=true"))
-    again.run()
-    assert again.finished
+    for n_steps in (3, 2):
+        again = prepare_training(tiny_run("resume=true", f"trainer.max_steps={n_steps}"))
+        said = capsys.readouterr().out
+        assert f"nothing to train: 3 steps are done, and trainer.max_steps is {n_steps}" in said
+        assert "continuing" not in said
+        again.run()
+        assert again.finished
     assert all(torch.equal(before[name], value) for name, value in weights("run/last.pt").items())
 
 

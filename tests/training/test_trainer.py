@@ -422,6 +422,10 @@ def test_impossible_settings_are_refused() -> None:
         settings(0)
     with pytest.raises(ValueError, match=r"trainer\.patience must be null or 1 or more"):
         settings(1, patience=3)
+    for norm in (0.0, -1.0, math.nan):  # no step, a step uphill
+        with pytest.raises(ValueError, match=r"trainer\.max_grad_norm must be above 0"):
+            settings(1, max_grad_norm=norm)
+    assert settings(1, max_grad_norm=math.inf).max_grad_norm == math.inf
     for changes in ({"validate_every": -1}, {"picture_every": -1}):
         with pytest.raises(ValueError, match="must be 0 or more"):
             settings(1, **changes)
