@@ -14,6 +14,7 @@ from l2reg.config.multirun import multirun_folder
 from l2reg.config.presets import config_dir, preset_names
 from l2reg.config.task_nodes import check_mixed_tasks, prediction_keys
 from l2reg.problems import exit_on_input_error
+from l2reg.wording import quantity
 
 SIGNALLED = 128  # exit status of a program that a signal ended, less the signal
 TASK_KEYS = ("task", "data", "loss")
@@ -66,7 +67,7 @@ def main(cfg: DictConfig) -> float | None:
         return None
     keys = prediction_keys(config, config["run_dir"])
     keys += f" 'trust=[{','.join(config['trust'])}]'" if config["trust"] else ""
-    print(f"trained {trainer.step} steps; next: l2reg predict {keys} split=val")
+    print(f"trained {quantity(trainer.step, 'step')}; next: l2reg predict {keys} split=val")
     return None if trainer.best is None else float(trainer.best)
 
 

@@ -11,6 +11,7 @@ from typing import Any, get_args, get_origin
 
 from l2reg.config.allowed import locate
 from l2reg.problems import InputError, Problem, suggest
+from l2reg.wording import quantity
 
 _PLAIN = {
     int: ((int,), "an integer"),
@@ -97,7 +98,7 @@ def _check_length(key: str, values: Sequence[Any], length: int) -> None:
             Problem(
                 where=f"{key}={list(values)}",
                 what="has the wrong number of values",
-                expected=f"{length} values",
+                expected=f"{quantity(length, 'value')}",
                 found=f"{len(values)}",
                 remedy="correct the value on the command line or in its YAML file",
             )

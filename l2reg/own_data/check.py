@@ -19,6 +19,7 @@ from l2reg.registration.warp_files import to_ras
 from l2reg.transforms.image_grid import ImageGrid, read_grid
 from l2reg.transforms.pair_grid import overlap_fraction
 from l2reg.transforms.world import voxels_to_world
+from l2reg.wording import quantity
 
 _MIN_OVERLAP = 0.1  # fraction of the smaller scan
 _LITTLE_OVERLAP = 0.4
@@ -159,8 +160,8 @@ def _pair_problems(data: OwnDataset, row: OwnRow) -> Iterator[Problem]:
         yield Problem(
             where=f"{data.table.path}, {row.name}",
             what="has points that do not correspond",
-            expected=f"{counts[0]} rows in {tables[1]}, as in {tables[0]}",
-            found=f"{counts[1]} rows",
+            expected=f"{quantity(counts[0], 'row')} in {tables[1]}, as in {tables[0]}",
+            found=f"{quantity(counts[1], 'row')}",
             remedy="row n of one file must be the same point as row n of the other",
         )
     labels = [_labels(scan, data.volume_cache) for scan in row.scans]

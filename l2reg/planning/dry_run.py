@@ -16,6 +16,7 @@ from l2reg.runtime import configure_convolutions
 from l2reg.training.seeding import seed_everything
 from l2reg.training.step_cost import measure_step
 from l2reg.training.trainer import Trainer, TrainerSettings
+from l2reg.wording import quantity
 
 _GB = 1e9
 
@@ -45,7 +46,7 @@ def describe_step(data: OwnDataset, plan: Plan, device: torch.device) -> str:
     return (
         f"one step on {device.type}: {cost.seconds:.2f} s and {cost.memory_bytes / _GB:.2f} GB "
         f"({cost.n_parameters:,} weights; a pair is read in {cost.reading_seconds:.2f} s at "
-        f"first); {settings.max_steps} steps take about "
+        f"first); {quantity(settings.max_steps, 'step')} take about "
         f"{cost.seconds * settings.max_steps / 3600:.1f} h. With less memory: --max-voxels N"
     )
 

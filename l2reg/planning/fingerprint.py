@@ -27,6 +27,7 @@ from l2reg.registration.warp_files import to_ras
 from l2reg.transforms.image_grid import ImageGrid, read_grid
 from l2reg.transforms.pair_grid import overlap_box, overlap_fraction
 from l2reg.transforms.world import voxels_to_world
+from l2reg.wording import quantity
 
 Sizes = Float64[np.ndarray, "n 3"]  # to the right, front and top
 
@@ -82,9 +83,10 @@ class Fingerprint:
         extent = [_range(column, ".0f") for column in self.extents_mm.T]
         shape = [f"{a}" if a == b else f"{a}-{b}" for a, b in zip(*self.shapes, strict=True)]
         axes = ", ".join(f"{n} {name}" for name, n in self.orientations.items())
-        what = "pairs" if self.paired else "single scans"
+        what = quantity(self.n_rows, "pair" if self.paired else "single scan")
+        subjects = quantity(self.n_subjects, "subject")
         lines = [
-            f"{self.n_rows} {what} of {self.n_subjects} subjects, {self.n_labelled} with labels",
+            f"{what} of {subjects}, {self.n_labelled} with labels",
             f"sizes {' x '.join(shape)} voxels (right, front, top); orientations: {axes}",
             f"spacings {' x '.join(spacing)} mm; extents to cover {' x '.join(extent)} mm",
             f"overlap by the headers: median {100 * np.median(self.overlaps):.0f} %, least "

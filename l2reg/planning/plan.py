@@ -13,6 +13,7 @@ from l2reg.io.files import atomic_write
 from l2reg.own_data.dataset import SIDES, SINGLE
 from l2reg.planning.fingerprint import Fingerprint
 from l2reg.shapes import Shape3, Spacing
+from l2reg.wording import quantity
 
 _ROUND_MM = 0.05
 _GROWTH = 1.02  # of the spacing, until the grid is small enough
@@ -128,7 +129,7 @@ def _grid(
     if not np.array_equal(spacing, median):
         what += f", too fine for {max_voxels:,} voxels"
     n_cropped = int((facts.extents_mm > cover + 1e-3).any(axis=1).sum())
-    what += f"; {n_cropped} scans are cropped" if n_cropped else "; no scan is cropped"
+    what += f"; {quantity(n_cropped, 'scan')} cropped" if n_cropped else "; no scan is cropped"
     return (i, j, k), (i_mm, j_mm, k_mm), what
 
 

@@ -11,6 +11,7 @@ from urllib.parse import quote
 from l2reg.reporting.page import flags_html, provenance_html, write_page
 from l2reg.reporting.report import MAX_PAIRS_DRAWN, PAIRS_HTML
 from l2reg.reporting.viewer import read_viewer
+from l2reg.wording import quantity
 
 PAGE = "report.html"  # of the table, and of each pair
 _STATUSES = ("failed", "flagged", "ok")  # the worst first
@@ -50,7 +51,7 @@ def write_table_page(
     rows = sort_worst_first(results)
     failed = [row for row in rows if row["status"] == "failed"]
     flagged = [row for row in rows if row["status"] == "flagged"]
-    words = f"{len(rows)} pairs: {len(flagged)} flagged, {len(failed)} failed."
+    words = f"{quantity(len(rows), 'pair')}: {len(flagged)} flagged, {len(failed)} failed."
     warnings = [f"{row['name']} failed: {row['error']}" for row in failed]
     warnings += [f"{row['name']}: {row['flags']}" for row in flagged]
     parts = [f"<h1>{html.escape(title)}</h1><p>{words}</p>", flags_html(warnings)]

@@ -30,6 +30,7 @@ from l2reg.training.training_task import open_training_tasks
 from l2reg.training.validation import Score
 from l2reg.training.warm_start import warm_start
 from l2reg.version import __version__
+from l2reg.wording import quantity
 
 
 def prepare_training(config: Mapping[str, Any]) -> Trainer:
@@ -215,7 +216,8 @@ def _check_same_images(run_dir: Path, state: Mapping[str, Any], now: Mapping[str
         Problem(
             where=f"data (resuming {run_dir})",
             what=f"are not those that the run was started with: images {use}",
-            expected=f"the same {len(state[key])} images, with and without labels as before",
+            expected=f"the same {quantity(len(state[key]), 'image')}, with and without labels as "
+            "before",
             found=f"{len(set(state[key]) - set(now[key]))} of them are missing or have changed, "
             f"{len(set(now[key]) - set(state[key]))} are new",
             remedy="restore the data; or start another run from these weights, which notes both "

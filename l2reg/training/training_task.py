@@ -15,6 +15,7 @@ from l2reg.problems import Problem, raise_if_any
 from l2reg.training.own_task import OwnTask
 from l2reg.training.synthetic_task import SyntheticTask
 from l2reg.training.task_of_run import PairTask, TrainingTask
+from l2reg.wording import quantity
 
 _BOTH_DIRECTIONS = ("inverse_consistency", "gradient_inverse_consistency")  # terms
 
@@ -29,8 +30,8 @@ class ReleaseTask(PairTask):
         """Print the numbers of pairs and scans to train on, and warnings about their headers."""
         training, where = self.data.training_set, self.data.release.folder
         tqdm.write(
-            f"training on {len(training.intra_patient)} intra-patient pairs and "
-            f"{len(training.scans)} single scans below {where}"
+            f"training on {quantity(len(training.intra_patient), 'intra-patient pair')} and "
+            f"{quantity(len(training.scans), 'single scan')} below {where}"
         )
         pseudo = self.data.pseudo_labels
         if n_labelled := pseudo.count(training.all_scans()):

@@ -11,6 +11,7 @@ from l2reg.checkpoints import storage
 from l2reg.checkpoints.provenance import Provenance
 from l2reg.checkpoints.run_checkpoints import load_checkpoint
 from l2reg.problems import InputError, Problem
+from l2reg.wording import quantity
 
 _NAMES_SHOWN = 8
 _PYRAMID = "published_pyramid"
@@ -38,7 +39,7 @@ def warm_start(model: nn.Module, checkpoint: Path) -> Provenance:
         raise InputError(_nothing_fits(checkpoint, source, target))
     _check_same_pyramid(model, state["config"]["model"], checkpoint)
     model.load_state_dict(matches, strict=False)
-    tqdm.write(f"starting from {path}: {len(matches)} of {len(target)} tensors loaded")
+    tqdm.write(f"starting from {path}: {len(matches)} of {quantity(len(target), 'tensor')} loaded")
     mismatches = [n for n in source if n in target and n not in matches]
     for what, names in (
         ("not loaded, different shape", [_both_shapes(n, source, target) for n in mismatches]),

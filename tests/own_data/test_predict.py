@@ -80,7 +80,7 @@ def test_a_trained_run_writes_what_itk_resamples_to_the_same_voxels(
     rows = predicted(config, ["ckpt", "split", "save", "task"])
     assert [row["name"] for row in rows] == ["pair_001", "pair_002"]
     assert {row["status"] for row in rows} <= {"ok", "flagged"}, rows
-    assert "note: 1 of 2 pairs were trained on: their scores are an overfit check" in (
+    assert "note: trained on 1 of 2 pairs: their scores are an overfit check" in (
         capsys.readouterr().out
     )
     folder = Path("run/predict_all/pair_002")

@@ -60,7 +60,7 @@ def test_pairs_across_people_who_are_all_connected_are_left_out_on_the_border() 
     )
     splits = split(text, fraction=0.5)
     assert len(splits.rows["train"]) == len(splits.rows["val"]) == 2
-    assert splits.said[1] == "8 pairs of somebody of either side are left out"
+    assert splits.said[1] == "left out, of somebody of either side: 8 pairs"
 
 
 def test_a_template_belongs_to_nobody() -> None:

@@ -51,7 +51,7 @@ def test_an_outlier_is_cropped_and_counted() -> None:
     extents = np.array([[100.0, 90.0, 60.0]] * 29 + [[900.0, 90.0, 60.0]])
     plan = propose(facts(extents_mm=extents, spacings_mm=np.array([[1.0, 1.5, 3.0]] * 30)), "cuda")
     assert plan.shape == (112, 64, 32)
-    assert "1 scans are cropped" in plan.reasons[0]
+    assert "1 scan cropped" in plan.reasons[0]
 
 
 @pytest.mark.parametrize(
