@@ -45,7 +45,7 @@ def load(path: Path) -> dict[str, Any]:
         InputError: If it has another version of the format.
     """
     expected = f"a checkpoint of l2reg train, format {FORMAT}"
-    remedy = "name a run folder or one of its .pt files: ckpt=runs/lung_unet"
+    remedy = "name a run folder or one of its .pt files, such as runs/lung_unet"
     state = read(path, expected, remedy)
     check_format(state, path)
     loaded: dict[str, Any] = state

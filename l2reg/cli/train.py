@@ -34,6 +34,7 @@ def main(cfg: DictConfig) -> float | None:
         from l2reg.planning.complete import complete_tasks
         from l2reg.runtime import configure_malloc
         from l2reg.training.distributed import is_first, stop_processes
+        from l2reg.training.run_options import check_options
         from l2reg.training.setup import prepare_training
 
         configure_malloc()
@@ -45,6 +46,8 @@ def main(cfg: DictConfig) -> float | None:
             )
         if config["mixed"]:
             config = compose_tasks(config)
+        if not plan:  # which writes nothing to the run folder
+            check_options(config)
         config = complete_tasks(config)
         if plan:
             from l2reg.training.plan_run import plan_run

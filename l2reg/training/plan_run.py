@@ -11,7 +11,8 @@ from l2reg.io.text_columns import align_columns
 from l2reg.problems import InputError
 from l2reg.training.distributed import start_processes
 from l2reg.training.memory import memory_options
-from l2reg.training.setup import build_trainer, training_settings
+from l2reg.training.run_options import training_settings
+from l2reg.training.setup import build_trainer
 from l2reg.training.step_cost import StepCost, measure_step
 from l2reg.training.training_task import open_training_tasks
 from l2reg.wording import quantity
