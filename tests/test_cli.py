@@ -277,7 +277,8 @@ def test_a_table_of_own_scans_is_checked_and_planned(
 ) -> None:
     shape, affine = own.moving
     own.write("n.nii.gz", shape, affine, lambda p: p + 1.0)
-    Path("my pairs.csv").write_text("fixed,moving\nf.nii.gz,m.nii.gz\nn.nii.gz,n.nii.gz\n")
+    own.write("o.nii.gz", shape, affine, lambda p: p + 2.0)
+    Path("my pairs.csv").write_text("fixed,moving\nf.nii.gz,m.nii.gz\nn.nii.gz,o.nii.gz\n")
     main(["check", "my pairs.csv"])
     said = capsys.readouterr().out
     assert "my pairs.csv: 2 pairs: 1 train, 1 val; 0 problems" in said

@@ -59,7 +59,8 @@ def duplicate_images(data: OwnDataset) -> list[Problem]:
                     where=str(path),
                     what="is in two splits",
                     expected="an image that is either trained on or scored",
-                    found=f"the same bytes as {image}: {split} and {other}",
+                    found=f"{split} and {other}"
+                    + (f": the same bytes as {image}" if image != path else ""),
                     remedy="leave one out, or give both the same subject",
                 )
     return list(problems.values())
@@ -77,6 +78,8 @@ def own_warnings(data: OwnDataset, rows: Sequence[OwnRow]) -> list[Problem]:
         if len(row.scans) < 2:
             continue
         fixed, moving = row.scans
+        if _is_same(fixed.files.image, moving.files.image):
+            warnings.append(_twice(data, row))
         for kind in ("labels", "points"):
             given = [getattr(scan.files, kind) for scan in row.scans]
             if None in given and given != [None, None]:
@@ -205,6 +208,22 @@ def _unlike_labels(data: OwnDataset, row: OwnRow) -> list[Problem]:
             remedy="nothing, if a structure lies outside of one scan",
         )
     ]
+
+
+def _is_same(first: ScanSource, second: ScanSource) -> bool:
+    digests = [input_digest(source.path) for source in (first, second)]
+    return digests[0] == digests[1] and first.volume == second.volume
+
+
+def _twice(data: OwnDataset, row: OwnRow) -> Problem:
+    fixed, moving = (scan.files.image for scan in row.scans)
+    return Problem(
+        where=f"{data.table.path}, {row.name}",
+        what="names one scan twice",
+        expected="two scans",
+        found=f"the same voxels in {fixed} and {moving}",
+        remedy="name the other scan, or leave out the row",
+    )
 
 
 def _one_side(data: OwnDataset, row: OwnRow, kind: str) -> Problem:

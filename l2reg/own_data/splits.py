@@ -62,8 +62,8 @@ def split_rows(table: OwnTable, *, val_fraction: float, seed: int) -> Splits:
         raise InputError(_too_few(table, groups))
     names = ", ".join(sorted(chosen)[:_N_NAMED]) + (", ..." if len(chosen) > _N_NAMED else "")
     said.append(
-        f"the table names no row val: {len(given['val'])} of {len(rows)} are kept for validation, "
-        f"chosen by seed {seed}: {names}"
+        f"the table names no row val: seed {seed} keeps {len(given['val'])} of {len(rows)} for "
+        f"validation: {names}"
     )
     if n_across := len(rows) - len(given["val"]) - len(given["train"]):
         said.append(f"left out, of somebody of either side: {quantity(n_across, 'pair')}")

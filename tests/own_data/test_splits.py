@@ -41,7 +41,7 @@ def test_a_subject_is_never_on_both_sides_whatever_the_seed() -> None:
         assert names(splits) == names(split(text, seed=seed))
         seen.add(tuple(sorted(people[1])))
     assert len(seen) > 1
-    assert "6 of 24 are kept for validation, chosen by seed 5: " in splits.said[0]
+    assert "seed 5 keeps 6 of 24 for validation: " in splits.said[0]
 
 
 def test_without_subjects_pairs_that_share_a_file_stay_together() -> None:
