@@ -9,6 +9,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 import SimpleITK
+from scipy.ndimage import map_coordinates
 
 from l2reg.own_data.predict import (
     is_own_data,
@@ -17,6 +18,8 @@ from l2reg.own_data.predict import (
     refuse_own_data,
 )
 from l2reg.problems import InputError
+from l2reg.registration.result import Registration
+from l2reg.registration.result_page import write_result_page
 from l2reg.training.setup import prepare_training
 
 Own = SimpleNamespace
@@ -37,7 +40,16 @@ def predicted(config: dict[str, Any], keys: list[str]) -> list[dict[str, str]]:
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("two_headers")
-def test_two_headers_of_one_anatomy_have_no_displacement_and_no_error(own_run: Run) -> None:
+def test_two_headers_of_one_anatomy_have_no_displacement_and_no_error(
+    own_run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drawn = []
+
+    def write(path: Path, result: Registration, *files: Any, **details: Any) -> None:
+        drawn.append(result)
+        write_result_page(path, result, *files, **details)
+
+    monkeypatch.setattr("l2reg.own_data.predict.write_result_page", write)
     Path("own.csv").write_text(COLUMNS + PAIR.format("a", "val"))
     config = own_run("predict", "model=zero", "data.coordinates=ras", "out=out")
     assert is_own_data(config)
@@ -52,6 +64,14 @@ def test_two_headers_of_one_anatomy_have_no_displacement_and_no_error(own_run: R
     assert np.abs(disp).max() < 1e-4
     assert float(row["tre_mm_before"]) == float(row["tre_mm_after"]) == 0
     assert row["dice_before"] == row["dice_after"]
+    (result,) = drawn
+    assert result.picture.fixed.shape == result.picture_grid.shape
+    scan = nib.load("f.nii.gz")
+    voxels = np.linalg.inv(scan.affine) @ result.picture_grid.place.affine
+    positions = nib.affines.apply_affine(voxels, np.indices(result.picture_grid.shape).T).T
+    expected = map_coordinates(scan.get_fdata(), positions, order=1, mode="constant")
+    shown = result.picture.fixed > 0
+    assert np.corrcoef(expected[shown], result.picture.fixed[shown])[0, 1] > 0.95
 
 
 @pytest.mark.slow
