@@ -14,6 +14,7 @@ from l2reg.reporting.viewer import read_viewer
 from l2reg.wording import quantity
 
 PAGE = "report.html"  # of the table, and of each pair
+_FLAGS = "<th class='flags'>flags</th>"
 _STATUSES = ("failed", "flagged", "ok")  # the worst first
 _MEASURES = {  # heading, column before and after, and the sign by which the worst is lowest
     "error mm": ("tre_mm_{}", -1),
@@ -71,7 +72,7 @@ def _table_rows(rows: Sequence[Mapping[str, Any]]) -> Iterator[str]:
         if any(column.format("after") in row for row in rows)
     }
     head = "".join(f"<th>{heading}<br>before → after</th>" for heading in measures)
-    yield f"<tr><th>pair</th><th>status</th>{head}<th>overlap</th><th>folds</th><th>flags</th></tr>"
+    yield f"<tr><th>pair</th><th>status</th>{head}<th>overlap</th><th>folds</th>{_FLAGS}</tr>"
     for row in rows:
         name, failed = html.escape(row["name"]), row["status"] == "failed"
         link = name if failed else f"<a href='{quote(row['name'])}/{PAGE}'>{name}</a>"
