@@ -97,11 +97,29 @@ def _scan_problems(scan: OwnScan, cache: Cache) -> list[Problem]:
     if problems:
         return problems
     own = read_grid(scan.files.image)
+    for channel in scan.files.channels:
+        faults = _problems_of(partial(_check_file, channel, _check_image, cache))
+        problems += faults or _apart(scan, channel, overlap_fraction(own, read_grid(channel)))
     for path, check in ((scan.files.labels, read_labels), (scan.files.mask, read_mask)):
         if path is not None:
             faults = _problems_of(partial(_check_file, ScanSource(path), check, cache))
             problems += faults or grid_problems(path, read_grid(path), scan.files.image, own)
     return problems
+
+
+def _apart(scan: OwnScan, channel: ScanSource, shared: float) -> list[Problem]:
+    """Return the problem of a channel that hardly overlaps its scan, if it does."""
+    if shared >= _MIN_OVERLAP:
+        return []
+    return [
+        Problem(
+            where=str(channel),
+            what=f"hardly overlaps {scan.files.image}, whose channel it is",
+            expected="a channel of the same scan, at the same place",
+            found=f"{100 * shared:.0f} % of the smaller one in both",
+            remedy="name another file, or register it to the scan first",
+        )
+    ]
 
 
 def _check_file(source: ScanSource, check: Callable[[ScanSource], object], cache: Cache) -> None:

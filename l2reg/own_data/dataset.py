@@ -165,6 +165,7 @@ class OwnDataset:
             self.volume_cache,
             start=start,
             coordinates=self._coordinates,
+            n_channels=self.table.n_channels,
         )
 
     def batches(
@@ -214,6 +215,7 @@ class OwnDataset:
             mask=scan.files.mask,
             subject=scan.subject,
             volume=scan.files.image.volume,
+            channels=scan.files.channels,
         )
 
     @cached_property

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from l2reg.batch import to_device
+from l2reg.batch import first_channel, to_device
 from l2reg.config.build import build
 from l2reg.config.presets import load_preset
 from l2reg.data.pairs import Pair
@@ -115,7 +115,7 @@ def write_pair(
     annotations = read_annotations(fixed, moving)
     batches = predictor.read(pair)
     disp = predictor.method.solve(batches).cpu()
-    batch = to_device(batches[-1], CPU)
+    batch = first_channel(to_device(batches[-1], CPU))
     i, j, k = batch["fixed"].shape[2:]
     disp = resize_field(disp, (i, j, k))
     grids = reader.full_grids(pair)

@@ -35,7 +35,7 @@ def describe_step(data: OwnDataset, plan: Plan, device: torch.device) -> str:
     seed_everything(0)
     settings: TrainerSettings = build(load_preset("trainer", "default"))
     configure_convolutions(settings.precision, repeated=True)
-    model = build(load_preset("model", plan.model) | dict(plan.width)).to(device)
+    model = build(load_preset("model", plan.model) | plan.network).to(device)
     objective = build(_objective_node(plan.loss))
     batches = replace(data, cache=None).batches(
         grid_of(model), items=range(settings.batch_size), seed=0, device=device

@@ -170,3 +170,27 @@ def test_evaluate_says_where_the_scores_of_own_pairs_are() -> None:
         InputError, match=r"(?s)has no submission to score.*results.csv of `l2reg predict`"
     ):
         refuse_own_data({"data": {"_target_": "l2reg.own_data.dataset.OwnDataset"}})
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("two_headers")
+def test_a_network_of_two_channels_is_trained_and_predicts(own_run: Run) -> None:
+    table = "fixed,moving,fixed_channel,moving_channel,subject,split\n"
+    row = "f.nii.gz,m.nii.gz,{},{},{},{}\n"
+    for name in "fm":  # the other contrast
+        scan = nib.load(f"{name}.nii.gz")
+        nib.save(nib.Nifti1Image(-np.asarray(scan.dataobj), scan.affine), f"{name}2.nii.gz")
+    Path("own.csv").write_text(
+        table + row.format("f2.nii.gz", "m2.nii.gz", "a", "train")
+        + row.format("f2.nii.gz", "m2.nii.gz", "", "val")
+    )  # fmt: skip
+    config = own_run("train", "model.scan_channels=2", "trainer.symmetric=true")
+    window = {"_target_": "l2reg.data.intensity.Window", "low": -600.0, "high": 1000.0}
+    config["task"]["intensity"] |= {"fixed_channel_1": window, "moving_channel_1": window}
+    prepare_training(config).run()
+    config = own_run("predict", "ckpt=run", "out=out")
+    (result,) = predicted(config, [])
+    assert result["status"] in ("ok", "flagged"), result["error"]
+    Path("own.csv").write_text("fixed,moving\nf.nii.gz,m.nii.gz\n")
+    with pytest.raises(InputError, match="another number of channels than the network takes"):
+        prepare_own_prediction(own_run("predict", "ckpt=run", "split=all", "out=more"), [])
