@@ -138,6 +138,11 @@ def collate(samples: Sequence[Batch]) -> Batch:
     )
 
 
+def first_channel(batch: Batch) -> Batch:
+    """Return a batch whose images have their first channel alone."""
+    return {**batch, "fixed": batch["fixed"][:, :1], "moving": batch["moving"][:, :1]}
+
+
 def select_keys(batch: Batch, names: Iterable[str]) -> Batch:
     """Return the entries of ``batch`` that ``names`` lists; missing ones are skipped."""
     tensors = _tensors(batch)

@@ -7,6 +7,7 @@ import torch
 from tqdm import tqdm
 
 from l2reg.problems import InputError, Problem
+from l2reg.wording import quantity
 
 PRECISIONS = ("float32", "tf32", "bf16")
 
@@ -40,8 +41,7 @@ def select_device(name: str) -> torch.device:
     if name == "auto":
         if torch.cuda.is_available():
             return torch.device("cuda")
-        n = torch.get_num_threads()
-        threads = "1 thread" if n == 1 else f"{n} threads"
+        threads = quantity(torch.get_num_threads(), "thread")
         tqdm.write(f"no CUDA device is visible: computing on the CPU, {threads}")
         return torch.device("cpu")
     try:

@@ -4,7 +4,7 @@ from typing import Any
 import torch
 from torch.overrides import TorchFunctionMode
 
-from l2reg.batch import collate, resize_batch, to_device
+from l2reg.batch import collate, first_channel, resize_batch, to_device
 from l2reg.geometry.resize import resize_field
 from l2reg.geometry.warp import voxel_coords
 from l2reg.losses.diffusion import diffusion_energy
@@ -121,3 +121,11 @@ def test_no_value_from_outside_the_overlap_reaches_it_on_a_coarser_grid() -> Non
         assert set(coarse["overlap"].unique().tolist()) == {0.0, 1.0}
         assert (coarse["fixed"] * coarse["overlap"]).max() < 2e-3
         assert coarse["overlap"][:, :, -1].all()
+
+
+def test_of_several_channels_the_first_one_alone_can_be_kept(rng: torch.Generator) -> None:
+    one = batch(rng)
+    two = {**one, **{s: torch.cat([one[s], one[s] + 1], dim=1) for s in ("fixed", "moving")}}
+    kept = first_channel(two)
+    assert kept.keys() == one.keys()
+    assert all(torch.equal(kept[name], one[name]) for name in one)

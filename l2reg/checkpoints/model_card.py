@@ -18,6 +18,7 @@ from l2reg.checkpoints.torch_export import programs_of
 from l2reg.config.task_nodes import node_name, prediction_keys, task_nodes
 from l2reg.io.files import atomic_write
 from l2reg.io.output_folders import OutputKind, claim_output_folder
+from l2reg.wording import quantity
 
 CARD = "README.md"
 
@@ -92,12 +93,12 @@ def model_card(state: Mapping[str, Any], licence: str, programs: Sequence[str] =
         "task": ", ".join(names),
         "network": config["model"]["_target_"],
         "weights": f"{sum(tensor.numel() for tensor in weights(state).values()):,} numbers "
-        f"in `{WEIGHTS}`, after {state['step']} steps",
+        f"in `{WEIGHTS}`, after {quantity(state['step'], 'step')}",
         "l2reg": state["l2reg"],
-        "trained on": f"{len(uses)} images, {uses.count('supervised')} of them with labels or "
+        "trained on": f"{quantity(len(uses), 'image')}, {uses.count('supervised')} with labels or "
         f"points; SHA-256 of their digests {_digest_of(state['trained_on'])}",
-        "selected by its scores on": f"{len(state['chosen_on'])} fixed images; SHA-256 of their "
-        f"digests {_digest_of(state['chosen_on'])}"
+        "selected by its scores on": f"{quantity(len(state['chosen_on']), 'fixed image')}; SHA-256 "
+        f"of their digests {_digest_of(state['chosen_on'])}"
         if "chosen_on" in state
         else "nothing",
         "started from": ", ".join(origin.started_from) or "random weights",

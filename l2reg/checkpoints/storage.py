@@ -11,6 +11,7 @@ from torch import Tensor
 from l2reg.io.files import atomic_write, is_system_error
 from l2reg.io.zips import check_members
 from l2reg.problems import InputError, Problem
+from l2reg.wording import quantity
 
 # Raise it when a checkpoint's config has other keys or classes, or its weights give another field:
 # since 3 the grids of all levels of a network have the same corners
@@ -44,7 +45,7 @@ def load(path: Path) -> dict[str, Any]:
         InputError: If it has another version of the format.
     """
     expected = f"a checkpoint of l2reg train, format {FORMAT}"
-    remedy = "name a run folder or one of its .pt files: ckpt=runs/lung_unet"
+    remedy = "name a run folder or one of its .pt files, such as runs/lung_unet"
     state = read(path, expected, remedy)
     check_format(state, path)
     loaded: dict[str, Any] = state
@@ -97,7 +98,7 @@ def read(path: Path, expected: str, remedy: str) -> Any:
     except Exception as error:  # of any kind: it depends on the bytes
         if is_system_error(error):
             raise
-        found = f"{path.stat().st_size} bytes; reading them failed: {_first_line(error)}"
+        found = f"{quantity(path.stat().st_size, 'byte')}; reading failed: {_first_line(error)}"
         raise DamagedCheckpointError(
             Problem(
                 where=str(path),

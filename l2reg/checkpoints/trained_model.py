@@ -18,6 +18,7 @@ from l2reg.config.task_nodes import node_name, single_task_config
 from l2reg.data.pairs import Pair
 from l2reg.io.scan_source import scan_digest
 from l2reg.problems import InputError, Problem
+from l2reg.wording import quantity
 
 KEYS = ("model", "task", "data")  # of a run's config: all that a prediction is built from
 
@@ -56,12 +57,12 @@ class TrainedModel:
             sum(bool(both & set(images_used)) for both in digests)
             for images_used in (self.selected_on, self.origin.selected_on)
         )
-        of = f"of {len(pairs)} pairs"
+        of = f"of {quantity(len(pairs), 'pair')}"
         notes = []
         if supervised:
-            notes.append(f"{supervised} {of} were trained on: their scores are an overfit check")
+            notes.append(f"trained on {supervised} {of}: their scores are an overfit check")
         if images:
-            notes.append(f"{images} {of} were trained on as images, without labels and points")
+            notes.append(f"trained on the images of {images} {of}, without labels and points")
         if selected:
             notes.append(f"{self.path.name} was selected by its scores on {selected} {of}")
         if inherited:

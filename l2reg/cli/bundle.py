@@ -3,6 +3,8 @@
 import argparse
 from pathlib import Path
 
+from l2reg.wording import quantity
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of the command."""
@@ -17,5 +19,5 @@ def run(options: argparse.Namespace) -> None:
     from l2reg.submission.bundle import join_bundles
 
     for folder, count in join_bundles(options.sources, options.out).items():
-        print(f"{folder}: {count} fields")
+        print(f"{folder}: {quantity(count, 'field')}")
     print(f"{options.out}: check it with: l2reg check-submission {options.out} --task ...")

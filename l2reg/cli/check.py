@@ -12,6 +12,7 @@ from l2reg.cli.datasets import (
 )
 from l2reg.config.presets import CHALLENGE_TASKS
 from l2reg.problems import InputError, Problem, raise_if_any
+from l2reg.wording import quantity
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -54,10 +55,11 @@ def run(options: argparse.Namespace) -> None:
         problems_of_task = check_dataset(data)
         training = data.training_set
         intra, single = len(training.intra_patient), len(training.scans)
-        counts = f"{intra} pairs and {single} single scans to train on"
+        counts = f"{quantity(intra, 'pair')} and {quantity(single, 'single scan')} to train on"
         n_val = len(data.split_pairs("val"))
         print(f"task {task.name}: {folder}")
-        print(f"  {n_val} validation pairs, {counts}, {len(problems_of_task)} problems")
+        found = quantity(len(problems_of_task), "problem")
+        print(f"  {quantity(n_val, 'validation pair')}, {counts}, {found}")
         warnings = compare_headers(data) + compare_points(data)
         for warning in warnings:
             print(f"warning: {warning}")
@@ -66,7 +68,7 @@ def run(options: argparse.Namespace) -> None:
     if len(missing) == len(tasks):
         raise InputError(problem for error in missing for problem in error.problems)
     raise_if_any(problems)
-    print(f"no problems, {n_warnings} warnings" if n_warnings else "no problems")
+    print(f"no problems, {quantity(n_warnings, 'warning')}" if n_warnings else "no problems")
 
 
 def check_table(options: argparse.Namespace) -> None:
@@ -89,12 +91,12 @@ def check_table(options: argparse.Namespace) -> None:
         (problems if splits is None else warnings).extend(error.problems)
     if splits is not None:
         counts = ", ".join(f"{len(each)} {name}" for name, each in splits.rows.items() if each)
-        what = "pairs" if table.paired else "single scans"
-        print(f"{table.path}: {len(table.rows)} {what}: {counts}; {len(problems)} problems")
+        what = quantity(len(table.rows), "pair" if table.paired else "single scan")
+        print(f"{table.path}: {what}: {counts}; {quantity(len(problems), 'problem')}")
         for line in splits.said:
             print(f"  {line}")
     raise_if_any(problems)
     warnings += group_by_kind(own_warnings(data, table.rows))
     for warning in warnings:
         print(f"warning: {warning}")
-    print(f"no problems, {len(warnings)} warnings" if warnings else "no problems")
+    print(f"no problems, {quantity(len(warnings), 'warning')}" if warnings else "no problems")

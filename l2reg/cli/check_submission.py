@@ -9,6 +9,7 @@ from l2reg.cli.datasets import open_dataset, tasks_below
 from l2reg.config.build import build
 from l2reg.config.presets import CHALLENGE_TASKS, load_preset
 from l2reg.problems import raise_if_any
+from l2reg.wording import quantity
 
 if TYPE_CHECKING:
     from l2reg.data.task import Task
@@ -61,4 +62,4 @@ def run(options: argparse.Namespace) -> None:
         print(f"warning: {warning}")
     raise_if_any(result.faults)
     n_fields = len(names.by_release[names.expected])
-    print(f"{options.zip}: {n_fields} fields of task {task.name}, no format fault")
+    print(f"{options.zip}: {quantity(n_fields, 'field')} of task {task.name}, no format fault")

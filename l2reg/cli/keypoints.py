@@ -3,6 +3,7 @@
 import argparse
 
 from l2reg.cli.datasets import add_one_task_arguments, open_one_task
+from l2reg.wording import quantity
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -21,4 +22,4 @@ def run(options: argparse.Namespace) -> None:
     data = open_one_task(options.data, options.task)
     method = training_free_method(data.task.name, select_device(options.device))
     for path, count in write_keypoints(data, Predictor(method, data.reader)).items():
-        print(f"{path}: {count} keypoints")
+        print(f"{path}: {quantity(count, 'keypoint')}")

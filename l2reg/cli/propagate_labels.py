@@ -5,6 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from l2reg.cli.datasets import add_one_task_arguments, open_one_task, positive_int
+from l2reg.wording import quantity
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -50,5 +51,5 @@ def run(options: argparse.Namespace) -> None:
         method = Method(trained.model.to(device), device=device)
     predictor = Predictor(method, data.reader)
     paths = propagate_labels(data, predictor, options.out, n_atlases=options.atlases)
-    print(f"{len(paths)} label maps below {options.out}")
+    print(f"{quantity(len(paths), 'label map')} below {options.out}")
     print(f"train with them: l2reg train ... data.pseudo_labels.root={options.out}")

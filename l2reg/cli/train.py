@@ -14,6 +14,7 @@ from l2reg.config.multirun import command_arguments, multirun_folder
 from l2reg.config.presets import config_dir, preset_names
 from l2reg.config.task_nodes import check_mixed_tasks, overrides_by_task, prediction_keys
 from l2reg.problems import exit_on_input_error
+from l2reg.wording import quantity
 
 SIGNALLED = 128  # exit status of a program that a signal ended, less the signal
 TASK_KEYS = ("task", "data", "loss")
@@ -33,6 +34,7 @@ def main(cfg: DictConfig) -> float | None:
         from l2reg.planning.complete import complete_tasks
         from l2reg.runtime import configure_malloc
         from l2reg.training.distributed import is_first, stop_processes
+        from l2reg.training.run_options import check_options
         from l2reg.training.setup import prepare_training
 
         configure_malloc()
@@ -48,6 +50,8 @@ def main(cfg: DictConfig) -> float | None:
             )
         if config["mixed"]:
             config = compose_tasks(config)
+        if not plan:  # which writes nothing to the run folder
+            check_options(config)
         config = complete_tasks(config)
         if plan:
             from l2reg.training.plan_run import plan_run
@@ -72,7 +76,7 @@ def main(cfg: DictConfig) -> float | None:
         return None
     keys = prediction_keys(config, config["run_dir"])
     keys += f" 'trust=[{','.join(config['trust'])}]'" if config["trust"] else ""
-    print(f"trained {trainer.step} steps; next: l2reg predict {keys} split=val")
+    print(f"trained {quantity(trainer.step, 'step')}; next: l2reg predict {keys} split=val")
     return None if trainer.best is None else float(trainer.best)
 
 

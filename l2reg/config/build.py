@@ -11,6 +11,7 @@ from typing import Any, get_args, get_origin
 
 from l2reg.config.allowed import locate
 from l2reg.problems import InputError, Problem, suggest
+from l2reg.wording import quantity
 
 _PLAIN = {
     int: ((int,), "an integer"),
@@ -55,6 +56,29 @@ def build(node: Any, slot: str | None = None, trust: Sequence[str] = (), /, **ex
     return node
 
 
+def check_targets(node: Any, slot: str | None = None, trust: Sequence[str] = ()) -> None:
+    """Check the names of all classes of a config node, of which nothing is built.
+
+    Args:
+        node: See ``build``.
+        slot: See ``build``.
+        trust: See ``build``.
+
+    Raises:
+        InputError: If a target is not allowed.
+    """
+    if isinstance(node, Mapping):
+        is_call = "_target_" in node
+        if is_call:
+            locate(node["_target_"], slot, trust)
+        for key, value in node.items():
+            if key != "_target_":
+                check_targets(value, key if is_call else slot or key, trust)
+    elif isinstance(node, Sequence) and not isinstance(node, str):
+        for item in node:
+            check_targets(item, slot, trust)
+
+
 def _check_arguments(name: str, target: Callable[..., Any], arguments: Mapping[str, Any]) -> None:
     """Raise an ``InputError`` if arguments are unknown or missing."""
     parameters = inspect.signature(target).parameters
@@ -97,7 +121,7 @@ def _check_length(key: str, values: Sequence[Any], length: int) -> None:
             Problem(
                 where=f"{key}={list(values)}",
                 what="has the wrong number of values",
-                expected=f"{length} values",
+                expected=f"{quantity(length, 'value')}",
                 found=f"{len(values)}",
                 remedy="correct the value on the command line or in its YAML file",
             )
@@ -122,13 +146,15 @@ def _check_types(name: str, target: Callable[..., Any], arguments: Mapping[str, 
 
 def _invalid_value(node: Mapping[str, Any], error: Exception) -> InputError:
     values = {key: value for key, value in node.items() if not isinstance(value, Mapping | list)}
-    values.pop("_target_")
+    name = str(values.pop("_target_"))
+    found = ", ".join(f"{key}={value}" for key, value in values.items()) or "no plain values"
+    is_own = name.startswith("l2reg.") and type(error) is ValueError  # which say what they expect
     return InputError(
         Problem(
-            where=f"config of {node['_target_']}",
+            where=f"config of {name}",
             what="has an invalid value",
-            expected=str(error),
-            found=", ".join(f"{key}={value}" for key, value in values.items()) or "no plain values",
+            expected=str(error) if is_own else f"values that {name.rpartition('.')[2]} accepts",
+            found=found if is_own else f"{found}: {error}",
             remedy="correct the value on the command line or in its YAML file",
         )
     )

@@ -16,6 +16,7 @@ from l2reg.data.task import Task
 from l2reg.io.files import content_digest
 from l2reg.io.volumes import read_header, read_image, read_labels, read_mask
 from l2reg.problems import InputError, Problem, group_by_kind
+from l2reg.wording import quantity
 
 SPACING_TOLERANCE_MM = 1e-3
 
@@ -215,8 +216,8 @@ def _check_inside(files: PointFiles, task: Task) -> None:
                     where=", ".join(map(str, files.paths)),
                     what=f"has {side} points outside the volume",
                     expected=f"voxels from 0 to {tuple(n - 1 for n in task.shape)}, counted from 0",
-                    found=f"{int(outside.sum())} of {len(points)} rows, the first is row "
-                    f"{row + 1}: {tuple(float(x) for x in points[row])}",
+                    found=f"{int(outside.sum())} of {quantity(len(points), 'row')}, the first "
+                    f"is row {row + 1}: {tuple(float(x) for x in points[row])}",
                     remedy="store positions in voxels along the array axes, not in millimetres",
                 )
             )

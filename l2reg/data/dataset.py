@@ -25,6 +25,7 @@ from l2reg.data.task import Task
 from l2reg.io.files import content_digest
 from l2reg.problems import InputError, Problem
 from l2reg.shapes import WorkingGrid
+from l2reg.wording import quantity
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -152,7 +153,7 @@ class Dataset:
                     where=f"split={split} of task {self.task.name}",
                     what="has no pair",
                     expected=f"pairs in {self.release.folder}/pairs_{split}.csv",
-                    found=f"{len(pairs)} pairs, {len(pairs) - len(kept)} of them excluded",
+                    found=f"{quantity(len(pairs), 'pair')}, {len(pairs) - len(kept)} excluded",
                     remedy="write that file, or choose another list (data.pairs=FILE) or split",
                 )
             )
@@ -283,8 +284,8 @@ class Dataset:
             where=f"task {self.task.name}, {self.release.folder}",
             what="has nothing to train on",
             expected=f"pairs of at least one of the sources {sources}",
-            found=f"{len(training.intra_patient)} pairs of one patient and "
-            f"{len(training.scans)} single scans outside the scored pairs",
+            found=f"{quantity(len(training.intra_patient), 'pair')} of one patient and "
+            f"{quantity(len(training.scans), 'single scan')} outside the scored pairs",
             remedy="download the training scans, or train on the scored images without their "
             "labels: data.sampling.val_images=true",
         )
@@ -296,5 +297,4 @@ def _path(path: str | Path) -> Path:
 
 
 def _unique_scans(pairs: Sequence[Pair]) -> list[Scan]:
-    scans = {scan.image: scan for pair in pairs for scan in (pair.fixed, pair.moving)}
-    return list(scans.values())
+    return list({scan.image: scan for pair in pairs for scan in (pair.fixed, pair.moving)}.values())

@@ -5,6 +5,7 @@ import re
 from collections.abc import Collection, Iterable
 
 from l2reg.problems import InputError, Problem
+from l2reg.wording import quantity
 
 _NUMBER = re.compile(r"[0-9]+")
 _N_NEAREST = 3  # ids that a message suggests
@@ -80,7 +81,8 @@ def _all_names(ids: Collection[int], stems: Collection[str]) -> str:
     if not ids:
         return "an id or a file stem of a scan"
     return (
-        f"one of {len(ids)} ids from {min(ids)} to {max(ids)}, or a file stem such as {min(stems)}"
+        f"one of {quantity(len(ids), 'id')} from {min(ids)} to {max(ids)}, or a file stem such as "
+        f"{min(stems)}"
     )
 
 

@@ -17,6 +17,7 @@ from l2reg.data.pairs import Pair, Scan
 from l2reg.io.volumes import read_affine, read_header
 from l2reg.problems import InputError, Problem
 from l2reg.transforms.world import voxels_to_world
+from l2reg.wording import quantity
 
 TOLERANCE_VOXELS = 0.1  # of the labels and the mask of a scan, along its shortest voxel side
 PAIR_TOLERANCE_VOXELS = 5.0  # of a pair against the other pairs, along the longest voxel side
@@ -128,7 +129,7 @@ def _apart(own: PairDistance, median_mm: float, n_others: int) -> Problem:
         where=str(own.pair.moving.image),
         what="has a header that disagrees with that of its fixed scan about where the scans lie",
         expected=f"about {median_mm:.4g} mm between the corners of both grids, the median of the "
-        f"{n_others} other pairs",
+        f"{quantity(n_others, 'other pair')}",
         found=f"corners up to {own.distance_mm:.4g} mm from those of {own.pair.fixed.image}",
         remedy="look at both in a viewer, and correct the header (origin or orientation) that is "
         "wrong, or the order of the voxels",

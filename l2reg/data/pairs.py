@@ -24,6 +24,7 @@ class Scan:
         label_weight: Weight of the labels in a loss: 1, or less for pseudo-labels.
         subject: Whose scan it is, where the id does not tell.
         volume: Which of several volumes of the image file it is, counted from 0.
+        channels: Further channels of the scan, such as T2 beside T1.
     """
 
     id: int
@@ -35,6 +36,23 @@ class Scan:
     label_weight: float = 1.0
     subject: str | None = None
     volume: int | None = None
+    channels: tuple[ScanSource, ...] = ()
+
+    @property
+    def each_channel(self) -> list["Scan"]:
+        """The scan and its further channels, as scans of one channel without labels and masks.
+
+        The n-th further channel of the modality ``fixed`` has the modality ``fixed_channel_n``.
+        """
+        first = replace(self, labels=None, mask=None, channels=())
+        return [first] + [
+            replace(first, image=source.path, volume=source.volume, modality=modality)
+            for source, modality in zip(
+                self.channels,
+                channel_modalities(self.modality, len(self.channels)),
+                strict=True,
+            )
+        ]
 
     @property
     def source(self) -> ScanSource:
@@ -46,6 +64,11 @@ class Scan:
         if None not in (self.subject, other.subject):
             return self.subject == other.subject
         return self.id == other.id and self.image.parent == other.image.parent
+
+
+def channel_modalities(modality: str, n_further: int) -> list[str]:
+    """Return the keys of ``Task.intensity`` of the further channels of scans of a modality."""
+    return [f"{modality}_channel_{n}" for n in range(1, n_further + 1)]
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ from l2reg.data.pairs import Pair, PointFiles, Scan
 from l2reg.data.task import Task
 from l2reg.io.volumes import read_image, read_mask
 from l2reg.problems import InputError, Problem
+from l2reg.wording import quantity
 
 AS_SPECIFIED = "as specified"
 FROM_ONE = "counted from 1"
@@ -207,7 +208,7 @@ def _warning(kind: str, name: str, fits: Mapping[PointFiles, Mapping[str, PointF
     more = f" and {len(paths) - _MAX_NAMED} more" if len(paths) > _MAX_NAMED else ""
     stated, other = (
         f"a mismatch of {np.mean([fit[each].mismatch for fit in fits.values()]):.3f}, "
-        f"{sum(fit[each].n_outside for fit in fits.values())} points outside and "
+        f"{quantity(sum(fit[each].n_outside for fit in fits.values()), 'point')} outside and "
         f"{np.mean([fit[each].tre_mm for fit in fits.values()]):.1f} mm before registration"
         for each in (AS_SPECIFIED, name)
     )

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from l2reg.batch import Batch
+from l2reg.batch import Batch, first_channel
 from l2reg.data.cache import Cache
 from l2reg.data.field_of_view import field_of_view
 from l2reg.data.intensity import Region
@@ -55,7 +55,12 @@ class PairReader:
         grid: Working grid.
         prealign: Method of prealignment.
         cache: Cache of normalised and resized volumes.
+
+    Attributes:
+        n_channels: Number of channels of each scan.
     """
+
+    n_channels = 1
 
     def __init__(self, task: Task, grid: WorkingGrid, prealign: Prealign, cache: Cache) -> None:
         self.task = task
@@ -145,6 +150,7 @@ class PairReader:
 
     def _prealignment(self, pair: Pair, sample: Batch) -> Affine:
         """Return the map from fixed to moving voxels; the result of a search is cached."""
+        sample = first_channel(sample)
         if not self.prealign.searches:
             return self.prealign.matrix(sample)
 

@@ -18,6 +18,7 @@ from l2reg.evaluation.pair_scores import (
 from l2reg.evaluation.score_submissions import SubmissionScores
 from l2reg.io.text_columns import align_columns
 from l2reg.submission.rules import Rules
+from l2reg.wording import quantity
 
 HEADINGS = {
     "dsc": "DSC",
@@ -185,8 +186,9 @@ def _lacking_notes(rows: Rows, metrics: Sequence[str]) -> list[str]:
             if lacking:
                 of = f" of {', '.join(names)}" if len(names) < len(rows) else ""
                 notes.append(
-                    f"{HEADINGS[metric]}{of}: {n - len(lacking)} of {n} pairs have a value, over "
-                    f"which the mean is taken; none for {', '.join(lacking)}"
+                    f"{HEADINGS[metric]}{of}: a value in {n - len(lacking)} of "
+                    f"{quantity(n, 'pair')}, over which the mean is taken; none for "
+                    f"{', '.join(lacking)}"
                 )
     return notes
 

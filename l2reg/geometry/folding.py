@@ -11,6 +11,7 @@ from torch import Tensor
 from l2reg.geometry.jacobian import determinant
 from l2reg.geometry.resize import apply_separable
 from l2reg.shapes import Field, Image, Mask
+from l2reg.wording import quantity
 
 _MAX_ITERATIONS = 600
 _LOCAL_ITERATIONS = 100  # with the nearest neighbours alone, which suffices for most fields
@@ -59,8 +60,8 @@ def remove_folds(disp: Field, *, min_determinant: float) -> Field:
             break
     else:
         warnings.warn(
-            f"folds are left after {_MAX_ITERATIONS} iterations of smoothing, in {int(low.sum())} "
-            "cells; the field is replaced by its mean, a translation",
+            f"folds are left after {_MAX_ITERATIONS} iterations of smoothing, in "
+            f"{quantity(int(low.sum()), 'cell')}; the field is replaced by its mean, a translation",
             RuntimeWarning,
             stacklevel=2,
         )

@@ -14,6 +14,7 @@ from l2reg.inference.predictor import Predictor
 from l2reg.inference.prepare import task_refinement
 from l2reg.io.files import atomic_write
 from l2reg.problems import InputError, Problem
+from l2reg.wording import quantity
 
 
 def write_keypoints(data: Dataset, predictor: Predictor) -> dict[Path, int]:
@@ -68,7 +69,7 @@ def _nothing_to_do(data: Dataset, n_pairs: int) -> Problem:
         where=f"task {data.task.name}, {data.release.folder}",
         what="has no pair to find keypoints for",
         expected="intra-patient training pairs without keypoints, in a layout with keypoint files",
-        found=f"{n_pairs} intra-patient pairs, all with keypoints or scored; keypoint files of the "
+        found=f"{quantity(n_pairs, 'intra-patient pair')}, all with keypoints or scored; keypoint "
         f"layout: {', '.join(layout.keypoints) or 'none'}",
         remedy="add training pairs; if all pairs have keypoints, there is nothing to do",
     )

@@ -41,6 +41,7 @@ from l2reg.submission.bundle import (
 from l2reg.submission.export import check_grid, export_field
 from l2reg.submission.records import write_notes, write_timings
 from l2reg.submission.rules import Rules, rules_by_name
+from l2reg.wording import quantity
 
 
 @dataclass(frozen=True)
@@ -110,8 +111,8 @@ def predict_split(
         _read_all(submission, pairs, task, rules)
         without = [pair.name for pair in pairs if not has_ground_truth(pair, task)]
         tqdm.write(
-            f"nothing is scored: {len(without)} of {len(pairs)} pairs have neither labels of both "
-            f"scans nor landmarks: {', '.join(without)}"
+            f"nothing is scored: without labels of both scans and without landmarks are "
+            f"{len(without)} of {quantity(len(pairs), 'pair')}: {', '.join(without)}"
         )
         for note in submission.notes():
             tqdm.write(f"note: {note}")
@@ -226,13 +227,13 @@ def _label_note(data: Dataset, pairs: Sequence[Pair]) -> str:
                 what="has no labels to compare",
                 expected="label maps of both scans, with the names of the scans, in "
                 "data.pseudo_labels.root=FOLDER; labels that pairs are scored with are never read",
-                found=f"none for {len(pairs)} pairs in {root}"
+                found=f"none for {quantity(len(pairs), 'pair')} in {root}"
                 if root
                 else "no such folder is given",
                 remedy="write them with a segmentation tool, or leave refine.label_weight at 0",
             )
         )
-    return f"labels from {root} were compared in {n_both} of {len(pairs)} pairs"
+    return f"labels from {root} were compared in {n_both} of {quantity(len(pairs), 'pair')}"
 
 
 def default_out(config: Mapping[str, Any]) -> Path:

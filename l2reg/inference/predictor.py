@@ -98,7 +98,8 @@ class Predictor:
 def noise_batch(reader: PairReader) -> Batch:
     """Return a pair of noise on the grid of ``reader``, with all inputs of a method."""
     noise = torch.Generator().manual_seed(0)
-    fixed, moving = (torch.rand(1, 1, *reader.shape, generator=noise) for _ in range(2))
+    shape = (1, reader.n_channels, *reader.shape)
+    fixed, moving = (torch.rand(shape, generator=noise) for _ in range(2))
     ones = torch.ones(1, 1, *reader.shape)
     return {
         "fixed": fixed,

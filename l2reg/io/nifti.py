@@ -23,6 +23,7 @@ from l2reg.io.itk import ITK_SUFFIXES, read_dicom_series, read_itk_image
 from l2reg.io.voxel_types import VoxelType
 from l2reg.problems import InputError, Problem
 from l2reg.shapes import Shape3
+from l2reg.wording import quantity
 
 _UNREADABLE = (
     EOFError,
@@ -182,7 +183,7 @@ def _end_of_voxels(voxels: ArrayProxy) -> int:
 
 def _scale(voxels: ArrayProxy, content: bytearray) -> np.ndarray:
     if len(content) < (n_bytes := _end_of_voxels(voxels)):
-        raise EOFError(f"the header promises {n_bytes} bytes, {len(content)} are there")
+        raise EOFError(f"the header promises {quantity(n_bytes, 'byte')}, {len(content)} are there")
     array: np.ndarray = np.ndarray(
         voxels.shape, voxels.dtype, buffer=content, offset=int(voxels.offset), order="F"
     )
@@ -212,7 +213,7 @@ def _unreadable(path: Path, error: Exception) -> Exception:
             where=str(path),
             what="cannot be read",
             expected="a complete NIfTI volume",
-            found=f"{size} bytes; reading them fails: {str(error) or type(error).__name__}",
+            found=f"{quantity(size, 'byte')}; reading fails: {str(error) or type(error).__name__}",
             remedy=_remedy(path, error),
         )
     )
@@ -228,7 +229,7 @@ def _open_folder(path: Path) -> SpatialImage:
             where=str(path),
             what="is a folder",
             expected="a NIfTI volume (.nii.gz), or a folder of DICOM files",
-            found=f"{len(files)} files, {len(volumes)} of them NIfTI volumes",
+            found=f"{quantity(len(files), 'file')}, {len(volumes)} of them NIfTI volumes",
             remedy=" such as ".join(["name a file", *(str(path / name) for name in volumes[:1])]),
         )
     )

@@ -167,8 +167,6 @@ def _exists(path: Path, kind: OutputKind, contents: list[Path]) -> Problem:
 
 
 def _names(paths: list[Path]) -> str:
-    """Return the number of files and folders, and the names of the first."""
+    """Return the names of the first files and folders, and the number of the others."""
     more = f" and {len(paths) - _N_NAMED} more" if len(paths) > _N_NAMED else ""
-    return f"{len(paths)} files and folders: " + (
-        ", ".join(path.name for path in paths[:_N_NAMED]) + more
-    )
+    return ", ".join(path.name for path in paths[:_N_NAMED]) + more

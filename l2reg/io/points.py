@@ -7,6 +7,7 @@ import numpy as np
 from jaxtyping import Float
 
 from l2reg.problems import InputError, Problem
+from l2reg.wording import quantity
 
 
 def read_points(
@@ -74,7 +75,8 @@ def _read_table(path: Path, *, columns: int) -> Float[np.ndarray, "n c"]:
                 where=str(path),
                 what="has the wrong columns",
                 expected=expected,
-                found=f"{table.shape[0]} rows of {table.shape[1]} columns{finite}",
+                found=f"{quantity(table.shape[0], 'row')} of "
+                f"{quantity(table.shape[1], 'column')}{finite}",
                 remedy=remedy,
             )
         )

@@ -18,6 +18,7 @@ from l2reg.io.scan_source import ScanSource, open_source
 from l2reg.io.voxel_types import VoxelType
 from l2reg.problems import InputError, Problem
 from l2reg.shapes import Shape3, Spacing
+from l2reg.wording import quantity
 
 
 class Intent(NamedTuple):
@@ -158,7 +159,8 @@ def _finite(voxels: np.ndarray, path: Path) -> Float32[np.ndarray, "i j k"]:
                 where=str(path),
                 what="has voxels that are not numbers",
                 expected="finite intensities",
-                found=f"{int(bad.sum())} voxels are NaN or infinite, the first at {first}",
+                found=f"{quantity(int(bad.sum()), 'voxel')} of NaN or infinity, the first at "
+                f"{first}",
                 remedy="replace them by the background value (-1000 HU in CT, 0 in MR)",
             )
         )
@@ -181,7 +183,8 @@ def read_labels(source: Path | ScanSource) -> Shaped[np.ndarray, "i j k"]:
                 where=str(path),
                 what="is not a label map",
                 expected="integers",
-                found=f"{fractional.size} voxels are not integers, such as {fractional[0]:.4g}",
+                found=f"{quantity(fractional.size, 'voxel')} of other values, such as "
+                f"{fractional[0]:.4g}",
                 remedy="resample labels with nearest-neighbour interpolation",
             )
         )

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from l2reg.geometry.filters import box_mean_
-from l2reg.losses.objective import Aligned, mean_dissimilarity
+from l2reg.losses.objective import Aligned, channel_mean, mean_dissimilarity
 from l2reg.shapes import Image, Mask, PerPair
 
 FLAT_VARIANCE = 1e-4  # of intensities in [0, 1]; a cube of less has no structure to compare
@@ -115,6 +115,9 @@ class LocalNCC(nn.Module):
 
     def forward(self, aligned: Aligned) -> PerPair:
         """Compare warped and fixed image; local gain and offset have no influence."""
+        return channel_mean(self._of_channel, aligned)
+
+    def _of_channel(self, aligned: Aligned) -> PerPair:
         return torch.stack([self._loss(aligned, window) for window in self.windows]).mean(dim=0)
 
     @staticmethod

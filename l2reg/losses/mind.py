@@ -4,7 +4,7 @@ import torch
 from torch import nn
 
 from l2reg.features.mind import mind_ssc
-from l2reg.losses.objective import Aligned, mean_dissimilarity
+from l2reg.losses.objective import Aligned, channel_mean, mean_dissimilarity
 from l2reg.shapes import PerPair
 
 
@@ -25,6 +25,9 @@ class MIND(nn.Module):
 
     def forward(self, aligned: Aligned) -> PerPair:
         """Compare local structure, which hardly depends on the scans' modalities."""
+        return channel_mean(self._of_channel, aligned)
+
+    def _of_channel(self, aligned: Aligned) -> PerPair:
         settings = {"radius": self.radius, "dilation": self.dilation}
         with torch.no_grad():
             fixed = mind_ssc(aligned.batch["fixed"], **settings)

@@ -2,7 +2,7 @@
 
 from torch import nn
 
-from l2reg.losses.objective import Aligned, mean_dissimilarity
+from l2reg.losses.objective import Aligned, channel_mean, mean_dissimilarity
 from l2reg.shapes import Image, Mask, PerPair
 
 
@@ -23,5 +23,8 @@ class MSE(nn.Module):
 
     def forward(self, aligned: Aligned) -> PerPair:
         """Compare intensities; both scans must have the same modality and intensity scale."""
+        return channel_mean(self._of_channel, aligned)
+
+    def _of_channel(self, aligned: Aligned) -> PerPair:
         batch = aligned.batch
         return mean_squared_error(batch["fixed"], aligned.warped, aligned.mask, batch["fixed_mask"])

@@ -4,7 +4,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from l2reg.losses.objective import Aligned, mean_dissimilarity
+from l2reg.losses.objective import Aligned, channel_mean, mean_dissimilarity
 from l2reg.shapes import Image, Mask, PerPair
 
 _FLAT = 1e-6  # per mm; smallest edge parameter, for images without an edge
@@ -70,6 +70,9 @@ class NGF(nn.Module):
 
     def forward(self, aligned: Aligned) -> PerPair:
         """Compare the directions of edges, whatever their contrast."""
+        return channel_mean(self._of_channel, aligned)
+
+    def _of_channel(self, aligned: Aligned) -> PerPair:
         batch = aligned.batch
         values = gradient_misalignment(
             batch["fixed"], aligned.warped, aligned.mask, batch["spacing_mm"], edge=self.edge

@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from l2reg.losses.objective import MIN_OVERLAP, Aligned
+from l2reg.losses.objective import MIN_OVERLAP, Aligned, channel_mean
 from l2reg.shapes import PerPair, Scalar
 
 Values = Float[Tensor, " n"]
@@ -85,6 +85,9 @@ class NMI(nn.Module):
 
     def forward(self, aligned: Aligned) -> PerPair:
         """Compare how well each image's intensities tell those of the other."""
+        return channel_mean(self._of_channel, aligned)
+
+    def _of_channel(self, aligned: Aligned) -> PerPair:
         batch = aligned.batch
         n_voxels = batch["fixed"][0].numel()
         n_samples = min(self.n_samples, n_voxels)

@@ -1,7 +1,7 @@
 """Training objective: weighted loss terms, returned by name."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -34,6 +34,27 @@ class Aligned:
     warped: Image
     mask: Mask
     batch: Batch
+
+    @property
+    def channels(self) -> "list[Aligned]":
+        """The same of each channel of the images alone."""
+        fixed, moving = self.batch["fixed"], self.batch["moving"]
+        if self.warped.shape[1] == 1:
+            return [self]
+        batches: list[Batch] = [
+            {**self.batch, "fixed": fixed[:, n : n + 1], "moving": moving[:, n : n + 1]}
+            for n in range(fixed.shape[1])
+        ]
+        return [
+            replace(self, warped=self.warped[:, n : n + 1], batch=batch)
+            for n, batch in enumerate(batches)
+        ]
+
+
+def channel_mean(loss: Callable[[Aligned], PerPair], aligned: Aligned) -> PerPair:
+    """Return the mean of a loss of images of one channel over the channels."""
+    losses = [loss(each) for each in aligned.channels]
+    return losses[0] if len(losses) == 1 else torch.stack(losses).mean(dim=0)
 
 
 class Objective(nn.Module):

@@ -47,6 +47,7 @@ class Pyramid(nn.Module):
         head: Quantity that residual fields are made from: ``displacement``, ``velocity`` or
             ``gradient``.
         grid: Working grid.
+        scan_channels: Number of channels of each scan.
     """
 
     def __init__(
@@ -60,6 +61,7 @@ class Pyramid(nn.Module):
         affine: bool,
         head: str,
         grid: WorkingGrid,
+        scan_channels: int = 1,  # checkpoints of earlier builds have no such key
     ) -> None:
         super().__init__()
         coarsest = len(features)
@@ -71,11 +73,11 @@ class Pyramid(nn.Module):
                 f"  radius    {list(radius)}"
             )
         self.grid = as_working_grid(grid)
-        self.encoder = Encoder(features)
+        self.encoder = Encoder(features, scan_channels)
         self.levels = nn.ModuleList()  # coarsest first
         for level in range(coarsest, finest - 1, -1):
             layers = PyramidLevel(
-                [1, *features][level],
+                [scan_channels, *features][level],
                 inherited=0 if level == coarsest else inherited,
                 output_maps=None if level == finest else inherited,
                 radius=radius[level - finest],
@@ -110,9 +112,10 @@ class Encoder(nn.Module):
 
     Args:
         features: Number of feature maps of levels 1, 2, ...
+        channels: Number of channels of the image.
     """
 
-    def __init__(self, features: Sequence[int]) -> None:
+    def __init__(self, features: Sequence[int], channels: int = 1) -> None:
         super().__init__()
         self.halvings = len(features)
         self.steps = nn.ModuleList(
@@ -121,7 +124,7 @@ class Encoder(nn.Module):
                 NormalisedBlock(after, after),
                 NormalisedBlock(after, after),
             )
-            for before, after in zip([1, *features], features, strict=False)
+            for before, after in zip([channels, *features], features, strict=False)
         )
 
     def forward(self, image: Image) -> list[Tensor]:

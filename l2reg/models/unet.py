@@ -14,7 +14,7 @@ from l2reg.shapes import WorkingGrid, as_working_grid
 
 
 class UNet(nn.Module):
-    """U-Net with early fusion: both images are channels of one input volume.
+    """U-Net with early fusion: the channels of both images are those of one input volume.
 
     The encoder halves the grid at every level but the first. The decoder doubles it by linear
     interpolation, with skip connections, once for each of its entries. If these are fewer than the
@@ -28,6 +28,7 @@ class UNet(nn.Module):
         final: Number of feature maps of each further convolution on the last decoder level's grid.
         head: Kind of the field head: ``displacement``, ``velocity`` or ``gradient``.
         grid: Working grid.
+        scan_channels: Number of channels of each scan.
     """
 
     def __init__(
@@ -37,6 +38,7 @@ class UNet(nn.Module):
         final: Sequence[int],
         head: str,
         grid: WorkingGrid,
+        scan_channels: int = 1,  # checkpoints of earlier builds have no such key
     ) -> None:
         super().__init__()
         if not 0 < len(decoder) < len(encoder):
@@ -46,7 +48,7 @@ class UNet(nn.Module):
                 f"  decoder  {list(decoder)}"
             )
         self.grid = as_working_grid(grid)
-        widths = [2, *encoder]
+        widths = [2 * scan_channels, *encoder]
         self.down = nn.ModuleList(
             ConvBlock(widths[level], width, stride=1 if level == 0 else 2)
             for level, width in enumerate(encoder)

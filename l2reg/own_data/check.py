@@ -19,6 +19,7 @@ from l2reg.registration.warp_files import to_ras
 from l2reg.transforms.image_grid import ImageGrid, read_grid
 from l2reg.transforms.pair_grid import overlap_fraction
 from l2reg.transforms.world import voxels_to_world
+from l2reg.wording import quantity
 
 _MIN_OVERLAP = 0.1  # fraction of the smaller scan
 _LITTLE_OVERLAP = 0.4
@@ -58,7 +59,8 @@ def duplicate_images(data: OwnDataset) -> list[Problem]:
                     where=str(path),
                     what="is in two splits",
                     expected="an image that is either trained on or scored",
-                    found=f"the same bytes as {image}: {split} and {other}",
+                    found=f"{split} and {other}"
+                    + (f": the same bytes as {image}" if image != path else ""),
                     remedy="leave one out, or give both the same subject",
                 )
     return list(problems.values())
@@ -76,6 +78,8 @@ def own_warnings(data: OwnDataset, rows: Sequence[OwnRow]) -> list[Problem]:
         if len(row.scans) < 2:
             continue
         fixed, moving = row.scans
+        if _is_same(fixed.files.image, moving.files.image):
+            warnings.append(_twice(data, row))
         for kind in ("labels", "points"):
             given = [getattr(scan.files, kind) for scan in row.scans]
             if None in given and given != [None, None]:
@@ -93,11 +97,29 @@ def _scan_problems(scan: OwnScan, cache: Cache) -> list[Problem]:
     if problems:
         return problems
     own = read_grid(scan.files.image)
+    for channel in scan.files.channels:
+        faults = _problems_of(partial(_check_file, channel, _check_image, cache))
+        problems += faults or _apart(scan, channel, overlap_fraction(own, read_grid(channel)))
     for path, check in ((scan.files.labels, read_labels), (scan.files.mask, read_mask)):
         if path is not None:
             faults = _problems_of(partial(_check_file, ScanSource(path), check, cache))
             problems += faults or grid_problems(path, read_grid(path), scan.files.image, own)
     return problems
+
+
+def _apart(scan: OwnScan, channel: ScanSource, shared: float) -> list[Problem]:
+    """Return the problem of a channel that hardly overlaps its scan, if it does."""
+    if shared >= _MIN_OVERLAP:
+        return []
+    return [
+        Problem(
+            where=str(channel),
+            what=f"hardly overlaps {scan.files.image}, whose channel it is",
+            expected="a channel of the same scan, at the same place",
+            found=f"{100 * shared:.0f} % of the smaller one in both",
+            remedy="name another file, or register it to the scan first",
+        )
+    ]
 
 
 def _check_file(source: ScanSource, check: Callable[[ScanSource], object], cache: Cache) -> None:
@@ -159,8 +181,8 @@ def _pair_problems(data: OwnDataset, row: OwnRow) -> Iterator[Problem]:
         yield Problem(
             where=f"{data.table.path}, {row.name}",
             what="has points that do not correspond",
-            expected=f"{counts[0]} rows in {tables[1]}, as in {tables[0]}",
-            found=f"{counts[1]} rows",
+            expected=f"{quantity(counts[0], 'row')} in {tables[1]}, as in {tables[0]}",
+            found=f"{quantity(counts[1], 'row')}",
             remedy="row n of one file must be the same point as row n of the other",
         )
     labels = [_labels(scan, data.volume_cache) for scan in row.scans]
@@ -204,6 +226,22 @@ def _unlike_labels(data: OwnDataset, row: OwnRow) -> list[Problem]:
             remedy="nothing, if a structure lies outside of one scan",
         )
     ]
+
+
+def _is_same(first: ScanSource, second: ScanSource) -> bool:
+    digests = [input_digest(source.path) for source in (first, second)]
+    return digests[0] == digests[1] and first.volume == second.volume
+
+
+def _twice(data: OwnDataset, row: OwnRow) -> Problem:
+    fixed, moving = (scan.files.image for scan in row.scans)
+    return Problem(
+        where=f"{data.table.path}, {row.name}",
+        what="names one scan twice",
+        expected="two scans",
+        found=f"the same voxels in {fixed} and {moving}",
+        remedy="name the other scan, or leave out the row",
+    )
 
 
 def _one_side(data: OwnDataset, row: OwnRow, kind: str) -> Problem:

@@ -25,6 +25,7 @@ from l2reg.problems import InputError, Problem, check_seed_value
 from l2reg.registration.warp_files import Coordinates
 from l2reg.shapes import WorkingGrid
 from l2reg.transforms.pair_grid import START_PLACES, StartPlace
+from l2reg.wording import quantity
 
 SIDES = ("fixed", "moving")
 SINGLE = "scan"  # modality of single scans; those of pairs are the sides
@@ -164,6 +165,7 @@ class OwnDataset:
             self.volume_cache,
             start=start,
             coordinates=self._coordinates,
+            n_channels=self.table.n_channels,
         )
 
     def batches(
@@ -213,6 +215,7 @@ class OwnDataset:
             mask=scan.files.mask,
             subject=scan.subject,
             volume=scan.files.image.volume,
+            channels=scan.files.channels,
         )
 
     @cached_property
@@ -231,7 +234,7 @@ class OwnDataset:
             where=str(self.table.path),
             what="has nothing to train on",
             expected="pairs, or single scans of two people, of the split train",
-            found=f"{n} rows of the split train",
+            found=f"{quantity(n, 'row')} of the split train",
             remedy="add rows, or keep fewer for validation: data.val_fraction=0.1",
         )
 

@@ -10,10 +10,13 @@ from l2reg.registration.pair_table import read_pair_table, scan_files
 from l2reg.registration.scan_files import ScanFiles
 from l2reg.registration.table_rows import read_columns, read_rows
 from l2reg.registration.warp_files import Coordinates
+from l2reg.wording import quantity
 
 Split = Literal["train", "val", "test"]
 SPLITS: tuple[Split, ...] = get_args(Split)
-SCAN_COLUMNS = ("scan", "name", "mask", "labels", "points", "volume", "subject", "split")
+SCAN_COLUMNS = (
+    "scan", "name", "mask", "labels", "points", "channel", "volume", "subject", "split",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -33,6 +36,11 @@ class OwnScan:
     def image(self) -> Path:
         """File of the scan."""
         return self.files.image.path
+
+    @property
+    def n_channels(self) -> int:
+        """Number of its channels, the scan itself among them."""
+        return 1 + len(self.files.channels)
 
 
 @dataclass(frozen=True)
@@ -72,6 +80,11 @@ class OwnTable:
     has_subjects: bool
 
     @property
+    def n_channels(self) -> int:
+        """Number of channels of every scan."""
+        return self.rows[0].scans[0].n_channels
+
+    @property
     def scans(self) -> Iterator[OwnScan]:
         """Scans of all rows; one of several rows comes several times."""
         for row in self.rows:
@@ -83,8 +96,8 @@ def read_own_table(path: Path, coordinates: Coordinates | None) -> OwnTable:
 
     Args:
         path: CSV file of the form of ``l2reg register --batch``, with a pair a row, or with a
-            single scan a row: the columns ``scan``, ``mask``, ``labels``, ``points`` and
-            ``volume``. Either may have the columns ``subject`` (``fixed_subject`` and
+            single scan a row: the columns ``scan``, ``mask``, ``labels``, ``points``, ``channel``
+            and ``volume``. Either may have the columns ``subject`` (``fixed_subject`` and
             ``moving_subject`` for pairs of two people) and ``split``: ``train``, ``val`` or
             ``test``.
         coordinates: Coordinates of the points, if there are any.
@@ -97,8 +110,6 @@ def read_own_table(path: Path, coordinates: Coordinates | None) -> OwnTable:
     subjects = any(column.endswith("subject") for column in columns)
     if "initial" in columns:
         raise InputError(_initial_column(path))
-    if channels := [column for column in columns if column.endswith("channel")]:
-        raise InputError(_channel_column(path, channels[0]))
     if coordinates is None and any(column.endswith("points") for column in columns):
         raise InputError(_no_coordinates(path))
     rows = []
@@ -117,7 +128,7 @@ def read_own_table(path: Path, coordinates: Coordinates | None) -> OwnTable:
             ]
             problems += _split_problems(path, pair.name, pair.cells, columns)
             rows.append(OwnRow(pair.name, tuple(scans), _split(pair.cells)))
-    raise_if_any(problems)
+    raise_if_any([*problems, *_channel_problems(path, rows)])
     return OwnTable(path, rows, "scan" not in columns, subjects)
 
 
@@ -159,14 +170,21 @@ def _initial_column(path: Path) -> Problem:
     )
 
 
-def _channel_column(path: Path, column: str) -> Problem:
-    return Problem(
-        where=f"{path}, column {column}",
-        what="is not followed by task=own",
-        expected="one channel of each scan",
-        found="further channels",
-        remedy="leave out the column; l2reg register takes several channels",
-    )
+def _channel_problems(path: Path, rows: Sequence[OwnRow]) -> list[Problem]:
+    """Return a problem for each row whose scans do not have the channels of the first scan."""
+    n_first = rows[0].scans[0].n_channels
+    return [
+        Problem(
+            where=f"{path}, {row.name}",
+            what="has another number of channels",
+            expected=f"{quantity(n_first, 'channel')} of every scan, in the same order",
+            found=" and ".join(str(scan.n_channels) for scan in row.scans),
+            remedy="name as many channels of each scan, with semicolons between; a network takes "
+            "one number of them",
+        )
+        for row in rows
+        if any(scan.n_channels != n_first for scan in row.scans)
+    ]
 
 
 def _no_coordinates(path: Path) -> Problem:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from l2reg.batch import to_device
+from l2reg.batch import first_channel, to_device
 from l2reg.config.build import build
 from l2reg.config.presets import load_preset
 from l2reg.data.pairs import Pair
@@ -38,6 +38,7 @@ from l2reg.registration.verdict import Outcome, Verdict
 from l2reg.registration.working_grid import overlap_regions
 from l2reg.shapes import Affine, Field
 from l2reg.transforms.image_grid import ImageGrid
+from l2reg.transforms.pair_grid import working_image_grid
 from l2reg.transforms.world import voxel_map, voxels_to_world
 from l2reg.transforms.world_transform import (
     AffineMap,
@@ -114,7 +115,7 @@ def write_pair(
     annotations = read_annotations(fixed, moving)
     batches = predictor.read(pair)
     disp = predictor.method.solve(batches).cpu()
-    batch = to_device(batches[-1], CPU)
+    batch = first_channel(to_device(batches[-1], CPU))
     i, j, k = batch["fixed"].shape[2:]
     disp = resize_field(disp, (i, j, k))
     grids = reader.full_grids(pair)
@@ -145,7 +146,10 @@ def write_pair(
         "seconds": time.perf_counter() - begin,
     })  # fmt: skip
     between = TransformScans(field.grid, annotations.grids[1])
-    return Registration(moving.image, between, transform, verdict, scores, {}, picture, files)
+    drawn = working_image_grid(grids[0], (i, j, k))
+    return Registration(
+        moving.image, between, transform, verdict, scores, {}, picture, drawn, files
+    )
 
 
 def _read(

@@ -17,6 +17,7 @@ from l2reg.inference.predictor import Predictor
 from l2reg.inference.prepare import OWN_KEYS, prepare_method
 from l2reg.io.files import atomic_write, load_json
 from l2reg.io.output_folders import OutputKind, claim_output_folder
+from l2reg.own_data.channels import channel_problems, compare_all_channels
 from l2reg.own_data.check import own_problems, own_warnings
 from l2reg.own_data.dataset import OwnDataset
 from l2reg.own_data.own_table import OwnRow
@@ -114,6 +115,9 @@ def prepare_own_prediction(config: Mapping[str, Any], overrides: Sequence[str]) 
     task = build(base["task"], "task", base["trust"])
     data: OwnDataset = build(base["data"], "data", base["trust"], task=task)
     rows = data.pair_rows(config["split"])
+    n_channels = data.table.n_channels
+    if prepared.trained is not None:
+        raise_if_any(channel_problems(data.table, base["model"]))
     raise_if_any(own_problems(data, rows))
     for warning in group_by_kind(own_warnings(data, rows)):
         tqdm.write(f"warning: {warning}")
@@ -127,7 +131,9 @@ def prepare_own_prediction(config: Mapping[str, Any], overrides: Sequence[str]) 
     with atomic_write(out / CONFIG) as temporary:
         temporary.write_text(yaml.safe_dump(used, sort_keys=False), encoding="utf-8")
     return OwnPrediction(
-        Predictor(prepared.method, replace(data, cache=None).reader),
+        Predictor(
+            compare_all_channels(prepared.method, n_channels), replace(data, cache=None).reader
+        ),
         data,
         rows,
         out,

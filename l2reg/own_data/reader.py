@@ -20,8 +20,9 @@ from l2reg.data.task import Task
 from l2reg.geometry.affine import affine_field
 from l2reg.geometry.warp import inside_scan, warp_with_fill
 from l2reg.io.point_tables import read_point_table
-from l2reg.io.scan_source import ScanSource
+from l2reg.io.scan_source import ScanSource, scan_digest
 from l2reg.io.volumes import read_labels, read_mask, read_volume
+from l2reg.problems import InputError, Problem
 from l2reg.registration.warp_files import Coordinates, to_ras
 from l2reg.registration.working_grid import smooth_to_resolution
 from l2reg.shapes import Affine, Image, LabelMap, Mask, WorkingGrid
@@ -43,6 +44,7 @@ class OwnPairReader(PairReader):
         cache: Cache of normalised and resampled volumes.
         start: How the grids of a pair lie, see ``pair_grids``.
         coordinates: Coordinates of point files; ``None`` if there are none.
+        n_channels: Number of channels of each scan.
     """
 
     def __init__(
@@ -54,8 +56,10 @@ class OwnPairReader(PairReader):
         *,
         start: StartPlace,
         coordinates: Coordinates | None,
+        n_channels: int,
     ) -> None:
         super().__init__(task, grid, prealign, cache)
+        self.n_channels = n_channels
         self.grid = grid
         self.start: StartPlace = start
         self.coordinates = coordinates
@@ -69,16 +73,22 @@ class OwnPairReader(PairReader):
     def image(
         self, scan: Scan, loaded: LoadedVolumes | None = None, grid: ImageGrid | None = None
     ) -> Image:
-        """Return the intensities of a scan, in [0, 1]; 0 outside of it.
+        """Return the intensities of all channels of a scan, in [0, 1]; 0 outside of it.
 
         Args:
             scan: Scan to read.
             loaded: Volumes that are already read; those read now are added.
             grid: Grid to resample it to; by default the working grid in its middle.
         """
-        intensity = self.task.intensity[scan.modality]
-
+        grid = grid or self._own_grid(scan)
         volumes = loaded or LoadedVolumes()
+        return torch.cat([self._channel(c, volumes, grid) for c in scan.each_channel], dim=1)
+
+    def _channel(self, scan: Scan, volumes: LoadedVolumes, grid: ImageGrid) -> Image:
+        """Return the intensities of a scan of one channel, see ``image``."""
+        if scan.modality not in self.task.intensity:
+            raise InputError(_no_intensity(scan))
+        intensity = self.task.intensity[scan.modality]
 
         def read() -> np.ndarray:
             return intensity(read_volume(scan.source).array, _view(scan, volumes))
@@ -94,24 +104,33 @@ class OwnPairReader(PairReader):
     def mask(
         self, scan: Scan, loaded: LoadedVolumes | None = None, grid: ImageGrid | None = None
     ) -> Mask:
-        """Return 1 in the field of view of a scan, and in its mask if it has one; see ``image``."""
+        """Return 1 where a scan is to be compared; see ``image``.
+
+        That is in the field of view of all its channels, and in its mask if it has one.
+        """
         grid = grid or self._own_grid(scan)
-        own = self._image_grid(scan)
-        to_scan = _affine(voxel_map(grid.place.affine, own.place.affine))
-        inside = inside_scan(affine_field(to_scan, grid.shape), own.shape).float()
         volumes = loaded or LoadedVolumes()
-
-        def view() -> np.ndarray:
-            return _view(scan, volumes).astype(np.int16)
-
-        kind = _kind("field of view as a mask", scan)
-        inside = inside * self._nearest(scan.image, scan, kind, view, volumes, grid)
+        inside = torch.ones(1, 1, *grid.shape)
+        for channel in scan.each_channel:
+            inside = inside * self._seen(channel, volumes, grid)
         if scan.mask is None:
             return inside
         path = scan.mask
         return inside * self._nearest(
             path, scan, "mask", lambda: read_mask(path).astype(np.int16), loaded, grid
         )
+
+    def _seen(self, scan: Scan, volumes: LoadedVolumes, grid: ImageGrid) -> Mask:
+        """Return 1 in the field of view of a scan of one channel."""
+        own = self._image_grid(scan)
+        to_scan = _affine(voxel_map(grid.place.affine, own.place.affine))
+        inside = inside_scan(affine_field(to_scan, grid.shape), own.shape).float()
+
+        def view() -> np.ndarray:
+            return _view(scan, volumes).astype(np.int16)
+
+        kind = _kind("field of view as a mask", scan)
+        return inside * self._nearest(scan.image, scan, kind, view, volumes, grid)
 
     def labels(
         self, scan: Scan, loaded: LoadedVolumes | None = None, grid: ImageGrid | None = None
@@ -163,7 +182,9 @@ class OwnPairReader(PairReader):
     def _grid_settings(self, pair: Pair) -> dict[str, Any]:
         grids = [grid.place.affine.tolist() for grid in self._grids(pair)]
         volumes = [scan.volume for scan in (pair.fixed, pair.moving)]
-        named = {} if volumes == [None, None] else {"volumes": volumes}
+        named: dict[str, Any] = {} if volumes == [None, None] else {"volumes": volumes}
+        if further := [c for scan in (pair.fixed, pair.moving) for c in scan.channels]:
+            named["channels"] = [[scan_digest(c.path), c.volume] for c in further]
         return {"shape": self.shape, "affines": grids, **named}
 
     def _grids(self, pair: Pair) -> tuple[ImageGrid, ImageGrid]:
@@ -222,6 +243,17 @@ class OwnPairReader(PairReader):
 
 def _affine(matrix: Float64[np.ndarray, "4 4"]) -> Affine:
     return torch.from_numpy(matrix)[None, :3].float()
+
+
+def _no_intensity(scan: Scan) -> Problem:
+    return Problem(
+        where=f"task.intensity.{scan.modality}",
+        what="is missing, the normalisation of a further channel",
+        expected="one for each channel, as l2reg plan proposes it",
+        found=f"none for {scan.image}",
+        remedy="task.intensity.fixed=null: what is null, and channels without one, are planned "
+        "from the scans",
+    )
 
 
 def _kind(name: str, scan: Scan) -> str:

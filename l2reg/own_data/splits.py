@@ -7,6 +7,7 @@ import numpy as np
 
 from l2reg.own_data.own_table import OwnRow, OwnTable, Split
 from l2reg.problems import InputError, Problem, raise_if_any
+from l2reg.wording import quantity
 
 _N_NAMED = 8  # subjects that a message names
 
@@ -61,11 +62,11 @@ def split_rows(table: OwnTable, *, val_fraction: float, seed: int) -> Splits:
         raise InputError(_too_few(table, groups))
     names = ", ".join(sorted(chosen)[:_N_NAMED]) + (", ..." if len(chosen) > _N_NAMED else "")
     said.append(
-        f"the table names no row val: {len(given['val'])} of {len(rows)} are kept for validation, "
-        f"chosen by seed {seed}: {names}"
+        f"the table names no row val: seed {seed} keeps {len(given['val'])} of {len(rows)} for "
+        f"validation: {names}"
     )
     if n_across := len(rows) - len(given["val"]) - len(given["train"]):
-        said.append(f"{n_across} pairs of somebody of either side are left out")
+        said.append(f"left out, of somebody of either side: {quantity(n_across, 'pair')}")
     return Splits(given, said)
 
 
@@ -112,7 +113,8 @@ def _too_few(table: OwnTable, groups: Sequence[set[str]]) -> Problem:
         where=str(table.path),
         what="has too few subjects to keep some for validation",
         expected="pairs of 2 people, or single scans of 4, at least",
-        found=f"{len(table.rows)} rows of {len(set().union(*groups))} subjects",
+        found=f"{quantity(len(table.rows), 'row')} of "
+        f"{quantity(len(set().union(*groups)), 'subject')}",
         remedy="add scans; or do without validation: data.val_fraction=0.0 "
         "trainer.validate_every=0; an empty cell of subject marks a template that all share",
     )

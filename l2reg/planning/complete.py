@@ -71,7 +71,8 @@ def _complete(node: Mapping[str, Any], config: Mapping[str, Any]) -> dict[str, A
     raise_if_any(own_problems(data, [row for row in data.table.rows if row.split != "test"]))
     plan, _ = plan_data(data, config["device"])
     completed = {key: plan.task[key] for key in missing}
-    intensity = task["intensity"] | {side: plan.task["intensity"][side] for side in sides}
+    given = {side: each for side, each in task["intensity"].items() if each is not None}
+    intensity = {**plan.task["intensity"], **given}
     for reason in plan.reasons:
         if reason.startswith("task."):
             tqdm.write(f"planned {reason}")

@@ -16,6 +16,7 @@ from l2reg.runtime import configure_convolutions
 from l2reg.training.seeding import seed_everything
 from l2reg.training.step_cost import measure_step
 from l2reg.training.trainer import Trainer, TrainerSettings
+from l2reg.wording import quantity
 
 _GB = 1e9
 
@@ -34,7 +35,7 @@ def describe_step(data: OwnDataset, plan: Plan, device: torch.device) -> str:
     seed_everything(0)
     settings: TrainerSettings = build(load_preset("trainer", "default"))
     configure_convolutions(settings.precision, repeated=True)
-    model = build(load_preset("model", plan.model) | dict(plan.width)).to(device)
+    model = build(load_preset("model", plan.model) | plan.network).to(device)
     objective = build(_objective_node(plan.loss))
     batches = replace(data, cache=None).batches(
         grid_of(model), items=range(settings.batch_size), seed=0, device=device
@@ -45,7 +46,7 @@ def describe_step(data: OwnDataset, plan: Plan, device: torch.device) -> str:
     return (
         f"one step on {device.type}: {cost.seconds:.2f} s and {cost.memory_bytes / _GB:.2f} GB "
         f"({cost.n_parameters:,} weights; a pair is read in {cost.reading_seconds:.2f} s at "
-        f"first); {settings.max_steps} steps take about "
+        f"first); {quantity(settings.max_steps, 'step')} take about "
         f"{cost.seconds * settings.max_steps / 3600:.1f} h. With less memory: --max-voxels N"
     )
 

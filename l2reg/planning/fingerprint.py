@@ -13,9 +13,12 @@ from tqdm import tqdm
 from l2reg.config.build import build
 from l2reg.config.presets import load_preset
 from l2reg.data.field_of_view import field_of_view
+from l2reg.data.intensity import Region
+from l2reg.data.pairs import channel_modalities
 from l2reg.features.extractor import FeatureExtractor
 from l2reg.features.similarity import scan_similarity
 from l2reg.io.point_tables import read_point_table
+from l2reg.io.scan_source import ScanSource
 from l2reg.io.volumes import Volume, read_volume
 from l2reg.own_data.dataset import SIDES, SINGLE, OwnDataset
 from l2reg.own_data.own_table import OwnRow, OwnScan
@@ -27,6 +30,7 @@ from l2reg.registration.warp_files import to_ras
 from l2reg.transforms.image_grid import ImageGrid, read_grid
 from l2reg.transforms.pair_grid import overlap_box, overlap_fraction
 from l2reg.transforms.world import voxels_to_world
+from l2reg.wording import quantity
 
 Sizes = Float64[np.ndarray, "n 3"]  # to the right, front and top
 
@@ -49,8 +53,9 @@ class Fingerprint:
         orientations: Number of scans of each orientation, such as ``LPS``.
         overlaps: Volume that the scans of each pair share by their headers, as a fraction of the
             smaller one; of each single scan with the next one.
+        n_channels: Number of channels of each scan.
         modalities: Number of the scans that were read, by what they are, for ``fixed`` and
-            ``moving``, or ``scan``.
+            ``moving``, or ``scan``, and further channels such as ``fixed_channel_1``.
         intensities: Percentiles 0.5, 50 and 99.5 of these scans, in the same way.
         presets: Number of the pairs that were read, by the preset of ``l2reg register`` for them.
         reason: Why it is the preset of the first pair.
@@ -68,6 +73,7 @@ class Fingerprint:
     shapes: tuple[tuple[int, ...], tuple[int, ...]]
     orientations: Mapping[str, int]
     overlaps: Sequence[float]
+    n_channels: int
     modalities: Mapping[str, Mapping[Modality, int]]
     intensities: Mapping[str, tuple[float, ...]]
     presets: Mapping[str, int]
@@ -82,9 +88,10 @@ class Fingerprint:
         extent = [_range(column, ".0f") for column in self.extents_mm.T]
         shape = [f"{a}" if a == b else f"{a}-{b}" for a, b in zip(*self.shapes, strict=True)]
         axes = ", ".join(f"{n} {name}" for name, n in self.orientations.items())
-        what = "pairs" if self.paired else "single scans"
+        what = quantity(self.n_rows, "pair" if self.paired else "single scan")
+        subjects = quantity(self.n_subjects, "subject")
         lines = [
-            f"{self.n_rows} {what} of {self.n_subjects} subjects, {self.n_labelled} with labels",
+            f"{what} of {subjects}, {self.n_labelled} with labels",
             f"sizes {' x '.join(shape)} voxels (right, front, top); orientations: {axes}",
             f"spacings {' x '.join(spacing)} mm; extents to cover {' x '.join(extent)} mm",
             f"overlap by the headers: median {100 * np.median(self.overlaps):.0f} %, least "
@@ -124,6 +131,11 @@ def read_fingerprint(data: OwnDataset, max_scans: int) -> Fingerprint:
     shapes = np.array([_to_ras(g, np.array(g.shape)) for g in grids.values()]).astype(int)
     chosen = np.unique(np.linspace(0, len(pairs) - 1, min(max_scans, len(pairs))).round())
     read = [_read_pair(pairs[int(n)]) for n in tqdm(chosen, "reading scans", disable=None)]
+    channels = [
+        (n, m, name)
+        for n, side in enumerate(sides)
+        for m, name in enumerate([side, *channel_modalities(side, data.table.n_channels - 1)])
+    ]
     first, reason = read[0].preset, read[0].reason
     return Fingerprint(
         n_rows=len(rows),
@@ -134,12 +146,13 @@ def read_fingerprint(data: OwnDataset, max_scans: int) -> Fingerprint:
         shapes=(tuple(shapes.min(axis=0).tolist()), tuple(shapes.max(axis=0).tolist())),
         orientations=Counter("".join(aff2axcodes(g.place.affine)) for g in grids.values()),
         overlaps=[overlap_fraction(*_both(row, grids)) for row in pairs] or [1.0],
+        n_channels=data.table.n_channels,
         modalities={
-            side: Counter(each.modalities[n] for each in read) for n, side in enumerate(sides)
+            name: Counter(each.modalities[n][m] for each in read) for n, m, name in channels
         },
         intensities={
-            side: tuple(np.median([each.percentiles[n] for each in read], axis=0))
-            for n, side in enumerate(sides)
+            name: tuple(np.median([each.percentiles[n][m] for each in read], axis=0))
+            for n, m, name in channels
         },
         presets=Counter(each.preset for each in read),
         reason=reason if len({each.preset for each in read}) == 1 else f"first pair {first}",
@@ -151,10 +164,10 @@ def read_fingerprint(data: OwnDataset, max_scans: int) -> Fingerprint:
 
 @dataclass(frozen=True)
 class _PairFacts:
-    """What the voxels of a pair tell."""
+    """What the voxels of a pair tell; of each scan and each of its channels."""
 
-    modalities: tuple[Modality, Modality]
-    percentiles: tuple[Float64[np.ndarray, " 3"], Float64[np.ndarray, " 3"]]
+    modalities: Sequence[Sequence[Modality]]
+    percentiles: Sequence[Sequence[Float64[np.ndarray, " 3"]]]
     preset: str
     reason: str
     contrast: float
@@ -162,21 +175,28 @@ class _PairFacts:
 
 def _read_pair(row: OwnRow) -> _PairFacts:
     settings = build(load_preset("register", "default"))
-    fixed, moving = (read_volume(scan.files.image) for scan in (row.scans[0], row.scans[-1]))
-    views = (field_of_view(fixed.array), field_of_view(moving.array))
-    kinds = (modality(fixed.array, views[0]), modality(moving.array, views[1]))
-    preset, reason = choose_preset((fixed, moving), views, kinds)
+    files = (row.scans[0].files, row.scans[-1].files)
+    read = [[_with_view(source) for source in (each.image, *each.channels)] for each in files]
+    kinds = [[modality(scan.array, view) for scan, view in channels] for channels in read]
+    fixed, moving = (channels[0][0] for channels in read)
+    views = (read[0][0][1], read[1][0][1])
+    first_kinds = (kinds[0][0], kinds[1][0])
+    preset, reason = choose_preset((fixed, moving), views, first_kinds)
     windows = settings["intensity"][preset]
-    sources = (row.scans[0].files.image, row.scans[-1].files.image)
-    pair = ScanPair(sources, (fixed, moving), views, kinds, preset,
-                    (windows[kinds[0]], windows[kinds[1]]), ())  # fmt: skip
+    pair = ScanPair((files[0].image, files[1].image), (fixed, moving), views, first_kinds, preset,
+                    (windows[first_kinds[0]], windows[first_kinds[1]]), ())  # fmt: skip
     return _PairFacts(
         kinds,
-        (_percentiles(fixed, views[0]), _percentiles(moving, views[1])),
+        [[_percentiles(scan, view) for scan, view in channels] for channels in read],
         preset,
         reason,
         _contrast(pair, settings["judge"].contrast, settings["initial_map"].max_size),
     )
+
+
+def _with_view(source: ScanSource) -> tuple[Volume, Region]:
+    scan = read_volume(source)
+    return scan, field_of_view(scan.array)
 
 
 def _percentiles(scan: Volume, view: np.ndarray) -> Float64[np.ndarray, " 3"]:

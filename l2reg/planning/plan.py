@@ -10,9 +10,11 @@ import yaml
 
 from l2reg.config.presets import load_preset
 from l2reg.io.files import atomic_write
+from l2reg.own_data.channels import KEY
 from l2reg.own_data.dataset import SIDES, SINGLE
 from l2reg.planning.fingerprint import Fingerprint
 from l2reg.shapes import Shape3, Spacing
+from l2reg.wording import quantity
 
 _ROUND_MM = 0.05
 _GROWTH = 1.02  # of the spacing, until the grid is small enough
@@ -29,7 +31,8 @@ class Plan:
         loss: Name of the loss.
         model: Name of the network.
         width: Keys of the network that set its number of feature maps.
-        intensity: Normalisation by side, as nodes of a config.
+        n_channels: Number of channels of each scan.
+        intensity: Normalisation by side and further channel, as nodes of a config.
         reasons: Why, a line for each setting.
     """
 
@@ -39,8 +42,15 @@ class Plan:
     loss: str
     model: str
     width: Mapping[str, list[int]]
+    n_channels: int
     intensity: Mapping[str, Mapping[str, Any]]
     reasons: Sequence[str]
+
+    @property
+    def network(self) -> dict[str, Any]:
+        """Keys of ``model`` that differ from those of its YAML."""
+        channels = {KEY: self.n_channels} if self.n_channels > 1 else {}
+        return {**self.width, **channels}
 
     @property
     def task(self) -> dict[str, Any]:
@@ -76,7 +86,9 @@ def propose(facts: Fingerprint, device: str, max_voxels: int | None = None) -> P
     if width:
         reasons.append(f"model.{', model.'.join(width)}: {settings['narrow']:g} times the feature "
                        "maps, for a CPU")  # fmt: skip
-    return Plan(shape, spacing_mm, start, loss, model, width, intensity, reasons)
+    if facts.n_channels > 1:
+        reasons.append(f"model.{KEY}: {facts.n_channels} of each scan")
+    return Plan(shape, spacing_mm, start, loss, model, width, facts.n_channels, intensity, reasons)
 
 
 def write_plan(
@@ -98,8 +110,8 @@ def write_plan(
         "task": plan.task,
         "data": data,
     }  # fmt: skip
-    if plan.width:
-        content["model"] = dict(plan.width)
+    if plan.network:
+        content["model"] = plan.network
     comments = [f"Proposed by l2reg plan {table.name}", *facts.lines(), *plan.reasons]
     text = "# @package _global_\n" + "".join(f"# {line}\n" for line in comments)
     with atomic_write(path) as temporary:
@@ -128,7 +140,7 @@ def _grid(
     if not np.array_equal(spacing, median):
         what += f", too fine for {max_voxels:,} voxels"
     n_cropped = int((facts.extents_mm > cover + 1e-3).any(axis=1).sum())
-    what += f"; {n_cropped} scans are cropped" if n_cropped else "; no scan is cropped"
+    what += f"; {quantity(n_cropped, 'scan')} cropped" if n_cropped else "; no scan is cropped"
     return (i, j, k), (i_mm, j_mm, k_mm), what
 
 

@@ -7,6 +7,7 @@ import numpy as np
 from l2reg.io.text_columns import align_columns
 from l2reg.ranking.rank import RUNTIME, Ranking, TaskRanking, TaskScores, official_entries
 from l2reg.ranking.significance import LEVEL, min_rank_sum_p, min_signed_rank_p
+from l2reg.wording import quantity
 
 _HEADINGS = {
     "dsc": "DSC",
@@ -52,8 +53,7 @@ def _task_table(task: TaskScores, task_ranking: TaskRanking, order: Sequence[int
     if task_ranking.timed:
         headings.append("without runtime")
         scores.append(task_ranking.score_without_runtime)
-    pairs = "1 pair" if len(task.pairs) == 1 else f"{len(task.pairs)} pairs"
-    lines = [[f"{task.name} ({pairs})", *headings]]
+    lines = [[f"{task.name} ({quantity(len(task.pairs), 'pair')})", *headings]]
     lines += [[task.teams[n], *(f"{s[0, n]:.3f}" for s in scores)] for n in order]
     return align_columns(lines)
 
@@ -75,7 +75,8 @@ def _notes(task: TaskScores, ranking: Ranking) -> list[str]:
     notes = []
     if not task.timed:
         n = len(ranking.tasks[task.name].names) - 1
-        notes.append(f"{task.name}: ranked by {n} columns, without runtime; no team has one")
+        by = quantity(n, "column")
+        notes.append(f"{task.name}: ranked by {by}, without runtime; no team has one")
     absent_teams = [
         team for team, is_present in zip(task.teams, task.submitted, strict=True) if not is_present
     ]
@@ -102,8 +103,8 @@ def _undecided_notes(task: TaskScores, ranking: Ranking) -> list[str]:
         test, n_values = "rank-sum", {n: int((~np.isnan(entries[n][0])).sum()) for n in columns}
         min_p = min_rank_sum_p
     return [
-        f"{task.name}, {_HEADINGS[name]}: too few pairs to tell teams apart: a {test} test of {n} "
-        f"value{'s' * (n > 1)} a team has p {min_p(n):.2g} at best, not below {LEVEL}"
+        f"{task.name}, {_HEADINGS[name]}: too few pairs to tell teams apart: a {test} test of "
+        f"{quantity(n, 'value')} a team has p {min_p(n):.2g} at best, not below {LEVEL}"
         for name, n in n_values.items()
         if min_p(n) >= LEVEL
     ]

@@ -18,6 +18,7 @@ from l2reg.transforms.image_grid import ImageGrid, read_grid
 from l2reg.transforms.warped_scan import warp_label_map
 from l2reg.transforms.world import voxels_to_world
 from l2reg.transforms.world_transform import WorldTransform
+from l2reg.wording import quantity
 
 _WORSE_MM = 0.5  # growth of the mean landmark error that is flagged
 _WORSE_DICE = 0.01  # loss of the mean Dice coefficient that is flagged
@@ -58,10 +59,10 @@ def score_lines(scores: Mapping[str, Scores]) -> list[str]:
     lines = []
     if after.dice:
         means = f"{before.mean_dice:.3f} -> {after.mean_dice:.3f}"
-        lines.append(f"Dice {means} ({len(after.dice)} labels)")
+        lines.append(f"Dice {means} ({quantity(len(after.dice), 'label')})")
     if after.tre_mm:
         means = f"{before.mean_tre_mm:.2f} -> {after.mean_tre_mm:.2f} mm"
-        lines.append(f"TRE {means} ({len(after.tre_mm)} landmarks)")
+        lines.append(f"TRE {means} ({quantity(len(after.tre_mm), 'landmark')})")
     return lines
 
 
@@ -215,8 +216,8 @@ def _read_landmarks(
             Problem(
                 where=str(paths[1]),
                 what=f"does not correspond to {paths[0]}",
-                expected=f"{len(tables[0])} rows",
-                found=f"{len(tables[1])} rows",
+                expected=f"{quantity(len(tables[0]), 'row')}",
+                found=f"{quantity(len(tables[1]), 'row')}",
                 remedy="row n of one file must be the same landmark as row n of the other",
             )
         )

@@ -20,6 +20,7 @@ from l2reg.registration.modality import Modality, modality
 from l2reg.registration.scan_files import ScanFiles
 from l2reg.transforms.image_grid import ImageGrid
 from l2reg.transforms.world import voxel_map
+from l2reg.wording import quantity
 
 _SAME_PLACE = 1e-3  # voxels between two places of a corner
 _MIN_COVERED = 0.1  # fraction of the scan
@@ -84,7 +85,8 @@ def check_channels(files: tuple[ScanFiles, ScanFiles]) -> None:
             where=f"--{lacking}-channel",
             what="is missing",
             expected="as many channels of both scans, in the same order",
-            found=f"{numbers[0]} fixed and {numbers[1]} moving channels beside the scans",
+            found=f"{numbers[0]} fixed and {quantity(numbers[1], 'moving channel')} beside the "
+            "scans",
             remedy=f"add --{lacking}-channel FILE",
         )
     )

@@ -20,6 +20,7 @@ from l2reg.geometry.warp import inside_volume, warp
 from l2reg.inference.method import Method
 from l2reg.models.prediction import grid_of
 from l2reg.phantom.make import base_task
+from l2reg.problems import InputError, Problem
 from l2reg.registration.scan_pair import ScanPair
 from l2reg.registration.solve import ANY_CONTRAST
 from l2reg.registration.start import Start
@@ -177,12 +178,25 @@ def load_network(
     """
     trained = load_trained_model(checkpoint, {}, preset, trust)
     node = trained.config["task"]
+    if (n_channels := trained.config["model"].get("scan_channels", 1)) > 1:
+        raise InputError(_several_channels(trained.path, n_channels))
     if "flavour" in node:  # a phantom, whose data would be made
         task = base_task(node["flavour"], node["size"])
     else:
         task = build(node, "task", trust)
     method = Method(trained.model.to(device), None, device)
     return TrainedNetwork(trained.path, method, task)
+
+
+def _several_channels(path: Path, n_channels: int) -> Problem:
+    return Problem(
+        where=str(path),
+        what="takes several channels of each scan, which l2reg register gives no network",
+        expected="a network that was trained on one channel",
+        found=f"{n_channels}",
+        remedy="name the scans in a table: l2reg predict ckpt=RUN split=all task=own "
+        "data.pairs=my.csv",
+    )
 
 
 def default_preset(network: TrainedNetwork | None) -> str:

@@ -46,6 +46,7 @@ from l2reg.registration.verdict import Judge, Outcome
 from l2reg.registration.working_grid import overlap_regions, working_batch
 from l2reg.runtime import select_device
 from l2reg.shapes import Image
+from l2reg.transforms.pair_grid import working_image_grid
 from l2reg.transforms.world_transform import (
     AffineMap,
     DisplacementMap,
@@ -153,7 +154,11 @@ def register_with(
             "seconds": time.perf_counter() - begin,
         })  # fmt: skip
     between = TransformScans(field.grid, grids[1])
-    return Registration(files[1].image, between, transform, verdict, scores, fit, picture, outputs)
+    i, j, k = picture.fixed.shape
+    drawn = working_image_grid(field.grid, (i, j, k))
+    return Registration(
+        files[1].image, between, transform, verdict, scores, fit, picture, drawn, outputs
+    )
 
 
 @dataclass(frozen=True)

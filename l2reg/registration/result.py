@@ -141,6 +141,7 @@ class Registration:
             landmarks.
         fit: The same of labels and landmarks that were used, which measures nothing else.
         picture: What ``show`` draws.
+        picture_grid: Grid that this lies on.
         files: The files that were written; none if no folder was named.
     """
 
@@ -151,6 +152,7 @@ class Registration:
     scores: dict[str, Scores]
     fit: dict[str, Scores]
     picture: RegisteredPair
+    picture_grid: ImageGrid
     files: RegistrationFiles | None
 
     @property

@@ -8,9 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from jaxtyping import Shaped
 
-from l2reg.geometry.resize import resize_labels, voxel_ratio
 from l2reg.registration.annotations import Annotations, Scores, read_annotations
 from l2reg.registration.result import Registration
 from l2reg.registration.scan_files import ScanFiles
@@ -18,8 +16,9 @@ from l2reg.registration.verdict import Verdict
 from l2reg.reporting.page import flags_html, provenance, provenance_html, table_html, write_page
 from l2reg.reporting.registered_pair import Landmarks, RegisteredPair, orientation
 from l2reg.reporting.viewer import viewer_html
-from l2reg.shapes import Shape3
+from l2reg.transforms.image_grid import ImageGrid
 from l2reg.transforms.warped_scan import warp_label_map
+from l2reg.transforms.world import voxels_to_world
 from l2reg.transforms.world_transform import WorldTransform
 
 _MAX_LANDMARKS = 20  # in the table; all are drawn
@@ -46,7 +45,7 @@ def write_result_page(
     """
     annotations = read_annotations(fixed, moving)
     title = f"{moving.image.path.name} registered to {fixed.image.path.name}"
-    pair = add_annotations(result.picture, annotations, result.transform)
+    pair = add_annotations(result.picture, result.picture_grid, annotations, result.transform)
     made = provenance(
         **details,
         fixed=str(fixed.image),
@@ -63,48 +62,38 @@ def write_result_page(
 
 
 def add_annotations(
-    picture: RegisteredPair, annotations: Annotations, transform: WorldTransform
+    picture: RegisteredPair, place: ImageGrid, annotations: Annotations, transform: WorldTransform
 ) -> RegisteredPair:
-    """Return a picture with the labels and landmarks of its scans.
+    """Return a picture with the labels and landmarks of its scans, and where its axes lead.
 
     Args:
         picture: The pair on its working grid.
+        place: That grid.
         annotations: Labels and landmarks on the grids of the scans.
         transform: Map from fixed to moving positions.
     """
-    grid, moving_grid = annotations.grids
-    i, j, k = picture.fixed.shape
-    picture = replace(picture, orientation=orientation(grid.place.affine))
+    affine = place.place.affine
+    picture = replace(picture, orientation=orientation(affine))
     if annotations.labels is not None:
-        fixed, moving = annotations.labels
-        field = transform.voxel_field(grid, moving_grid.place.affine)
-        warped = warp_label_map(moving, torch.from_numpy(field)[None])
-        picture = replace(
-            picture,
-            fixed_labels=_on_working_grid(fixed, (i, j, k)),
-            warped_labels=_on_working_grid(warped, (i, j, k)),
+        stay = WorldTransform(())
+        fixed, warped = (
+            warp_label_map(labels, torch.from_numpy(by.voxel_field(place, grid.place.affine))[None])
+            for labels, by, grid in zip(
+                annotations.labels, (stay, transform), annotations.grids, strict=True
+            )
         )
+        picture = replace(picture, fixed_labels=fixed, warped_labels=warped)
     if annotations.points is not None:
         fixed_mm, moving_mm = annotations.points
-        ratio = np.array(voxel_ratio(grid.shape, (i, j, k)))[:, None]
-        to_voxels = np.linalg.inv(grid.place.affine)
-        linear, shift = to_voxels[:3, :3], to_voxels[:3, 3:]
+        to_voxels = np.linalg.inv(affine)
         residuals_mm = moving_mm - transform(fixed_mm)
         landmarks = Landmarks(
-            positions=(ratio * (linear @ fixed_mm + shift)).T,
-            residuals=(ratio * (linear @ residuals_mm)).T,
+            positions=voxels_to_world(to_voxels, fixed_mm).T,
+            residuals=(to_voxels[:3, :3] @ residuals_mm).T,
             errors_mm=np.linalg.norm(residuals_mm, axis=0),
         )
         picture = replace(picture, landmarks=landmarks)
     return picture
-
-
-def _on_working_grid(
-    labels: Shaped[np.ndarray, "fi fj fk"], shape: Shape3
-) -> Shaped[np.ndarray, "i j k"]:
-    volume = torch.from_numpy(labels.astype(np.int64))[None, None]
-    shown: np.ndarray = resize_labels(volume, shape)[0, 0].numpy()
-    return shown
 
 
 def _verdict_html(verdict: Verdict) -> str:

@@ -11,8 +11,10 @@ from urllib.parse import quote
 from l2reg.reporting.page import flags_html, provenance_html, write_page
 from l2reg.reporting.report import MAX_PAIRS_DRAWN, PAIRS_HTML
 from l2reg.reporting.viewer import read_viewer
+from l2reg.wording import quantity
 
 PAGE = "report.html"  # of the table, and of each pair
+_FLAGS = "<th class='flags'>flags</th>"
 _STATUSES = ("failed", "flagged", "ok")  # the worst first
 _MEASURES = {  # heading, column before and after, and the sign by which the worst is lowest
     "error mm": ("tre_mm_{}", -1),
@@ -50,7 +52,7 @@ def write_table_page(
     rows = sort_worst_first(results)
     failed = [row for row in rows if row["status"] == "failed"]
     flagged = [row for row in rows if row["status"] == "flagged"]
-    words = f"{len(rows)} pairs: {len(flagged)} flagged, {len(failed)} failed."
+    words = f"{quantity(len(rows), 'pair')}: {len(flagged)} flagged, {len(failed)} failed."
     warnings = [f"{row['name']} failed: {row['error']}" for row in failed]
     warnings += [f"{row['name']}: {row['flags']}" for row in flagged]
     parts = [f"<h1>{html.escape(title)}</h1><p>{words}</p>", flags_html(warnings)]
@@ -70,7 +72,7 @@ def _table_rows(rows: Sequence[Mapping[str, Any]]) -> Iterator[str]:
         if any(column.format("after") in row for row in rows)
     }
     head = "".join(f"<th>{heading}<br>before → after</th>" for heading in measures)
-    yield f"<tr><th>pair</th><th>status</th>{head}<th>overlap</th><th>folds</th><th>flags</th></tr>"
+    yield f"<tr><th>pair</th><th>status</th>{head}<th>overlap</th><th>folds</th>{_FLAGS}</tr>"
     for row in rows:
         name, failed = html.escape(row["name"]), row["status"] == "failed"
         link = name if failed else f"<a href='{quote(row['name'])}/{PAGE}'>{name}</a>"

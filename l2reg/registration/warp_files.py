@@ -17,7 +17,7 @@ from l2reg.io.scan_source import ScanSource
 from l2reg.io.volumes import nifti_image, read_labels, read_volume, read_voxel_type
 from l2reg.problems import InputError, Problem, raise_if_any
 from l2reg.registration.input_checks import overwrite_problems
-from l2reg.registration.label_maps import is_label_map
+from l2reg.registration.label_maps import is_label_map, is_scan
 from l2reg.registration.transform_reader import read_transform
 from l2reg.registration.transform_scans import TransformScans
 from l2reg.shapes import Field
@@ -104,6 +104,11 @@ def resample_labels(
     """Return a label map on the reference grid (see ``warp_label_map``), as ``resample_scan``."""
     reference, moving = scans.both(str(source))
     labels, voxel_type = read_labels(source), read_voxel_type(source)
+    if is_scan(labels):
+        tqdm.write(
+            f"!!! {source} looks like a scan, whose intensities are not interpolated as labels: "
+            "--image does so"
+        )
     disp = _field(transform, reference, moving.place.affine)
     inside = _check_inside(source, disp, labels.shape)
     warped = voxel_type.encode(warp_label_map(labels, disp, interpolation).astype(np.float32))

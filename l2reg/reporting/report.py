@@ -37,6 +37,7 @@ _STATISTICS = (
     "in every pair. Below six pairs no p value can reach 0.05."
 )
 _UNSCORED = "<p>Nothing is scored: there are neither labels nor landmarks.</p>"
+_BOTH = "<br>before → after"
 _COLOURED_METRICS = frozenset({"dsc", "hd95_voxels", "tre_mm", "tre_keypoints_mm"})
 
 
@@ -129,8 +130,11 @@ def _pair_table_html(
 ) -> str:
     """Return a table of the scores of every pair, before and after registration, with flags."""
     metrics = metric_names([*scores, *initial.values()])
-    head = "".join(f"<th>{HEADINGS[metric]}<br>before → after</th>" for metric in metrics)
-    lines = [f"<tr><th>pair</th>{head}<th>flags</th></tr>"]
+    head = "".join(
+        f"<th>{HEADINGS[metric]}{_BOTH if metric in _COLOURED_METRICS else ''}</th>"
+        for metric in metrics
+    )
+    lines = [f"<tr><th>pair</th>{head}<th class='flags'>flags</th></tr>"]
     for new in scores:
         old = initial[new.pair]
         cells = [

@@ -30,6 +30,7 @@ class Viewer {
   connect(figure, plane) {
     const canvas = figure.querySelector("canvas"), slider = figure.querySelector("input");
     slider.max = this.view.shape[plane.across] - 1;
+    figure.style.flex = this.view.shape[plane.x] * this.view.spacing[plane.x]; // one scale for all
     const scroll = (slice) => {
       this.position[plane.across] = Math.min(Math.max(slice, 0), Number(slider.max));
       this.draw();
@@ -242,8 +243,16 @@ class Viewer {
       context.beginPath();
       context.arc(x, y, 3 * ratio, 0, 2 * Math.PI);
       context.fill();
-      context.fillText(row[6].toFixed(1), x + 5 * ratio, y - 4 * ratio);
+      this.write(context, row[6].toFixed(1), x + 5 * ratio, y - 4 * ratio, ratio);
     }
+  }
+
+  write(context, text, x, y, ratio) { // with a dark edge, legible on bright tissue
+    context.save();
+    [context.lineWidth, context.lineJoin, context.strokeStyle] = [2 * ratio, "round", "#000"];
+    context.strokeText(text, x, y);
+    context.restore();
+    context.fillText(text, x, y);
   }
 
   drawCross(context, plane, toX, toY, ratio) {
@@ -263,10 +272,10 @@ class Viewer {
     context.font = `${13 * ratio}px system-ui, sans-serif`;
     context.fillStyle = "#ffd400";
     context.textAlign = "center";
-    context.fillText(left, 10 * ratio, height / 2);
-    context.fillText(right, width - 10 * ratio, height / 2);
-    context.fillText(top, width / 2, 15 * ratio);
-    context.fillText(bottom, width / 2, height - 6 * ratio);
+    this.write(context, left, 10 * ratio, height / 2, ratio);
+    this.write(context, right, width - 10 * ratio, height / 2, ratio);
+    this.write(context, top, width / 2, 15 * ratio, ratio);
+    this.write(context, bottom, width / 2, height - 6 * ratio, ratio);
     context.textAlign = "start";
   }
 

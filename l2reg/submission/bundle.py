@@ -15,6 +15,7 @@ from l2reg.problems import InputError, Problem
 from l2reg.submission.numbering import OFFICIAL, choose_release, pair_names
 from l2reg.submission.records import NOTES, TIMINGS, read_notes, read_timings
 from l2reg.submission.rules import Rules
+from l2reg.wording import quantity
 
 TOP = "submission"
 TASK_FOLDERS = tuple(f"task_{number:02}" for number, _ in enumerate(CHALLENGE_TASKS, start=1))
@@ -229,7 +230,7 @@ def missing_fields(submission: Submission, pairs: Sequence[Pair]) -> Problem:
     return Problem(
         where=str(submission.path),
         what="lacks fields; the organisers refuse it as a whole",
-        expected=f"{len(pairs)} fields",
+        expected=f"{quantity(len(pairs), 'field')}",
         found=f"{len(missing)} missing: "
         + ", ".join(f"disp_{submission.ids[name]}" for name in missing),
         remedy="predict the missing pairs, score another list with data.pairs=FILE, or score the "
@@ -242,7 +243,7 @@ def _no_field(path: Path, task_folder: str, names: Sequence[str]) -> Problem:
         where=str(path),
         what="holds no field",
         expected=f"fields of {task_folder}",
-        found=f"{len(names)} files, none of them a field of {task_folder}",
+        found=f"{quantity(len(names), 'file')}, none of them a field of {task_folder}",
         remedy=_REMEDY,
     )
 

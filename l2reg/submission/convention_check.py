@@ -19,6 +19,7 @@ from l2reg.submission.bundle import Submission, open_submission
 from l2reg.submission.fields import read_field, read_full_field
 from l2reg.submission.half_resolution import half_shape
 from l2reg.submission.rules import Rules
+from l2reg.wording import quantity
 
 AS_SPECIFIED = "as specified"
 
@@ -148,7 +149,8 @@ def convention_warnings(
             what=f"seems to hold fields in another convention: {name}",
             expected="voxels of the full grid, component c along array axis c, fixed to moving",
             found=f"a mean image difference of {specified:.4f} as specified, and of "
-            f"{alternative:.4f} if the convention is: {name} ({len(pair_mismatches)} pairs)",
+            f"{alternative:.4f} if the convention is: {name} "
+            f"({quantity(len(pair_mismatches), 'pair')})",
             remedy=_REMEDIES[name],
         )
     ]

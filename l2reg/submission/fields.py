@@ -27,6 +27,7 @@ from l2reg.io.zips import MAX_MEMBER, open_zip, read_member
 from l2reg.problems import InputError, Problem
 from l2reg.shapes import Field, Shape3
 from l2reg.submission.half_resolution import HalfField, fit_half_resolution, half_shape
+from l2reg.wording import quantity
 
 FullField = Float[np.ndarray, "3 i j k"]
 
@@ -159,7 +160,7 @@ def only_array(content: bytes, where: str, expected: str) -> np.ndarray:
     except (ValueError, OSError, zipfile.BadZipFile) as error:
         found = str(error) or type(error).__name__
         raise _format_error(where, "cannot be read as npz", expected, found) from error
-    raise _format_error(where, "does not hold one array", expected, f"{len(names)} arrays")
+    raise _format_error(where, "does not hold one array", expected, quantity(len(names), "array"))
 
 
 def _array_from_npy(content: bytearray) -> np.ndarray:
@@ -187,7 +188,7 @@ def _array_from_npy(content: bytearray) -> np.ndarray:
 def check_finite(field: np.ndarray, where: str) -> None:
     """Raise ``InputError`` if a value is NaN or infinite."""
     if not np.isfinite(field).all():
-        found = f"{int((~np.isfinite(field)).sum())} values that are NaN or infinite"
+        found = f"{quantity(int((~np.isfinite(field)).sum()), 'value')} of NaN or infinity"
         raise _format_error(where, "has values that are not numbers", "finite displacements", found)
 
 

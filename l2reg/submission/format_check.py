@@ -19,6 +19,7 @@ from l2reg.submission.fields import check_finite, nifti_array, only_array
 from l2reg.submission.half_resolution import half_shape
 from l2reg.submission.numbering import PairNames, choose_release
 from l2reg.submission.rules import Rules
+from l2reg.wording import quantity
 
 _BUNDLE = "l2reg bundle FOLDER --out submission.zip writes the whole tree"
 _FILE_NAMES = {  # by whether the rules want fields of full resolution
@@ -76,7 +77,7 @@ class _Check:
         if hidden:
             self._warn(
                 hidden[0],
-                f"is one of {len(hidden)} hidden files",
+                f"is hidden, {quantity(len(hidden), 'file')} in all",
                 "fields only",
                 "zip without them",
             )
@@ -116,7 +117,7 @@ class _Check:
             path = PurePosixPath(misplaced[0].lstrip("/")).relative_to(top)
             self._fault(
                 misplaced[0],
-                f"is one of {len(misplaced)} fields in the wrong place",
+                f"is in the wrong place, {quantity(len(misplaced), 'field')} in all",
                 f"submission/{self.task.folder}/ and, beside that folder, submission/dummy.txt",
                 _BUNDLE,
                 found=f"{path}, once the platform has stripped the folders that all files share",
@@ -164,7 +165,7 @@ class _Check:
         if renames:
             self._fault(
                 "",
-                f"holds {len(renames)} fields with ids of another release",
+                f"holds {quantity(len(renames), 'field')} with ids of another release",
                 f"the ids of {names.expected}: {', '.join(expected)}",
                 f"rename all of them, such as {renames[0]}",
                 found=f"the ids of {release}",
@@ -177,12 +178,12 @@ class _Check:
             if swapped:
                 remedy = f"put the fixed id first: the zip holds {swapped[0]}"
             found = f"{len(missing)} missing: {', '.join(missing)}"
-            expected_fields = f"a field for each of {len(own)} pairs"
+            expected_fields = f"a field for each of {quantity(len(own), 'pair')}"
             self._fault("", "lacks fields", expected_fields, remedy, found)
         if extra:
             self._warn(
                 present[extra[0]],
-                f"is one of {len(extra)} fields for pairs that are not evaluated",
+                f"is for a pair that is not evaluated, {quantity(len(extra), 'field')} in all",
                 f"pairs {', '.join(own)}",
                 "check the ids: the releases of a task number its scans differently",
             )

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from torch import nn
 from tqdm import tqdm
 
-from l2reg.batch import to_device
+from l2reg.batch import first_channel, to_device
 from l2reg.data.pairs import Pair
 from l2reg.evaluation.pair_scores import PairScores
 from l2reg.evaluation.score_field import GroundTruth, score_field
@@ -82,7 +82,7 @@ class OwnValidation(Validation):
         pair = self.pairs[0]
         batch = self.predictor.batch(pair)
         disp = self.predictor.predict(batch).disp.float()
-        batch = to_device(batch, CPU)
+        batch = first_channel(to_device(batch, CPU))
         warped = warp_with_fill(batch["moving"], disp.cpu(), 0.0)
         return pair_figure(registered_pair(batch, disp.cpu(), warped), pair.name)
 

@@ -11,9 +11,11 @@ from l2reg.io.text_columns import align_columns
 from l2reg.problems import InputError
 from l2reg.training.distributed import is_first, start_processes
 from l2reg.training.memory import memory_options
-from l2reg.training.setup import build_trainer, training_settings
+from l2reg.training.run_options import training_settings
+from l2reg.training.setup import build_trainer
 from l2reg.training.step_cost import StepCost, measure_step
 from l2reg.training.training_task import open_training_tasks
+from l2reg.wording import quantity
 
 _GB = 1e9
 
@@ -34,7 +36,7 @@ def plan_run(config: Mapping[str, Any]) -> str:
     tasks = open_training_tasks(config, with_validation=False)
     trainer, _ = build_trainer(config, settings, tasks, device)
     options = ["", *memory_options(settings, getattr(trainer.model, "grid", "half"))]
-    rows = [["", "s per step", "GB", f"hours for {settings.max_steps} steps"]]
+    rows = [["", "s per step", "GB", f"hours for {quantity(settings.max_steps, 'step')}"]]
     first: StepCost | None = None
     for option in options:
         changed = override(config, option)

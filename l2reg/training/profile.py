@@ -8,6 +8,7 @@ from tqdm import tqdm
 
 from l2reg.training.scalars import Scalars
 from l2reg.training.trainer import Trainer
+from l2reg.wording import quantity
 
 TRACE = "trace.json.gz"
 
@@ -56,7 +57,7 @@ class Profile:
     def _report(self, profiler: profile) -> None:
         order = "self_device_time_total" if self.device.type == "cuda" else "self_cpu_time_total"
         table = profiler.key_averages().table(sort_by=order, row_limit=_N_SHOWN)
-        tqdm.write(f"the {_N_SHOWN} dearest operators of {self.steps} steps:\n{table}")
+        tqdm.write(f"the {_N_SHOWN} dearest operators of {quantity(self.steps, 'step')}:\n{table}")
         profiler.export_chrome_trace(str(self.run_dir / TRACE))
         tqdm.write(
             f"trace: {self.run_dir / TRACE} (open it at chrome://tracing or ui.perfetto.dev)"

@@ -11,17 +11,17 @@ from l2reg.checkpoints import storage
 from l2reg.checkpoints.provenance import Provenance
 from l2reg.checkpoints.run_checkpoints import load_last
 from l2reg.config.build import build
-from l2reg.models.activation_checkpointing import recompute_activations
 from l2reg.models.compilation import compile_network
 from l2reg.models.prediction import StagedTraining
-from l2reg.problems import InputError, Problem, check_seed_value, raise_if_any
-from l2reg.runtime import autocast, configure_convolutions
+from l2reg.problems import Problem, raise_if_any
+from l2reg.runtime import configure_convolutions
 from l2reg.training.distributed import is_first, rank, start_processes, wait_for_all
 from l2reg.training.hooks import Log, Picture, Progress, SaveLast, Validate
 from l2reg.training.mixed_tasks import MixedBatches, MixedObjective, MixedValidation
 from l2reg.training.prefetch import Batches
 from l2reg.training.profile import Profile
-from l2reg.training.run_folder import check_run_folder, describe_run, open_run
+from l2reg.training.run_folder import describe_run, open_run
+from l2reg.training.run_options import build_network, check_options, training_settings
 from l2reg.training.seeding import seed_everything, seed_rank
 from l2reg.training.task_of_run import TrainingTask
 from l2reg.training.trackers import Tracker, check_trackers, open_trackers
@@ -30,6 +30,7 @@ from l2reg.training.training_task import open_training_tasks
 from l2reg.training.validation import Score
 from l2reg.training.warm_start import warm_start
 from l2reg.version import __version__
+from l2reg.wording import quantity
 
 
 def prepare_training(config: Mapping[str, Any]) -> Trainer:
@@ -45,9 +46,8 @@ def prepare_training(config: Mapping[str, Any]) -> Trainer:
     settings = training_settings(config)
     tracker_names = check_trackers(config["track"])
     device = start_processes(config["device"])
-    autocast(device, settings.precision)  # raises if the precision is unknown
+    check_options(config)
     run_dir = Path(config["run_dir"])
-    _check_options(config)
     tasks = open_training_tasks(config, with_validation=settings.validate_every > 0)
     trainer, origin = build_trainer(config, settings, tasks, device)
     inputs = [path for task in tasks.values() for path in task.inputs]
@@ -79,15 +79,6 @@ def prepare_training(config: Mapping[str, Any]) -> Trainer:
     return trainer
 
 
-def _check_options(config: Mapping[str, Any]) -> None:
-    """Raise ``InputError`` for what would else be told after phantoms are made and data checked."""
-    check_seed_value("seed", config["seed"])
-    if is_first():
-        run_dir = Path(config["run_dir"])
-        check_run_folder(run_dir, resume=config["resume"], overwrite=config["overwrite"])
-    _model(config)
-
-
 def build_trainer(
     config: Mapping[str, Any],
     settings: TrainerSettings,
@@ -98,7 +89,7 @@ def build_trainer(
 
     Args:
         config: See ``prepare_training``.
-        settings: See ``training_settings``.
+        settings: See ``run_options.training_settings``.
         tasks: See ``open_training_tasks``.
         device: Device to train on.
 
@@ -107,7 +98,7 @@ def build_trainer(
     """
     configure_convolutions(settings.precision, repeated=True)
     seed_everything(config["seed"])
-    model = _model(config).to(device)
+    model = build_network(config).to(device)
     origin = _origin(model, config)
     if settings.compile:
         compile_network(model)
@@ -122,18 +113,6 @@ def build_trainer(
     return trainer, origin
 
 
-def training_settings(config: Mapping[str, Any]) -> TrainerSettings:
-    """Return the settings of the training loop of a run.
-
-    Raises:
-        InputError: If a value is incorrect.
-    """
-    settings: TrainerSettings = build(config["trainer"], "trainer")
-    if config["mixed"] and settings.patience is not None:
-        raise InputError(_no_one_score(settings.patience))
-    return settings
-
-
 def _open_run(
     run_dir: Path, config: Mapping[str, Any], inputs: Sequence[Path]
 ) -> Mapping[str, Any] | None:
@@ -146,15 +125,6 @@ def _open_run(
     for note in loaded.notes if loaded else ():
         tqdm.write(f"warning: {note}")
     return loaded.state if loaded else None
-
-
-def _model(config: Mapping[str, Any]) -> torch.nn.Module:
-    model: torch.nn.Module = build(config["model"], "model", config["trust"])
-    if config["trainer"]["activation_checkpointing"]:
-        recompute_activations(model)
-    if not any(parameter.requires_grad for parameter in model.parameters()):
-        raise InputError(_nothing_to_learn(config))
-    return model
 
 
 def _origin(model: torch.nn.Module, config: Mapping[str, Any]) -> Provenance:
@@ -220,7 +190,8 @@ def _check_same_images(run_dir: Path, state: Mapping[str, Any], now: Mapping[str
         Problem(
             where=f"data (resuming {run_dir})",
             what=f"are not those that the run was started with: images {use}",
-            expected=f"the same {len(state[key])} images, with and without labels as before",
+            expected=f"the same {quantity(len(state[key]), 'image')}, with and without labels as "
+            "before",
             found=f"{len(set(state[key]) - set(now[key]))} of them are missing or have changed, "
             f"{len(set(now[key]) - set(state[key]))} are new",
             remedy="restore the data; or start another run from these weights, which notes both "
@@ -263,24 +234,3 @@ def _validation(trainer: Trainer, tasks: Mapping[str, TrainingTask], device: tor
         for name, task in tasks.items()
     }
     return MixedValidation(validations) if len(tasks) > 1 else next(iter(validations.values()))
-
-
-def _no_one_score(patience: int) -> Problem:
-    return Problem(
-        where=f"trainer.patience={patience}",
-        what="needs one score, and mixed tasks have one each",
-        expected="null for task=mixed",
-        found=f"{patience} with task=mixed",
-        remedy="leave it out, or train the tasks one by one",
-    )
-
-
-def _nothing_to_learn(config: Mapping[str, Any]) -> Problem:
-    name = config["model"]["_target_"]
-    return Problem(
-        where=f"model {name}",
-        what="has nothing to train",
-        expected="a network with parameters",
-        found="none",
-        remedy="use it without training: l2reg predict model=... task=...",
-    )

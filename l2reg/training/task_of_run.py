@@ -89,8 +89,9 @@ class PairTask(TrainingTask):
         training = self.data.training_set
         without = set(training.evaluation_images)
         return {
-            scan_digest(scan.image): "image" if scan.image in without else "supervised"
+            scan_digest(channel.image): "image" if scan.image in without else "supervised"
             for scan in training.all_scans()
+            for channel in scan.each_channel
         }
 
     def validated_on(self) -> list[str]:

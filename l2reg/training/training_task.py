@@ -10,11 +10,13 @@ from l2reg.config.build import build
 from l2reg.config.task_nodes import task_nodes
 from l2reg.data.check import check_pairs, check_scans, compare_headers_of
 from l2reg.data.dataset import Dataset
+from l2reg.own_data.channels import KEY, channel_problems
 from l2reg.own_data.dataset import OwnDataset
 from l2reg.problems import Problem, raise_if_any
 from l2reg.training.own_task import OwnTask
 from l2reg.training.synthetic_task import SyntheticTask
 from l2reg.training.task_of_run import PairTask, TrainingTask
+from l2reg.wording import quantity
 
 _BOTH_DIRECTIONS = ("inverse_consistency", "gradient_inverse_consistency")  # terms
 
@@ -29,8 +31,8 @@ class ReleaseTask(PairTask):
         """Print the numbers of pairs and scans to train on, and warnings about their headers."""
         training, where = self.data.training_set, self.data.release.folder
         tqdm.write(
-            f"training on {len(training.intra_patient)} intra-patient pairs and "
-            f"{len(training.scans)} single scans below {where}"
+            f"training on {quantity(len(training.intra_patient), 'intra-patient pair')} and "
+            f"{quantity(len(training.scans), 'single scan')} below {where}"
         )
         pseudo = self.data.pseudo_labels
         if n_labelled := pseudo.count(training.all_scans()):
@@ -74,7 +76,11 @@ def open_training_tasks(
         name: _open(node, config["trust"], with_validation=with_validation)
         for name, node in nodes.items()
     }
-    raise_if_any(problem for task in tasks.values() for problem in task.problems())
+    raise_if_any(
+        problem
+        for task in tasks.values()
+        for problem in (*_channel_problems(task, config["model"]), *task.problems())
+    )
     return tasks
 
 
@@ -87,6 +93,22 @@ def _open(node: Mapping[str, Any], trust: Sequence[str], *, with_validation: boo
     return (
         OwnTask(data, loss, val) if isinstance(data, OwnDataset) else ReleaseTask(data, loss, val)
     )
+
+
+def _channel_problems(task: TrainingTask, network: Mapping[str, Any]) -> Sequence[Problem]:
+    if isinstance(task, OwnTask):
+        return channel_problems(task.data.table, network)
+    if network.get(KEY, 1) == 1:
+        return []
+    return [
+        Problem(
+            where=f"model.{KEY}={network[KEY]}",
+            what="is for one's own data alone",
+            expected="1",
+            found=str(network[KEY]),
+            remedy="leave it out, or use task=own",
+        )
+    ]
 
 
 def _no_pseudo_labels(data: Dataset) -> Problem:

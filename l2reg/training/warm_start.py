@@ -11,6 +11,7 @@ from l2reg.checkpoints import storage
 from l2reg.checkpoints.provenance import Provenance
 from l2reg.checkpoints.run_checkpoints import load_checkpoint
 from l2reg.problems import InputError, Problem
+from l2reg.wording import quantity
 
 _NAMES_SHOWN = 8
 _PYRAMID = "published_pyramid"
@@ -31,14 +32,10 @@ def warm_start(model: nn.Module, checkpoint: Path) -> Provenance:
     path, state = loaded.path, loaded.state
     for note in loaded.notes:
         tqdm.write(f"warning: {note}")
-    source = storage.weights(state)
-    target = model.state_dict()
-    matches = {n: t for n, t in source.items() if n in target and target[n].shape == t.shape}
-    if not matches:
-        raise InputError(_nothing_fits(checkpoint, source, target))
-    _check_same_pyramid(model, state["config"]["model"], checkpoint)
+    source, target = storage.weights(state), model.state_dict()
+    matches = _matches(model, state, checkpoint)
     model.load_state_dict(matches, strict=False)
-    tqdm.write(f"starting from {path}: {len(matches)} of {len(target)} tensors loaded")
+    tqdm.write(f"starting from {path}: {len(matches)} of {quantity(len(target), 'tensor')} loaded")
     mismatches = [n for n in source if n in target and n not in matches]
     for what, names in (
         ("not loaded, different shape", [_both_shapes(n, source, target) for n in mismatches]),
@@ -48,6 +45,21 @@ def warm_start(model: nn.Module, checkpoint: Path) -> Provenance:
         if names:
             tqdm.write(f"  {what}: {_shorten(names)}")
     return Provenance.from_parent(path, state)
+
+
+def check_warm_start(model: nn.Module, checkpoint: Path) -> None:
+    """Raise what ``warm_start`` would raise; nothing is changed or printed."""
+    _matches(model, load_checkpoint(checkpoint).state, checkpoint)
+
+
+def _matches(model: nn.Module, state: Mapping[str, Any], checkpoint: Path) -> dict[str, Tensor]:
+    """Return the weights of a checkpoint that fit a network."""
+    source, target = storage.weights(state), model.state_dict()
+    matches = {n: t for n, t in source.items() if n in target and target[n].shape == t.shape}
+    if not matches:
+        raise InputError(_nothing_fits(checkpoint, source, target))
+    _check_same_pyramid(model, state["config"]["model"], checkpoint)
+    return matches
 
 
 def _check_same_pyramid(model: nn.Module, node: Mapping[str, Any], checkpoint: Path) -> None:

@@ -9,6 +9,7 @@ from jaxtyping import Float64
 from l2reg.problems import InputError, Problem
 from l2reg.transforms.matrices import check_matrix
 from l2reg.transforms.world_transform import AffineMap, WorldTransform
+from l2reg.wording import quantity
 
 _VOXELS, _RAS = 0, 1  # LINEAR_VOX_TO_VOX, LINEAR_RAS_TO_RAS
 _AXES = ("xras", "yras", "zras")
@@ -24,7 +25,7 @@ def read_lta(path: Path) -> WorldTransform:
         text = path.read_text(encoding="utf-8")
         kind, count = (int(_numbers(text, key, 1)[0]) for key in ("type", "nxforms"))
         if kind not in (_VOXELS, _RAS) or count != 1:
-            raise ValueError(f"type {kind} and {count} transforms")
+            raise ValueError(f"type {kind} and {quantity(count, 'transform')}")
         to_fixed = _matrix(text)
         if kind == _VOXELS:
             source, target = (_voxels_to_ras(text, name) for name in ("src", "dst"))
@@ -50,7 +51,7 @@ def _numbers(text: str, key: str, count: int) -> list[float]:
         raise ValueError(f"no line {key!r}")
     numbers = [float(word) for word in match[1].split()]
     if len(numbers) < count:
-        raise ValueError(f"{len(numbers)} numbers in the line {key!r}")
+        raise ValueError(f"{quantity(len(numbers), 'number')} in the line {key!r}")
     return numbers[:count]
 
 

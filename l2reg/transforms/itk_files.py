@@ -13,6 +13,7 @@ from l2reg.io.itk import simpleitk
 from l2reg.problems import InputError, Problem
 from l2reg.transforms.itk import RAS_TO_LPS
 from l2reg.transforms.world_transform import AffineMap, DisplacementMap, Step, WorldTransform
+from l2reg.wording import quantity
 
 _SIGNS = RAS_TO_LPS.diagonal()[:3]
 
@@ -34,7 +35,7 @@ def read_itk(path: Path) -> WorldTransform:
                 where=str(path),
                 what="cannot be read as a transform of ITK",
                 expected="a .tfm, .txt, .mat or .h5 file of ITK or ANTs",
-                found=f"{path.stat().st_size} bytes; reading them fails: {last.strip()}",
+                found=f"{quantity(path.stat().st_size, 'byte')}; reading fails: {last.strip()}",
                 remedy="write it again, or name its form: `l2reg convert --help` lists them",
             )
         ) from error

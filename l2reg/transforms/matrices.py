@@ -7,6 +7,7 @@ from jaxtyping import Float64
 
 from l2reg.io.files import atomic_write
 from l2reg.problems import InputError, Problem
+from l2reg.wording import quantity
 
 
 def read_matrix(path: Path) -> Float64[np.ndarray, "4 4"]:
@@ -21,7 +22,8 @@ def read_matrix(path: Path) -> Float64[np.ndarray, "4 4"]:
     except (ValueError, UnicodeDecodeError) as error:
         raise InputError(_no_matrix(path, str(error))) from error
     if matrix.shape != (4, 4):
-        raise InputError(_no_matrix(path, f"{matrix.shape[0]} rows of {matrix.shape[1]} numbers"))
+        rows, numbers = quantity(matrix.shape[0], "row"), quantity(matrix.shape[1], "number")
+        raise InputError(_no_matrix(path, f"{rows} of {numbers}"))
     check_matrix(path, matrix)
     return matrix
 

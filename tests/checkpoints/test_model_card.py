@@ -36,7 +36,7 @@ def test_a_run_is_exported_with_a_card_and_predicts_and_trains_on(tiny_run: Tiny
     header, card = Path("out/README.md").read_text().split("---\n")[1:3]
     assert yaml.safe_load(header)["license"] == "cc-by-4.0"
     for words in ("| tre_mm | 2.2500 |", "| dsc/lung | 0.5000 |", "| retrieval_a | 0.2500 |",
-                  "4 images, 4 of them with labels", "1 fixed images",
+                  "4 images, 4 with labels", "1 fixed image;",
                   "| task | phantom |", "encoder:", "l2reg predict ckpt=FOLDER"):  # fmt: skip
         assert words in card
     assert str(Path(str(tiny_run()["task"]["root"])).parent) not in card

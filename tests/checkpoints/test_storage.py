@@ -26,7 +26,7 @@ def test_what_is_saved_is_loaded(tmp_path: Path) -> None:
 
 
 def test_a_missing_checkpoint_is_said_as_such(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"(?s)is missing.*ckpt=runs/lung_unet"):
+    with pytest.raises(InputError, match=r"(?s)is missing.*such as runs/lung_unet"):
         storage.load(tmp_path / "none.pt")
 
 

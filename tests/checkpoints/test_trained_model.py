@@ -113,9 +113,9 @@ def test_scores_on_what_was_trained_or_chosen_on_get_a_note(tiny_run: TinyRun) -
         [p for p in data.training_set.intra_patient if p.keypoints],
     )
     assert best.leakage_notes(val) == [
-        "1 of 1 pairs were trained on as images, without labels and points",
-        "best.pt was selected by its scores on 1 of 1 pairs",
+        "trained on the images of 1 of 1 pair, without labels and points",
+        "best.pt was selected by its scores on 1 of 1 pair",
     ]
     assert last.leakage_notes(trained) == [
-        "2 of 2 pairs were trained on: their scores are an overfit check"
+        "trained on 2 of 2 pairs: their scores are an overfit check"
     ]

@@ -2,8 +2,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
 
-from l2reg.config.build import build
+from l2reg.config.build import build, check_targets
 from l2reg.config.presets import load_preset
 from l2reg.data.intensity import Window
 from l2reg.problems import InputError
@@ -45,8 +46,9 @@ def test_a_target_that_is_not_allowed_is_refused_at_any_depth(
     wrap: Callable[[object], object], slot: str | None
 ) -> None:
     evil = {"_target_": "os.mkdir", "path": "made", "_partial_": False}
-    with pytest.raises(InputError, match="cannot be built from a config"):
-        build(wrap(evil), slot)
+    for use in (build, check_targets):
+        with pytest.raises(InputError, match="cannot be built from a config"):
+            use(wrap(evil), slot)
     assert not Path("made").exists()
 
 
@@ -54,6 +56,8 @@ def test_a_node_knows_its_slot_from_the_key_it_stands_below() -> None:
     mind = {"_target_": "l2reg.features.mind.Mind", "radius": 1, "dilation": 1}
     assert build({"nested": [mind]}, "features")["nested"][0].radius == 1
     assert build({"features": {"nested": mind}})["features"]["nested"].radius == 1
+    check_targets({"nested": [mind]}, "features")
+    check_targets({"features": {"nested": mind}})
     within = {"_target_": "l2reg.models.backbone.Backbone", "network": load_preset("model", "unet")}
     with pytest.raises(InputError, match="for network: "):
         build(within, "model")
@@ -111,3 +115,12 @@ def test_terms_that_are_none_are_told_as_an_invalid_value() -> None:
     node = load_preset(".", "loss_terms")
     with pytest.raises(InputError, match=r"config of l2reg.*Objective: has an invalid value"):
         build({**node, "weights": None})
+
+
+def test_an_error_of_another_package_is_shown_beside_the_values_that_it_is_about() -> None:
+    node = {"_target_": "torch.optim.AdamW", "lr": -1.0}
+    with pytest.raises(InputError) as error:
+        build(node, "optimizer", params=[torch.nn.Parameter(torch.zeros(1))])
+    (problem,) = error.value.problems
+    assert problem.expected == "values that AdamW accepts"
+    assert problem.found == "lr=-1.0: Invalid learning rate: -1.0"

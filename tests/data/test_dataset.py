@@ -92,7 +92,7 @@ def test_excluded_scans_are_used_nowhere(
 ) -> None:
     data = open_data(tiny_task("lung"), lung_2021, exclude=[excluded])
     assert [pair.name for pair in data.training_set.intra_patient] == ["0003_0003"]
-    with pytest.raises(InputError, match="1 pairs, 1 of them excluded"):
+    with pytest.raises(InputError, match="1 pair, 1 excluded"):
         open_data(tiny_task("lung"), lung_2021, exclude=[1]).split_pairs("val")
 
 

@@ -210,7 +210,7 @@ def test_warnings_are_printed_and_keep_the_exit_code(
     said = capsys.readouterr().out
     assert "warning: " in said
     assert "mask0004_tcia_CT.nii.gz: has a header that disagrees" in said
-    assert said.splitlines()[-1] == "no problems, 1 warnings"
+    assert said.splitlines()[-1] == "no problems, 1 warning"
 
 
 @pytest.mark.data

@@ -1,6 +1,8 @@
+from dataclasses import replace
 from pathlib import Path
 
 from l2reg.data.pairs import Pair, PointFiles, Scan
+from l2reg.io.scan_source import ScanSource
 
 
 def scan(number: int) -> Scan:
@@ -38,3 +40,14 @@ def test_images_only_keeps_nothing_that_scores() -> None:
     bare = PAIR.images_only()
     assert (bare.keypoints, bare.landmarks, bare.fixed.labels, bare.moving.labels) == (None,) * 4
     assert bare.fixed.image == PAIR.fixed.image
+
+
+def test_further_channels_are_scans_of_modalities_of_their_own() -> None:
+    channels = (ScanSource(Path("t2.nii.gz")), ScanSource(Path("pd.nii.gz"), 3))
+    first, second, third = replace(PAIR.fixed, channels=channels).each_channel
+    assert first == replace(PAIR.fixed, labels=None)
+    assert (second.source, third.source) == channels
+    assert [each.modality for each in (first, second, third)] == [
+        "MR", "MR_channel_1", "MR_channel_2",
+    ]  # fmt: skip
+    assert third.channels == ()

@@ -179,4 +179,4 @@ def test_the_command_prints_the_warning_and_its_exit_code_is_kept(
     said = capsys.readouterr().out
     assert "warning: " in said
     assert "case_001.txt: seems to hold landmarks in another convention: axes reversed" in said
-    assert said.splitlines()[-1] == "no problems, 1 warnings"
+    assert said.splitlines()[-1] == "no problems, 1 warning"

@@ -63,11 +63,11 @@ def test_the_table_names_the_pairs_that_lack_a_metric_whichever_comes_first(
     assert zero.split()[2:5] == ["0.5000", "±", "0.0000"]
     assert none.split() == ["none", "-", "-", "-", "2.000", "0.1000", "0.0000"]
     text = "\n".join(notes)
-    assert "DSC of zero field, a: 2 of 3 pairs have a value" in text
+    assert "DSC of zero field, a: a value in 2 of 3 pairs" in text
     assert "none for 0001_0001" in text
-    assert "TRE mm of zero field, a: 2 of 3 pairs have a value" in text
+    assert "TRE mm of zero field, a: a value in 2 of 3 pairs" in text
     assert "none for 0002_0002" in text
-    assert "DSC of none: 0 of 1 pairs have a value" in text
+    assert "DSC of none: a value in 0 of 1 pair," in text
 
 
 def test_all_tables_stand_where_pairs_lack_a_metric(pair_scores: Make) -> None:

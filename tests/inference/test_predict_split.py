@@ -162,7 +162,7 @@ def test_a_run_predicts_its_own_task_into_its_own_folder_and_its_notes_are_store
     assert job.out == Path("run/predict_val")
     predicted = predict_split(job.predictor, job.pairs, job.out, [], job.rules, job.notes)
     assert predicted.zip_path == Path("run/predict_val/task_02.zip")
-    assert job.notes == ["best.pt was selected by its scores on 1 of 1 pairs"]
+    assert job.notes == ["best.pt was selected by its scores on 1 of 1 pair"]
     stored = read_scores(job.out / "scores.json")[1]
     assert [list(own.notes) for own in stored.values()] == [[], job.notes, job.notes]
     assert f"note on full resolution, submission: {job.notes[0]}" in capsys.readouterr().out
@@ -215,7 +215,7 @@ def test_data_keys_act_on_a_checkpoint(composed: TinyRun, tmp_path: Path) -> Non
     own.write_text("fixed, moving\n2, 2\n3, 3\n")
     job = prepared(composed, "ckpt=run", f"data.pairs={own}")
     assert [pair.name for pair in job.pairs] == ["0002_0002", "0003_0003"]
-    assert job.notes == ["2 of 2 pairs were trained on: their scores are an overfit check"]
+    assert job.notes == ["trained on 2 of 2 pairs: their scores are an overfit check"]
 
 
 @pytest.mark.usefixtures("run")
@@ -241,7 +241,7 @@ def test_labels_to_refine_with_are_those_given_and_never_those_scored_with(
     with pytest.raises(InputError, match=r"(?s)no labels to compare.*scored with are never read"):
         made("refine.label_weight=1.0")
     given = f"data.pseudo_labels.root={tmp_path}"
-    with pytest.raises(InputError, match=rf"none for 1 pairs in {tmp_path}"):
+    with pytest.raises(InputError, match=rf"none for 1 pair in {tmp_path}"):
         made("refine.label_weight=1.0", given)
     unread = made(given)
     (pair,) = unread.pairs
@@ -251,7 +251,7 @@ def test_labels_to_refine_with_are_those_given_and_never_those_scored_with(
         path.parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(scan.labels, path)
     job = made("refine.label_weight=1.0", given, "out=read")
-    assert job.notes == [f"labels from {tmp_path} were compared in 1 of 1 pairs"]
+    assert job.notes == [f"labels from {tmp_path} were compared in 1 of 1 pair"]
     assert tmp_path in job.predictor.allowed_inputs(pair).fixed.labels.parents
     assert job.predictor.read(pair)[-1]["fixed_labels"].max() > 0
     assert unread.predictor.read(pair)[-1]["fixed_labels"].max() == 0

@@ -24,7 +24,7 @@ def test_a_prediction_has_a_page_of_its_scores_pairs_and_origin(
     data = open_data(phantom_task("lung", "small", 0, 3, root=phantoms["lung"]))
     predictor = Predictor(Method(Zero("half")), data.reader)
     pairs = data.split_pairs("val")
-    notes = ["3 of 3 pairs were trained on <really>"]
+    notes = ["trained on 3 of 3 pairs <really>"]
     job = PredictionJob(predictor, pairs, tmp_path, RULES["2021"], notes)
     done = predict_split(predictor, pairs, tmp_path, [], job.rules, notes)
     monkeypatch.setattr(sys, "argv", ["l2reg", "ckpt=runs/<a>"])

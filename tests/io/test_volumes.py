@@ -132,7 +132,7 @@ def test_voxels_that_are_not_numbers_are_counted_and_located(
     array = np.zeros(SHAPE, np.float32)
     array[1, 2, 3] = array[3, 4, 5] = value
     path = volume(tmp_path / "a.nii.gz", array)
-    with pytest.raises(InputError, match=r"2 voxels are NaN or infinite, the first at \(1, 2, 3\)"):
+    with pytest.raises(InputError, match=r"2 voxels of NaN or infinity, the first at \(1, 2, 3\)"):
         read_image(path)
 
 

@@ -345,3 +345,14 @@ def test_a_scheduled_weight_follows_the_step_and_is_the_last_one_in_evaluation(
         assert scheduled.scheduled_weights() == {"smoothness": weight}
     scheduled.set_step(1)
     assert scheduled.eval()(prediction, pairs)["smoothness"] > terms["smoothness"] * 0.99
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_a_loss_of_two_channels_is_the_mean_of_both(name: str, rng: torch.Generator) -> None:
+    objective = full_objective(name)
+    first, second = batch(2, rng), batch(2, rng)
+    second |= {key: first[key] for key in first if key not in ("fixed", "moving")}
+    both = {**first, **{s: torch.cat([first[s], second[s]], 1) for s in ("fixed", "moving")}}
+    found, *alone = (objective(still(2), each)["similarity"] for each in (both, first, second))
+    assert alone[0] != alone[1]
+    torch.testing.assert_close(found, (alone[0] + alone[1]) / 2)

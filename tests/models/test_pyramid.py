@@ -100,3 +100,17 @@ def test_a_radius_for_no_level_is_refused() -> None:
     for radius in ([1], [1, 1, 1, 1]):
         with pytest.raises(ValueError, match=r"(?s)one entry for each.*features.*radius"):
             small_pyramid(radius=radius)
+
+
+@pytest.mark.parametrize("radius", [[1, 2], [1, 1, 2]])
+def test_both_channels_of_a_scan_are_looked_at(
+    batch: Batches, awake: Awake, radius: list[int]
+) -> None:
+    one, other = batch(16, 20, 24), batch(16, 20, 24)
+    images = {s: torch.cat([one[s], other[s].flip(2)], dim=1) for s in ("fixed", "moving")}
+    images = {side: image.requires_grad_() for side, image in images.items()}
+    model = awake(small_pyramid(scan_channels=2, radius=radius))
+    model({**one, **images}).disp.square().sum().backward()
+    for image in images.values():
+        assert image.grad is not None
+        assert (image.grad.abs().amax(dim=(0, 2, 3, 4)) > 0).all()

@@ -45,3 +45,13 @@ def test_a_decoder_that_cannot_be_is_refused() -> None:
 def test_an_unknown_option_is_refused_with_a_guess() -> None:
     with pytest.raises(InputError, match="did you mean 'encoder'"):
         build({**load_preset("model", "unet"), "encodr": [1]})
+
+
+def test_both_channels_of_a_scan_are_looked_at(batch: Batches, awake: Awake) -> None:
+    one, other = batch(16, 20, 24), batch(16, 20, 24)
+    images = {s: torch.cat([one[s], other[s].flip(2)], dim=1) for s in ("fixed", "moving")}
+    images = {side: image.requires_grad_() for side, image in images.items()}
+    awake(small_unet(scan_channels=2))({**one, **images}).disp.square().sum().backward()
+    for image in images.values():
+        assert image.grad is not None
+        assert (image.grad.abs().amax(dim=(0, 2, 3, 4)) > 0).all()

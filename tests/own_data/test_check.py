@@ -89,3 +89,16 @@ def test_a_file_without_fault_is_read_once(own: Own) -> None:
     row = "f.nii.gz,m.nii.gz,,,,\n"
     assert said(own, row, cache="cache") == ""
     assert len(list(Path("cache").iterdir())) == 2
+
+
+@pytest.mark.usefixtures("two_headers")
+def test_a_scan_paired_with_itself_is_warned_of(own: Own) -> None:
+    shutil.copy("f.nii.gz", "copy.nii.gz")
+    for other in ("f.nii.gz", "copy.nii.gz"):
+        assert "pair_001: names one scan twice" in warned(own, f"f.nii.gz,{other},,,,\n")
+    volumes = np.stack([nib.load("f.nii.gz").get_fdata(), nib.load("f.nii.gz").get_fdata() ** 2])
+    nib.save(nib.Nifti1Image(np.moveaxis(volumes, 0, -1), nib.load("f.nii.gz").affine), "4d.nii")
+    table = "fixed,fixed_volume,moving,moving_volume\n4d.nii,0,4d.nii,{}\n"
+    for volume, n in ((0, 1), (1, 0)):
+        data = own.data(table.format(volume), val_fraction=0.0)
+        assert len(own_warnings(data, data.table.rows)) == n

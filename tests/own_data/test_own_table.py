@@ -40,7 +40,23 @@ def test_a_table_without_rows_is_refused() -> None:
         read_own_table(Path("own.csv"), None)
 
 
+def test_every_scan_has_as_many_channels_as_the_first() -> None:
+    row = "a.nii,b.nii,{},{}\n"
+    header = "fixed,moving,fixed_channel,moving_channel\n"
+    Path("own.csv").write_text(header + row.format("c.nii; d.nii", "e.nii;f.nii"))
+    table = read_own_table(Path("own.csv"), None)
+    assert table.n_channels == 3
+    channels = table.rows[0].scans[0].files.channels
+    assert [source.path.name for source in channels] == ["c.nii", "d.nii"]
+    Path("own.csv").write_text(header + row.format("c.nii", "d.nii") + row.format("e.nii", ""))
+    with pytest.raises(InputError, match=r"(?s)pair_002: has another number.*2 channels.*2 and 1"):
+        read_own_table(Path("own.csv"), None)
+    Path("own.csv").write_text("scan,channel\na.nii,b.nii\nc.nii,\n")
+    with pytest.raises(InputError, match="scan_002: has another number of channels"):
+        read_own_table(Path("own.csv"), None)
+
+
 def test_columns_that_training_does_not_follow_are_refused() -> None:
-    Path("own.csv").write_text("fixed,moving,moving_channel\na.nii,b.nii,c.nii\n", encoding="utf-8")
-    with pytest.raises(InputError, match=r"column moving_channel: is not followed by task=own"):
+    Path("own.csv").write_text("fixed,moving,initial\na.nii,b.nii,c.mat\n")
+    with pytest.raises(InputError, match=r"column initial: is not followed in training"):
         read_own_table(Path("own.csv"), None)

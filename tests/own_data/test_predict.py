@@ -9,6 +9,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 import SimpleITK
+from scipy.ndimage import map_coordinates
 
 from l2reg.own_data.predict import (
     is_own_data,
@@ -17,6 +18,8 @@ from l2reg.own_data.predict import (
     refuse_own_data,
 )
 from l2reg.problems import InputError
+from l2reg.registration.result import Registration
+from l2reg.registration.result_page import write_result_page
 from l2reg.training.setup import prepare_training
 
 Own = SimpleNamespace
@@ -37,7 +40,16 @@ def predicted(config: dict[str, Any], keys: list[str]) -> list[dict[str, str]]:
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("two_headers")
-def test_two_headers_of_one_anatomy_have_no_displacement_and_no_error(own_run: Run) -> None:
+def test_two_headers_of_one_anatomy_have_no_displacement_and_no_error(
+    own_run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drawn = []
+
+    def write(path: Path, result: Registration, *files: Any, **details: Any) -> None:
+        drawn.append(result)
+        write_result_page(path, result, *files, **details)
+
+    monkeypatch.setattr("l2reg.own_data.predict.write_result_page", write)
     Path("own.csv").write_text(COLUMNS + PAIR.format("a", "val"))
     config = own_run("predict", "model=zero", "data.coordinates=ras", "out=out")
     assert is_own_data(config)
@@ -52,6 +64,14 @@ def test_two_headers_of_one_anatomy_have_no_displacement_and_no_error(own_run: R
     assert np.abs(disp).max() < 1e-4
     assert float(row["tre_mm_before"]) == float(row["tre_mm_after"]) == 0
     assert row["dice_before"] == row["dice_after"]
+    (result,) = drawn
+    assert result.picture.fixed.shape == result.picture_grid.shape
+    scan = nib.load("f.nii.gz")
+    voxels = np.linalg.inv(scan.affine) @ result.picture_grid.place.affine
+    positions = nib.affines.apply_affine(voxels, np.indices(result.picture_grid.shape).T).T
+    expected = map_coordinates(scan.get_fdata(), positions, order=1, mode="constant")
+    shown = result.picture.fixed > 0
+    assert np.corrcoef(expected[shown], result.picture.fixed[shown])[0, 1] > 0.95
 
 
 @pytest.mark.slow
@@ -80,7 +100,7 @@ def test_a_trained_run_writes_what_itk_resamples_to_the_same_voxels(
     rows = predicted(config, ["ckpt", "split", "save", "task"])
     assert [row["name"] for row in rows] == ["pair_001", "pair_002"]
     assert {row["status"] for row in rows} <= {"ok", "flagged"}, rows
-    assert "note: 1 of 2 pairs were trained on: their scores are an overfit check" in (
+    assert "note: trained on 1 of 2 pairs: their scores are an overfit check" in (
         capsys.readouterr().out
     )
     folder = Path("run/predict_all/pair_002")
@@ -150,3 +170,27 @@ def test_evaluate_says_where_the_scores_of_own_pairs_are() -> None:
         InputError, match=r"(?s)has no submission to score.*results.csv of `l2reg predict`"
     ):
         refuse_own_data({"data": {"_target_": "l2reg.own_data.dataset.OwnDataset"}})
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("two_headers")
+def test_a_network_of_two_channels_is_trained_and_predicts(own_run: Run) -> None:
+    table = "fixed,moving,fixed_channel,moving_channel,subject,split\n"
+    row = "f.nii.gz,m.nii.gz,{},{},{},{}\n"
+    for name in "fm":  # the other contrast
+        scan = nib.load(f"{name}.nii.gz")
+        nib.save(nib.Nifti1Image(-np.asarray(scan.dataobj), scan.affine), f"{name}2.nii.gz")
+    Path("own.csv").write_text(
+        table + row.format("f2.nii.gz", "m2.nii.gz", "a", "train")
+        + row.format("f2.nii.gz", "m2.nii.gz", "", "val")
+    )  # fmt: skip
+    config = own_run("train", "model.scan_channels=2", "trainer.symmetric=true")
+    window = {"_target_": "l2reg.data.intensity.Window", "low": -600.0, "high": 1000.0}
+    config["task"]["intensity"] |= {"fixed_channel_1": window, "moving_channel_1": window}
+    prepare_training(config).run()
+    config = own_run("predict", "ckpt=run", "out=out")
+    (result,) = predicted(config, [])
+    assert result["status"] in ("ok", "flagged"), result["error"]
+    Path("own.csv").write_text("fixed,moving\nf.nii.gz,m.nii.gz\n")
+    with pytest.raises(InputError, match="another number of channels than the network takes"):
+        prepare_own_prediction(own_run("predict", "ckpt=run", "split=all", "out=more"), [])

@@ -41,7 +41,7 @@ def test_a_subject_is_never_on_both_sides_whatever_the_seed() -> None:
         assert names(splits) == names(split(text, seed=seed))
         seen.add(tuple(sorted(people[1])))
     assert len(seen) > 1
-    assert "6 of 24 are kept for validation, chosen by seed 5: " in splits.said[0]
+    assert "seed 5 keeps 6 of 24 for validation: " in splits.said[0]
 
 
 def test_without_subjects_pairs_that_share_a_file_stay_together() -> None:
@@ -60,7 +60,7 @@ def test_pairs_across_people_who_are_all_connected_are_left_out_on_the_border() 
     )
     splits = split(text, fraction=0.5)
     assert len(splits.rows["train"]) == len(splits.rows["val"]) == 2
-    assert splits.said[1] == "8 pairs of somebody of either side are left out"
+    assert splits.said[1] == "left out, of somebody of either side: 8 pairs"
 
 
 def test_a_template_belongs_to_nobody() -> None:

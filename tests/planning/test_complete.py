@@ -18,6 +18,19 @@ def unplanned(own_run: Any, *overrides: str) -> dict[str, Any]:
 
 
 @pytest.mark.usefixtures("two_headers")
+def test_further_channels_are_planned_too(own_run: Any) -> None:
+    Path("own.csv").write_text(
+        "fixed,moving,fixed_channel,moving_channel\nf.nii.gz,m.nii.gz,seg_f.nii.gz,seg_m.nii.gz\n"
+    )
+    intensity = complete_tasks(unplanned(own_run))["task"]["intensity"]
+    assert sorted(intensity) == [
+        "fixed", "fixed_channel_1", "moving", "moving_channel_1", "scan",
+    ]  # fmt: skip
+    assert intensity["fixed"]["_target_"].endswith("Window")
+    assert intensity["fixed_channel_1"]["_target_"].endswith("Percentiles")
+
+
+@pytest.mark.usefixtures("two_headers")
 def test_what_is_null_is_planned_and_what_is_given_stays(
     own_run: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:

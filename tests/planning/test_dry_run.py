@@ -17,7 +17,7 @@ Own = SimpleNamespace
 @pytest.mark.usefixtures("two_headers")
 def test_a_step_is_taken_and_its_cost_told(own: Own) -> None:
     width = {"encoder": [4, 6], "decoder": [6], "final": [4]}
-    plan = Plan((16, 18, 14), (2.0, 2.0, 3.0), "headers", "lncc", "unet", width, {}, [])
+    plan = Plan((16, 18, 14), (2.0, 2.0, 3.0), "headers", "lncc", "unet", width, 1, {}, [])
     data = own.data("fixed,moving\nf.nii.gz,m.nii.gz\n", val_fraction=0.0)
     told = describe_step(data, plan, torch.device("cpu"))
     assert re.match(r"one step on cpu: \d+\.\d\d s and \d+\.\d\d GB \(\d,\d+ weights", told)

@@ -23,6 +23,7 @@ def facts(**changes: Any) -> Fingerprint:
         shapes=((100, 60, 20), (200, 120, 40)),
         orientations={"LPS": 20},
         overlaps=[0.9] * 10,
+        n_channels=1,
         modalities={"fixed": {"other": 4}, "moving": {"CT": 4}},
         intensities={"fixed": (0.0, 1.0, 2.0), "moving": (-1000.0, 0.0, 500.0)},
         presets={"abdomen": 4},
@@ -51,7 +52,7 @@ def test_an_outlier_is_cropped_and_counted() -> None:
     extents = np.array([[100.0, 90.0, 60.0]] * 29 + [[900.0, 90.0, 60.0]])
     plan = propose(facts(extents_mm=extents, spacings_mm=np.array([[1.0, 1.5, 3.0]] * 30)), "cuda")
     assert plan.shape == (112, 64, 32)
-    assert "1 scans are cropped" in plan.reasons[0]
+    assert "1 scan cropped" in plan.reasons[0]
 
 
 @pytest.mark.parametrize(
@@ -95,3 +96,17 @@ def test_a_plan_is_written_as_an_experiment(own: Own) -> None:
     assert content["task"] == plan.task
     assert content["data"]["coordinates"] == "ras"
     assert content["model"]["encoder"] == [8, 16, 16, 24, 32]
+
+
+def test_several_channels_are_those_of_the_network_and_have_windows(own: Own) -> None:
+    del own
+    modalities = {"fixed": {"CT": 4}, "fixed_channel_1": {"other": 4}, "moving": {"CT": 4},
+                  "moving_channel_1": {"other": 4}}  # fmt: skip
+    several = facts(n_channels=2, modalities=modalities, intensities=dict.fromkeys(modalities, (
+        0.0, 1.0, 2.0)))  # fmt: skip
+    plan = propose(several, "cuda")
+    assert plan.network == {"scan_channels": 2}
+    assert plan.task["intensity"]["moving"]["_target_"].endswith("Window")
+    assert plan.task["intensity"]["moving_channel_1"]["_target_"].endswith("Percentiles")
+    write_plan(Path("my.yaml"), plan, several, Path("my.csv"), None)
+    assert yaml.safe_load(Path("my.yaml").read_text())["model"] == {"scan_channels": 2}

@@ -185,3 +185,13 @@ def test_a_checkpoint_that_names_foreign_code_is_refused_before_the_work(checkpo
     assert not Path("evil").exists()
     with pytest.raises(InputError, match=r"nothing/last\.pt: is missing"):
         load_network(Path("nothing/last.pt"), None, CPU, ())
+
+
+def test_a_network_of_several_channels_is_refused(checkpoint: Path) -> None:
+    state = storage.load(checkpoint / "best.pt")
+    narrow = {"encoder": [4, 6], "decoder": [6], "final": [], "scan_channels": 2}
+    state["config"]["model"] = load_preset("model", "unet") | narrow
+    state["model"] = build(state["config"]["model"]).state_dict()
+    storage.save(checkpoint / "best.pt", state)
+    with pytest.raises(InputError, match=r"best\.pt: takes several channels of each scan"):
+        load_network(checkpoint, None, CPU, ())

@@ -440,7 +440,7 @@ def test_masks_labels_landmarks_and_a_given_start_are_taken(
     assert before["tre_mm"][0] == pytest.approx(np.hypot(60, 20), abs=1e-3)
     assert after["tre_mm"][0] < 25
     assert before["dice"]["1"] + 0.2 < after["dice"]["1"]
-    assert f"Dice {before['dice']['1']:.3f} -> {after['dice']['1']:.3f} (1 labels)" in said
+    assert f"Dice {before['dice']['1']:.3f} -> {after['dice']['1']:.3f} (1 label)" in said
     for name in ("inverse", "jacobian"):
         assert str(tmp_path / "out" / f"{name}.nii.gz") in said.splitlines()
     assert nib.load(tmp_path / "out" / "inverse.nii.gz").shape[:3] == image.shape
@@ -515,7 +515,7 @@ def test_landmarks_that_are_used_are_met_and_are_no_score(
     assert set(report["scores"]["after"]["dice"]) == {"1"}
     said = capsys.readouterr().out.splitlines()
     assert next(line for line in said if line.startswith("TRE 4.00 -> ")).endswith(
-        "(1 landmarks); used, not a score"
+        "(1 landmark); used, not a score"
     )
 
 

@@ -40,7 +40,15 @@ def result(
     files = output_files(Path("out"), ["inverse", "jacobian"])
     write_scans(files, smooth_field, read_volume(Path("moving.nii.gz")), moving)
     return Registration(
-        ScanSource(Path("moving.nii.gz")), oblique_scans, transform, VERDICT, {}, {}, PICTURE, files
+        ScanSource(Path("moving.nii.gz")),
+        oblique_scans,
+        transform,
+        VERDICT,
+        {},
+        {},
+        PICTURE,
+        fixed,
+        files,
     )
 
 

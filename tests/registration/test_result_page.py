@@ -5,6 +5,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 
+from l2reg.io.headers import Placement
 from l2reg.io.scan_source import ScanSource
 from l2reg.registration.annotations import read_annotations
 from l2reg.registration.result import Registration
@@ -13,6 +14,7 @@ from l2reg.registration.scan_files import ScanFiles
 from l2reg.registration.transform_scans import TransformScans
 from l2reg.registration.verdict import Verdict
 from l2reg.reporting.registered_pair import RegisteredPair
+from l2reg.transforms.image_grid import ImageGrid
 from l2reg.transforms.world_transform import AffineMap, WorldTransform
 
 pytestmark = pytest.mark.parametrize("oblique_scans", [(True, False)], indirect=True, ids=str)
@@ -42,21 +44,30 @@ def files(
     return one, two
 
 
-def picture() -> RegisteredPair:
-    images = np.random.default_rng(0).random((3, *WORKING)).astype("f4")
-    labels = np.zeros((2, *WORKING), np.int16)
-    return RegisteredPair(*images, np.zeros((3, *WORKING), "f4"), *labels, (2.6, 1.9, 3.8))
+def picture(shape: tuple[int, int, int] = WORKING) -> RegisteredPair:
+    images = np.random.default_rng(0).random((3, *shape)).astype("f4")
+    labels = np.zeros((2, *shape), np.int16)
+    return RegisteredPair(*images, np.zeros((3, *shape), "f4"), *labels, (2.6, 1.9, 3.8))
 
 
-def test_labels_and_landmarks_lie_on_the_working_grid(
-    files: tuple[ScanFiles, ScanFiles], oblique_scans: TransformScans, affine_map: AffineMap
+@pytest.mark.parametrize("turned", [False, True])
+def test_labels_and_landmarks_lie_on_the_grid_of_the_picture(
+    files: tuple[ScanFiles, ScanFiles],
+    oblique_scans: TransformScans,
+    affine_map: AffineMap,
+    turned: bool,
 ) -> None:
     fixed_grid, moving_grid = oblique_scans.both("")
     transform = WorldTransform((affine_map,))
-    pair = add_annotations(picture(), read_annotations(*files), transform)
     ratio = (np.array(fixed_grid.shape) - 1) / (np.array(WORKING) - 1)
     to_fixed = fixed_grid.place.affine @ np.diag([*ratio, 1])  # working voxels to mm
-    for place in np.ndindex(*WORKING):
+    shape = WORKING
+    if turned:  # the third axis first, and backwards
+        shape = (9, 8, 10)
+        to_fixed = to_fixed @ np.array([[0, 1, 0, 0], [0, 0, 1, 0], [-1, 0, 0, 8], [0, 0, 0, 1]])
+    grid = ImageGrid(shape, Placement(to_fixed))
+    pair = add_annotations(picture(shape), grid, read_annotations(*files), transform)
+    for place in np.ndindex(*shape):
         world = nib.affines.apply_affine(to_fixed, place)
         j = nib.affines.apply_affine(np.linalg.inv(fixed_grid.place.affine), world)[1]
         if abs(j - 8.5) > 0.6:  # not at the border of the label
@@ -74,7 +85,7 @@ def test_labels_and_landmarks_lie_on_the_working_grid(
     left = marks.residuals @ to_fixed[:3, :3].T
     np.testing.assert_allclose(left, [[2, 0, 0]] * len(expected), atol=1e-4)
     np.testing.assert_allclose(marks.errors_mm, 2, atol=1e-4)
-    assert pair.orientation == "".join(nib.aff2axcodes(fixed_grid.place.affine))
+    assert pair.orientation == "".join(nib.aff2axcodes(to_fixed))
 
 
 def test_the_page_has_flags_scores_and_the_command(
@@ -84,7 +95,10 @@ def test_the_page_has_flags_scores_and_the_command(
     verdict = Verdict(1.0, 0.5, 0.9, 0.5, 0.9, 1.0, 2.0, 0.0, 0.0, flags=(f"bad {EVIL}",))
     scores = read_annotations(*files).scores(transform)
     source = ScanSource(Path(f"{EVIL}moving.nii.gz"))
-    result = Registration(source, oblique_scans, transform, verdict, scores, {}, picture(), None)
+    grid = ImageGrid(WORKING, oblique_scans.both("")[0].place)
+    result = Registration(
+        source, oblique_scans, transform, verdict, scores, {}, picture(), grid, None
+    )
     write_result_page(Path("a.html"), result, *files, command=f"l2reg register {EVIL}")
     page = Path("a.html").read_text()
     assert EVIL not in page

@@ -151,6 +151,8 @@ def test_scans_that_a_field_leads_between_the_other_way_and_labels_as_scans_are_
     assert "add --inverse" in said(*to_moving)
     assert "leave out --inverse" in said(*to_fixed, "--inverse")
     assert "label map" in said("--image", "moving_labels.nii.gz", *to_fixed[2:])
+    assert "!!!" not in said("--labels", "moving_labels.nii.gz", *to_fixed[2:])
+    assert "moving.nii.gz looks like a scan" in said("--labels", "moving.nii.gz", *to_fixed[2:])
 
 
 @ONE_HANDED

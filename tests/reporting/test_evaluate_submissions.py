@@ -68,14 +68,14 @@ def test_submissions_are_scored_beside_the_zero_field(
 def test_the_notes_of_a_submission_are_in_the_table_the_scores_and_the_report(
     how: Evaluation, zero: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    note = "3 of 3 pairs were trained on as images <really>"
+    note = "trained on the images of 3 of 3 pairs <really>"
     write_notes(zero, [note])
     paths = evaluate_submissions({"a": zero}, replace(how, report=True, show=["cases"]))
     assert capsys.readouterr().out.count(f"note on a: {note}") == 2
     content, scored = read_scores(paths[0])
     assert content["submissions"]["a"]["notes"] == list(scored["a"].notes) == [note]
     assert content["submissions"][ZERO_FIELD]["notes"] == []
-    assert "trained on as images &lt;really&gt;" in paths[-1].read_text()
+    assert "of 3 of 3 pairs &lt;really&gt;" in paths[-1].read_text()
 
 
 def test_further_tables_are_shown_on_request(

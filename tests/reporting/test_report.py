@@ -81,7 +81,7 @@ def test_a_pair_that_lacks_a_metric_keeps_its_place_in_the_table(
     page = written(tiny_task("abdomen"), scored)
     assert "0001_0001-2.000 → 2.000" in page.text
     assert "0002_00020.5000 → 0.5000-" in page.text
-    assert "DSC: 1 of 2 pairs have a value" in page.text
+    assert "DSC: a value in 1 of 2 pairs" in page.text
     assert page.classes.count("worse") == 0
 
 

@@ -127,7 +127,7 @@ BAD = np.full((3, *HALF), np.nan, np.float16)
         ({"arr_0": GOOD.astype(np.float32)}, "float32, shape"),
         ({"arr_0": GOOD.transpose(1, 2, 3, 0)}, r"shape \(20, 18, 22, 3\)"),
         ({"arr_0": np.zeros((3, *SHAPE), np.float16)}, r"shape \(3, 40, 36, 44\)"),
-        ({"arr_0": BAD}, "23760 values that are NaN"),
+        ({"arr_0": BAD}, "23760 values of NaN"),
     ],
 )
 def test_what_the_organisers_refuse_is_refused(

@@ -79,7 +79,7 @@ def test_a_good_submission_passes_alone_or_with_other_tasks(
     ("members", "words"),
     [
         (tree(**{"submission/dummy.txt": None}), "disp_0001_0001.npz, once the platform has"),
-        ({name.replace("task_02/", ""): c for name, c in tree().items()}, "2 fields in the wrong"),
+        ({name.replace("task_02/", ""): c for name, c in tree().items()}, "place, 2 fields"),
         ({f"{name.replace('task_02', 'a/task_02')}": c for name, c in tree().items()},
          "a/task_02/disp_0001_0001.npz, once"),
     ],
@@ -107,7 +107,7 @@ FIRST = "submission/task_02/disp_0001_0001.npz"
             "reverse the array axes",
         ),
         (npz(np.full((3, 2, 2, 2), 0.5, np.float16)), "(3, 2, 2, 2)", "docs/conventions.md"),
-        (npz(np.full((3, *HALF), np.nan, np.float16)), "630 values that are NaN", "l2reg predict"),
+        (npz(np.full((3, *HALF), np.nan, np.float16)), "630 values of NaN", "l2reg predict"),
         (npz(flow=np.full((3, *HALF), 0.5, np.float16)), "flow", "without a keyword"),
         (npz(a=np.zeros(1), b=np.zeros(1)), "2 arrays", "l2reg predict"),
         (b"not an npz", "not a zip", "l2reg predict"),
@@ -131,7 +131,7 @@ def test_all_faults_are_listed_at_once(check: Callable[..., CheckResult]) -> Non
     })  # fmt: skip
     faults = [fault.what for fault in check(members).faults]
     assert faults == [
-        "is one of 2 fields in the wrong place",
+        "is in the wrong place, 2 fields in all",
         "has a name that the evaluation does not look for",
         "lacks fields",
         "has the wrong shape",
@@ -160,7 +160,7 @@ def test_what_is_odd_but_accepted_is_a_warning(check: Callable[..., CheckResult]
     checked = check(members)
     assert checked.faults == []
     assert [warning.what for warning in checked.warnings] == [
-        "is one of 1 hidden files",
+        "is hidden, 1 file in all",
         "has no displacement",
         "has displacements larger than the volume",
     ]

@@ -229,6 +229,13 @@ def test_faults_of_the_data_are_told_before_anything_is_written(
         ("run_dir", "full", "run_dir=full: exists"),
         ("run_dir", "/proc/run", "/proc/run: cannot be written"),
         ("model", {"_target_": "os.mkdir"}, r"os\.mkdir: cannot be built"),
+        ("data", {"_target_": "os.mkdir"}, r"os\.mkdir: cannot be built"),
+        ("init_from", "none.pt", r"none\.pt: is missing"),
+        ("optimizer", {"_target_": "torch.optim.AdamW", "lr": -1.0}, "Invalid learning rate: -1"),
+        ("optimizer", {"_target_": "torch.optim.AdamW", "lr": "fast"}, "config of torch.*lr=fast"),
+        ("scheduler", {"_target_": "os.mkdir"}, r"os\.mkdir: cannot be built"),
+        ("loss", {"_target_": "os.mkdir"}, r"os\.mkdir: cannot be built"),
+        ("track", ["none"], "is no experiment tracker"),
     ],
 )
 def test_a_faulty_option_is_told_before_phantoms_are_made(
@@ -238,7 +245,7 @@ def test_a_faulty_option_is_told_before_phantoms_are_made(
     Path("full/mine.txt").touch()
     config = composed("train", "device=cpu")
     config["task"] |= {"root": "made"}
-    with pytest.raises(InputError, match=message):
+    with pytest.raises(InputError, match=f"(?s){message}"):
         prepare_training(config | {key: value})
     assert not Path("made").exists()
     assert not Path("run").exists()

@@ -97,11 +97,11 @@ def test_scores_on_what_an_earlier_run_was_trained_or_chosen_on_get_a_note(
     config = tiny_run()
     data = build(config["data"], task=build(config["task"]))
     assert loaded.leakage_notes(data.training_set.intra_patient) == [
-        "2 of 2 pairs were trained on: their scores are an overfit check"
+        "trained on 2 of 2 pairs: their scores are an overfit check"
     ]
     assert loaded.leakage_notes(data.split_pairs("val")) == [
-        "1 of 1 pairs were trained on as images, without labels and points",
-        "its initial weights, child/last.pt (step 0), were selected by scores on 1 of 1 pairs",
+        "trained on the images of 1 of 1 pair, without labels and points",
+        "its initial weights, child/last.pt (step 0), were selected by scores on 1 of 1 pair",
     ]
 
 
