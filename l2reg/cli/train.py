@@ -64,20 +64,8 @@ def main(cfg: DictConfig) -> float | None:
         signals = train_until_signal(trainer)
         writes = is_first()
         stop_processes()
-    if not trainer.finished:
-        step = trainer.step
-        if writes:
-            print(
-                f"stopped at step {step}; the same command with resume=true continues the run",
-                file=sys.stderr,
-            )
-        sys.exit(SIGNALLED + next(iter(signals), signal.SIGTERM))  # perhaps by another rank
-    if not writes:
-        return None
-    keys = prediction_keys(config, config["run_dir"])
-    keys += f" 'trust=[{','.join(config['trust'])}]'" if config["trust"] else ""
-    print(f"trained {quantity(trainer.step, 'step')}; next: l2reg predict {keys} split=val")
-    return None if trainer.best is None else float(trainer.best)
+    end_run(trainer, config, signals, writes=writes)
+    return float(trainer.best) if writes and trainer.best is not None else None
 
 
 def train_until_signal(trainer: Any) -> list[int]:
@@ -93,6 +81,29 @@ def train_until_signal(trainer: Any) -> list[int]:
         signal.signal(number, stop)
     trainer.run()
     return signals
+
+
+def end_run(trainer: Any, config: dict[str, Any], signals: list[int], *, writes: bool) -> None:
+    """Say how a run goes on; of one that a signal stopped, exit with its status.
+
+    Args:
+        trainer: The trainer of the run.
+        config: The config of the run.
+        signals: Signals that came; another rank may have had one that this one had not.
+        writes: Whether this process is the one that writes.
+    """
+    if not trainer.finished:
+        if writes:
+            print(
+                f"stopped at step {trainer.step}; the same command with resume=true continues the "
+                "run",
+                file=sys.stderr,
+            )
+        sys.exit(SIGNALLED + next(iter(signals), signal.SIGTERM))
+    if writes:
+        keys = prediction_keys(config, config["run_dir"])
+        keys += f" 'trust=[{','.join(config['trust'])}]'" if config["trust"] else ""
+        print(f"trained {quantity(trainer.step, 'step')}; next: l2reg predict {keys} split=val")
 
 
 def compose_tasks(config: dict[str, Any]) -> dict[str, Any]:
