@@ -81,7 +81,11 @@ SLOTS: Mapping[str, tuple[str, ...]] = {
     "fixed": _SCAN_FILES,
     "moving": _SCAN_FILES,
     "unpaired": _SCAN_FILES,
-    "intensity": ("l2reg.data.intensity.Percentiles", "l2reg.data.intensity.Window"),
+    "intensity": (
+        "l2reg.data.intensity.Percentiles",
+        "l2reg.data.intensity.PercentilesAboveNoise",
+        "l2reg.data.intensity.Window",
+    ),
     "data": (
         "l2reg.data.dataset.Dataset",
         "l2reg.own_data.dataset.OwnDataset",

@@ -5,10 +5,15 @@ from typing import Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Bool, Float32
+from scipy.ndimage import uniform_filter1d
 
 Array = Float32[np.ndarray, "i j k"]
 Region = Bool[np.ndarray, "i j k"]
 
+_BINS = 256  # of a histogram
+_SMOOTHED = 5  # bins
+_DARK = 0.3  # of the range of intensities; the most frequent one of a background is below
+_MASKED = 0.5  # fraction of equal voxels of a background that is no noise
 _INTERPOLATED = 0.1  # of the highest intensity: undershoots of interpolation are smaller
 
 
@@ -91,3 +96,51 @@ class Percentiles:
             return False
         low, high = np.percentile(intensities, [self.low, self.high])
         return bool(low < -_INTERPOLATED * max(high, 0))
+
+
+@dataclass(frozen=True, kw_only=True)
+class PercentilesAboveNoise(Percentiles):
+    """As ``Percentiles``, but the level of a noisy background becomes 0, for MR in the dark.
+
+    With noise no voxel of the background is exactly 0, and the low percentile would be one of the
+    noise. Its level is the most frequent intensity, if this is dark and hardly any two voxels
+    around it are equal, as they are in scans whose background was masked.
+    """
+
+    def __call__(self, image: Array, region: Region | None = None) -> Array:
+        """Return ``image``, scaled from the background's level, or the low percentile, and clipped.
+
+        Args:
+            image: Intensities of a scan.
+            region: Voxels that level and percentiles are taken from; all by default.
+        """
+        values = image.ravel() if region is None else image[region]
+        level, top = _noise(values)
+        signal = values[values > top]
+        if signal.size == 0:
+            return super().__call__(image, region)
+        high = np.percentile(signal, self.high).astype(np.float32)
+        normalised: Array = np.clip((image - level) / (high - level), 0, 1)
+        return normalised
+
+
+def _noise(values: Float32[np.ndarray, " n"]) -> tuple[np.float32, np.float32]:
+    """Return the level of a noisy background and where its noise ends; infinity if there is none.
+
+    The noise is as far above its level as below.
+    """
+    none = (np.float32(np.inf), np.float32(np.inf))
+    if values.size == 0:
+        return none
+    lowest, highest = np.percentile(values, [0.1, 99.9]).astype(np.float32)
+    if lowest == highest:
+        return none
+    counts, edges = np.histogram(values, _BINS, (float(lowest), float(highest)))
+    frequent = int(uniform_filter1d(counts, _SMOOTHED, mode="constant").argmax())
+    if frequent > _DARK * _BINS:
+        return none
+    level = np.float32((edges[frequent] + edges[frequent + 1]) / 2)
+    top = 2 * level - lowest
+    around = values[(values >= lowest) & (values <= top)]
+    _, repeats = np.unique(around, return_counts=True)
+    return none if repeats.max() > _MASKED * around.size else (level, top)

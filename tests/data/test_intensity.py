@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from l2reg.data.intensity import Percentiles, Window
+from l2reg.data.intensity import Percentiles, PercentilesAboveNoise, Window
 
 
 def test_a_window_maps_its_ends_to_0_and_1_and_clips_the_rest() -> None:
@@ -69,3 +69,60 @@ def test_undershoots_of_interpolation_leave_zero_the_background(
     mr[:4] = 0
     mr[4, :3] = -2
     assert (Percentiles(low=1.0, high=99.0)(mr)[:4] == 0).all()
+
+
+def head(random: np.random.Generator) -> np.ndarray:
+    """Return a box of 0.5 to 1 that fills an eighth of a volume of 0."""
+    image = np.zeros((32, 36, 40), np.float32)
+    image[8:24, 9:27, 10:30] = random.uniform(0.5, 1, (16, 18, 20))
+    return image
+
+
+ABOVE_NOISE = PercentilesAboveNoise(low=0.5, high=99.5)
+
+
+@pytest.mark.parametrize("whole", [False, True])
+@pytest.mark.parametrize("kind", ["gaussian", "rician"])
+def test_the_level_of_a_noisy_background_becomes_0(
+    kind: str, *, whole: bool, random: np.random.Generator
+) -> None:
+    clean = head(random)
+    real, imaginary = 0.04 * random.standard_normal((2, *clean.shape)).astype(np.float32)
+    noisy = clean + real if kind == "gaussian" else np.hypot(clean + real, imaginary)
+    noisy = np.round(700 * noisy) if whole else noisy
+    scaled = ABOVE_NOISE(noisy.astype(np.float32))
+    assert (scaled[clean == 0] > 0.1).mean() < 0.05
+    inside = clean > 0
+    assert np.corrcoef(scaled[inside], clean[inside])[0, 1] > 0.9
+    np.testing.assert_allclose(scaled[inside].mean(), 0.75, atol=0.06)
+
+
+@pytest.mark.parametrize("offset", [0.0, 0.3])
+def test_a_masked_background_changes_nothing(offset: float, random: np.random.Generator) -> None:
+    image = head(random) + np.float32(offset)
+    expected = Percentiles(low=0.5, high=99.5)(image)
+    np.testing.assert_array_equal(ABOVE_NOISE(image), expected)
+
+
+def test_a_scan_without_dark_surroundings_is_scaled_by_percentiles(
+    random: np.random.Generator,
+) -> None:
+    image = random.normal(5, 0.3, (12, 13, 14)).astype(np.float32)
+    image[:6] = random.uniform(3, 8, (6, 13, 14))
+    expected = Percentiles(low=0.5, high=99.5)(image)
+    np.testing.assert_array_equal(ABOVE_NOISE(image), expected)
+
+
+def test_noise_is_told_by_the_region_alone(random: np.random.Generator) -> None:
+    noisy = head(random) + 0.04 * random.standard_normal((32, 36, 40)).astype(np.float32)
+    padded = np.zeros((32, 36, 200), np.float32)
+    padded[..., :40] = noisy
+    region = np.zeros(padded.shape, dtype=bool)
+    region[..., :40] = True
+    np.testing.assert_allclose(ABOVE_NOISE(padded, region)[..., :40], ABOVE_NOISE(noisy))
+
+
+@pytest.mark.parametrize("value", [0.0, 7.0])
+def test_a_flat_scan_has_no_noise(value: float) -> None:
+    scaled = ABOVE_NOISE(np.full((3, 4, 5), value, np.float32))
+    assert np.isfinite(scaled).all()
