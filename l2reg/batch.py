@@ -42,6 +42,7 @@ class Batch(TypedDict, total=False):
     moving_points: Points
     point_weights: Float[Tensor, "b n"]  # 1 for a keypoint, 0 for a row of padding
     point_labels: Int[Tensor, "b n"]  # class of the anatomy at a point, in synthetic views
+    cross_modality: PerPair  # 1 if one scan is in Hounsfield units and the other one is not, or 0
     spacing_mm: Float[Tensor, "b 3"]  # size of a voxel of the working grid
     prealign: Affine  # map from fixed to moving scan, in voxels of the working grid
     opposite: Int[Tensor, " b"]  # index of the same pair with fixed and moving scan swapped

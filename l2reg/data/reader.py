@@ -11,7 +11,7 @@ from torch import Tensor
 from l2reg.batch import Batch, first_channel
 from l2reg.data.cache import Cache
 from l2reg.data.field_of_view import field_of_view
-from l2reg.data.intensity import Region
+from l2reg.data.intensity import Region, Window
 from l2reg.data.pairs import Pair, Scan
 from l2reg.data.prealign import Prealign
 from l2reg.data.task import Task
@@ -25,7 +25,7 @@ from l2reg.geometry.resize import resize_image, resize_labels, resize_points, vo
 from l2reg.geometry.warp import warp
 from l2reg.io.scan_source import scan_digest
 from l2reg.io.volumes import read_image, read_labels, read_mask
-from l2reg.shapes import Affine, Image, LabelMap, Mask, WorkingGrid, working_shape
+from l2reg.shapes import Affine, Image, LabelMap, Mask, PerPair, WorkingGrid, working_shape
 
 
 class LoadedVolumes:
@@ -113,6 +113,12 @@ class PairReader:
             return torch.zeros(1, 1, *self.shape, dtype=torch.int16)
         return self._resize_nearest(scan.labels, "labels", read_labels, loaded)
 
+    def cross_modality(self, pair: Pair) -> PerPair:
+        """Return 1 if one scan of a pair has a window in Hounsfield units, and the other not."""
+        intensities = [self.task.intensity[scan.modality] for scan in (pair.fixed, pair.moving)]
+        fixed, moving = (isinstance(each, Window) for each in intensities)
+        return torch.tensor([float(fixed != moving)])
+
     def _sample(self, pair: Pair, loaded: LoadedVolumes) -> Batch:
         """Return one pair on the working grid, before the prealignment."""
         return {
@@ -120,6 +126,7 @@ class PairReader:
             "moving": self.image(pair.moving, loaded),
             "fixed_mask": self.mask(pair.fixed, loaded),
             "moving_mask": self.mask(pair.moving, loaded),
+            "cross_modality": self.cross_modality(pair),
             "spacing_mm": torch.tensor([self.spacing_mm], dtype=torch.float32),
             **self._labels(pair, loaded),
             **self._keypoints(pair),

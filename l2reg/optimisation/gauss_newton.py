@@ -31,7 +31,7 @@ from l2reg.geometry.resize import resample, resize_field, voxel_ratio
 from l2reg.geometry.warp import warp
 from l2reg.optimisation.conjugate_gradients import conjugate_gradients
 from l2reg.optimisation.point_term import PointMatches
-from l2reg.shapes import ControlField, Field, Image, Mask, Shape3, StartField
+from l2reg.shapes import ControlField, Field, Image, Mask, PerPair, Shape3, StartField
 
 LARGEST_STEP = 0.4  # control voxels; below 0.48 a cubic B-spline has an inverse
 
@@ -51,11 +51,13 @@ class Regularisation:
         viscous: Weight of the diffusion energy of every step.
         smoothing_passes: Number of box means over three control voxels that a step consists of; two
             are nearly a cubic B-spline.
+        factor: Factor of both weights, of each pair.
     """
 
     elastic: float
     viscous: float
     smoothing_passes: int
+    factor: PerPair | None = None
 
 
 @dataclass(frozen=True)
@@ -107,6 +109,8 @@ def gauss_newton(
     control = control_shape(shape, settings.control_spacing)
     ratio = constant(disp, voxel_ratio(control, shape)).view(3, 1, 1, 1)
     weights = _diffusion_weights(spacing_mm, ratio)
+    if regularisation.factor is not None:
+        weights = weights * regularisation.factor.view(-1, 1, 1, 1, 1)
     passes = regularisation.smoothing_passes
     current = resize_field(disp, control) * ratio  # in voxels of the scans, as everything below
     box = _bounding_box(masks[0])

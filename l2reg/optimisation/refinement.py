@@ -16,7 +16,9 @@ from l2reg.optimisation.gauss_newton import Regularisation, StepSettings, gauss_
 from l2reg.optimisation.point_term import GivenPoints, PointTerm
 from l2reg.shapes import ControlField, Maps, Mask, Shape3, StartField, WorkingGrid
 
-_INPUTS = ("fixed", "moving", "fixed_mask", "moving_mask", "overlap", "spacing_mm")
+_INPUTS = (
+    "fixed", "moving", "fixed_mask", "moving_mask", "overlap", "cross_modality", "spacing_mm",
+)  # fmt: skip
 _POINTS = ("fixed_points", "moving_points")
 
 MapsPair = tuple[Maps, Maps]
@@ -43,6 +45,8 @@ class Refinement:
             zero still matches worse than the initial one, by the features of the last level.
         elastic: See ``gauss_newton.Regularisation``.
         viscous: See ``gauss_newton.Regularisation``.
+        cross_modality: Factor of both between scans of two modalities, whose features differ where
+            the anatomy does not.
         smoothing_passes: See ``gauss_newton.Regularisation``.
         step_tolerance: See ``gauss_newton.StepSettings``.
         cg_iterations: See ``gauss_newton.StepSettings``.
@@ -65,6 +69,7 @@ class Refinement:
     from_level: int | Literal["auto"]
     elastic: float
     viscous: float
+    cross_modality: float
     smoothing_passes: int
     step_tolerance: float
     cg_iterations: int
@@ -93,6 +98,8 @@ class Refinement:
                 "elastic and viscous must be 0 or more, and not both 0, "
                 f"got {self.elastic}, {self.viscous}"
             )
+        if self.cross_modality <= 0:
+            raise ValueError(f"cross_modality must be above 0, got {self.cross_modality}")
 
     @torch.no_grad()
     def __call__(self, batch: Batch, disp: StartField) -> ControlField:
@@ -145,12 +152,15 @@ class Refinement:
     ) -> ControlField:
         """Return the field after the steps of a level."""
         _, control_spacing, max_steps = self.levels[n]
+        stiffness = torch.ones_like(level["spacing_mm"][:, 0])
+        if "cross_modality" in level:
+            stiffness = torch.where(level["cross_modality"] > 0, self.cross_modality, stiffness)
         return gauss_newton(
             maps,
             masks,
             disp,
             level["spacing_mm"],
-            Regularisation(self.elastic, self.viscous, self.smoothing_passes),
+            Regularisation(self.elastic, self.viscous, self.smoothing_passes, stiffness),
             StepSettings(
                 control_spacing,
                 max_steps,

@@ -170,6 +170,7 @@ class OwnPairReader(PairReader):
             "moving": self.image(pair.moving, loaded, moving),
             "fixed_mask": self.mask(pair.fixed, loaded, fixed),
             "moving_mask": self.mask(pair.moving, loaded, moving),
+            "cross_modality": self.cross_modality(pair),
             "spacing_mm": torch.tensor([self.spacing_mm], dtype=torch.float32),
             "fixed_labels": self.labels(pair.fixed, loaded, fixed),
             "moving_labels": self.labels(pair.moving, loaded, moving),

@@ -215,7 +215,12 @@ def _prepare(files: tuple[ScanFiles, ScanFiles], options: RegisterOptions) -> _P
 
     images = scans.normalise_channels(regions)
     batch = working_batch(
-        *images, start, scans.spacing_mm, settings["max_voxels"], overlap=regions[0]
+        *images,
+        start,
+        scans.spacing_mm,
+        settings["max_voxels"],
+        overlap=regions[0],
+        cross_modality=len(set(scans.modalities)) > 1,
     )
     i, j, k = batch["fixed"].shape[2:]
     batch |= annotations.batch(start, (i, j, k))

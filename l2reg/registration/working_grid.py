@@ -52,6 +52,7 @@ def working_batch(
     max_voxels: int,
     *,
     overlap: Region,
+    cross_modality: bool = False,
 ) -> Batch:
     """Return two scans on their working grid, the moving scan warped by the start.
 
@@ -64,6 +65,7 @@ def working_batch(
         spacing_mm: Spacing of the fixed scan.
         max_voxels: Largest number of voxels of the working grid.
         overlap: Voxels of the fixed scan that both scans show, see ``overlap_regions``.
+        cross_modality: Whether one of them is a CT, and the other one is not.
     """
     i, j, k = fixed.shape[2:]
     smoothed = smooth_to_resolution(moving, start.matrix)
@@ -75,6 +77,7 @@ def working_batch(
         "fixed_mask": ones,
         "moving_mask": ones,
         "overlap": torch.from_numpy(overlap)[None, None].float(),
+        "cross_modality": torch.tensor([float(cross_modality)]),
         "spacing_mm": torch.tensor([spacing_mm], dtype=torch.float32),
     }
     return resize_batch(batch, reduced_shape((i, j, k), max_voxels), masks="nearest")

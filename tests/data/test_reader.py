@@ -11,7 +11,7 @@ from l2reg.batch import Batch
 from l2reg.data import reader
 from l2reg.data.cache import Cache
 from l2reg.data.dataset import Dataset
-from l2reg.data.intensity import Window
+from l2reg.data.intensity import Percentiles, Window
 from l2reg.data.pairs import Scan
 from l2reg.data.prealign import Prealign
 from l2reg.data.reader import LoadedVolumes, PairReader
@@ -64,6 +64,29 @@ def test_missing_masks_points_and_labels_are_ones_none_and_zeros(
     sample = data.reader("half").read(data.split_pairs("val")[0])
     assert (sample["fixed_mask"] == 1).all()
     assert sample["fixed_points"].shape == (1, 0, 3)  # it has landmarks, which no method may read
+
+
+@pytest.mark.parametrize(
+    ("modalities", "expected"), [("CT CT", 0.0), ("MR CT", 1.0), ("MR MR", 0.0)]
+)
+def test_a_pair_of_which_one_is_a_ct_is_of_two_modalities(
+    modalities: str,
+    expected: float,
+    lung_2021: Path,
+    tiny_task: Callable[..., Task],
+    open_data: Callable[..., Dataset],
+) -> None:
+    task = tiny_task("lung")
+    task = replace(task, intensity={**task.intensity, "MR": Percentiles(low=1.0, high=99.0)})
+    pair = open_data(task, lung_2021).training_set.intra_patient[0]
+    fixed, moving = modalities.split()
+    pair = replace(
+        pair,
+        fixed=replace(pair.fixed, modality=fixed),
+        moving=replace(pair.moving, modality=moving),
+    )
+    batch = open_data(task, lung_2021).reader("full").read(pair)
+    assert batch["cross_modality"].tolist() == [expected]
 
 
 @pytest.mark.parametrize(("grid", "step"), [("full", 1), ("half", 2)])

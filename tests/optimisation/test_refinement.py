@@ -21,7 +21,7 @@ from l2reg.geometry.warp import voxel_coords, warp
 from l2reg.inference.prepare import task_refinement
 from l2reg.optimisation import refinement as module
 from l2reg.optimisation.correspondences import KeypointMatcher
-from l2reg.optimisation.gauss_newton import Regularisation, StepSettings, gauss_newton
+from l2reg.optimisation.gauss_newton import StepSettings, gauss_newton
 from l2reg.optimisation.point_term import PointTerm
 from l2reg.optimisation.refinement import Refinement
 
@@ -36,7 +36,7 @@ def refiner(
 ) -> Refinement:
     settings: dict[str, Any] = {
         "grid": "half", "coarse_features": None, "normalisation": None, "from_level": 1,
-        "elastic": 0.0, "viscous": 0.05, "smoothing_passes": 1,
+        "elastic": 0.0, "viscous": 0.05, "cross_modality": 1.0, "smoothing_passes": 1,
         "step_tolerance": 0.01, "cg_iterations": 15, "cg_tolerance": 0.03, "label_weight": 0.0,
         "points": points(0.0), "symmetric": False, "diffeomorphic": True, "min_determinant": 0.15,
     }  # fmt: skip
@@ -244,7 +244,7 @@ def test_every_level_spans_the_whole_volume_in_millimetres(
         grid = weight.shape[2:]
         assert [v.shape[2:] for v in features] == [grid] * 2
         torch.testing.assert_close(spacing_mm * (torch.tensor(grid) - 1), edge_mm)
-        assert stiffness == Regularisation(elastic=0.1, viscous=0.05, smoothing_passes=1)
+        assert (stiffness.elastic, stiffness.viscous, stiffness.smoothing_passes) == (0.1, 0.05, 1)
         assert steps == StepSettings(
             control_spacing=level[1],
             max_steps=level[2],
@@ -275,6 +275,24 @@ def test_rows_that_are_no_levels_are_refused_by_name(level: tuple[int, ...]) -> 
     ) as failure:
         refiner(levels=[(1, 2, 3), level])
     assert str(failure.value).endswith(str(level))
+
+
+def test_scans_of_two_modalities_are_refined_by_a_stiffer_field(rng: torch.Generator) -> None:
+    disp = torch.cat([wave(SMALL, 1.5), wave(SMALL, 1.0)])
+    batch, zero = pair(rng, disp), torch.zeros_like(disp)
+    batch["cross_modality"] = torch.tensor([0.0, 1.0])
+    each: dict[str, Any] = {"levels": FINE, "elastic": 0.02, "step_tolerance": 0.0}
+    refined = refiner(**each, cross_modality=4.0)(batch, zero)
+    soft = refiner(**each)(batch, zero)
+    stiff = refiner(**{**each, "elastic": 0.08, "viscous": 0.2})(batch, zero)
+    assert (soft - stiff)[1].abs().max() > 0.05
+    torch.testing.assert_close(refined[:1], soft[:1], atol=5e-3, rtol=0)
+    torch.testing.assert_close(refined[1:], stiff[1:], atol=5e-3, rtol=0)
+
+
+def test_a_factor_of_stiffness_that_is_not_above_0_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"cross_modality must be above 0, got 0\.0"):
+        refiner(cross_modality=0.0)
 
 
 @pytest.mark.parametrize(("elastic", "viscous"), [(0.0, 0.0), (-0.1, 1.0), (1.0, -0.1)])

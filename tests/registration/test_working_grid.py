@@ -51,7 +51,9 @@ def test_the_working_grid_spans_the_fixed_scan_and_the_headers_map_is_applied(
         (1.0, 1.5, 2.0),
         max_voxels=10_000,
         overlap=overlap,
+        cross_modality=True,
     )
+    assert batch["cross_modality"].tolist() == [1.0]
     assert torch.equal(batch["fixed"], fixed)
     torch.testing.assert_close(batch["moving"], moving[:, :, 2:11])
     assert batch["spacing_mm"].tolist() == [[1.0, 1.5, 2.0]]
