@@ -45,11 +45,12 @@ def own_problems(data: OwnDataset, rows: Sequence[OwnRow]) -> list[Problem]:
 
 
 def duplicate_images(data: OwnDataset) -> list[Problem]:
-    """Return a problem for every image that is in two splits under two names."""
+    """Return a problem for every image that is in two splits, as a scan or a channel of one."""
     first: dict[str, tuple[str, Path]] = {}
     problems: dict[Path, Problem] = {}
     for split, rows in data.splits.rows.items():
-        for path in (scan.image for row in rows for scan in row.scans if scan.subject is not None):
+        scans = (scan for row in rows for scan in row.scans if scan.subject is not None)
+        for path in (source.path for scan in scans for source in scan.channels):
             digest = input_digest(path)
             if digest is None:
                 continue
