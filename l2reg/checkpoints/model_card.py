@@ -15,7 +15,7 @@ from l2reg.checkpoints.provenance import Provenance
 from l2reg.checkpoints.run_checkpoints import load_checkpoint
 from l2reg.checkpoints.storage import weights
 from l2reg.checkpoints.torch_export import programs_of
-from l2reg.config.task_nodes import node_name, prediction_keys, task_nodes
+from l2reg.config.task_nodes import node_name, prediction_keys, scan_channels, task_nodes
 from l2reg.io.files import atomic_write
 from l2reg.io.output_folders import OutputKind, claim_output_folder
 from l2reg.wording import quantity
@@ -24,10 +24,10 @@ CARD = "README.md"
 
 _PROGRAM_USE = """Without l2reg, on a CPU:
 
-    field = torch.export.load("{}").module()(fixed, moving)
+    field = torch.export.load("{name}").module()(fixed, moving)
 
-takes the scans on the grid of the task with intensities in [0, 1], `(1, 1, i, j, k)`, and returns
-where each voxel of the fixed scan lies in the moving one, as displacements in voxels,
+takes the scans on the grid of the task with intensities in [0, 1], `(1, {channels}, i, j, k)`, and
+returns where each voxel of the fixed scan lies in the moving one, as displacements in voxels,
 `(1, 3, i, j, k)`.
 """
 _SETTINGS = ("model", "loss", "optimizer", "scheduler", "trainer", "data", "mixed", "seed")
@@ -123,7 +123,8 @@ def model_card(state: Mapping[str, Any], licence: str, programs: Sequence[str] =
         lines += ["## Scores", "", text, "", *_table(("metric", "mean"), values), ""]
     settings = {key: value for key, value in without_paths(config).items() if key in _SETTINGS}
     lines += ["## Use", "", f"    l2reg predict {keys} split=val", ""]
-    lines += [_PROGRAM_USE.format(name) for name in programs]
+    channels = scan_channels(config["model"])
+    lines += [_PROGRAM_USE.format(name=name, channels=channels) for name in programs]
     lines += ["The header of the weights has the digests of the images. Not for clinical use.", ""]
     lines += [
         "## Settings",

@@ -7,6 +7,7 @@ from typing import Any
 
 from l2reg.problems import InputError, Problem
 
+SCAN_CHANNELS = "scan_channels"  # key of a network's node, where it takes several
 _OWN = "own"  # task of the user's own scans
 _PAIRS = re.compile(r"\+{0,2}data\.pairs=")
 
@@ -105,6 +106,15 @@ def overrides_by_task(overrides: Sequence[str], names: Sequence[str]) -> dict[st
     shared = [text for text in overrides if not text.startswith(("task=", "mixed."))]
     others = [text for text in shared if text not in own]
     return {name: shared if name == _OWN else others for name in names}
+
+
+def scan_channels(network: Mapping[str, Any]) -> int:
+    """Return the number of channels of each scan that a network takes.
+
+    Args:
+        network: Config node of the network.
+    """
+    return int(network.get(SCAN_CHANNELS, 1))
 
 
 def prediction_keys(config: Mapping[str, Any], weights: Path | str) -> str:

@@ -7,6 +7,7 @@ from l2reg.config.task_nodes import (
     node_name,
     overrides_by_task,
     prediction_keys,
+    scan_channels,
     single_task_config,
     task_nodes,
 )
@@ -27,6 +28,11 @@ def test_a_list_of_pairs_is_that_of_ones_own_scans_alone() -> None:
         "lung": ["seed=3"],
     }
     assert overrides_by_task(given[:3], ["lung"]) == {"lung": ["seed=3"]}
+
+
+def test_a_network_takes_one_channel_unless_its_node_says_how_many() -> None:
+    assert scan_channels({"_target_": "l2reg.models.vfa.VFA"}) == 1
+    assert scan_channels({"scan_channels": 3}) == 3
 
 
 @pytest.mark.parametrize("plus", ["", "+", "++"])
