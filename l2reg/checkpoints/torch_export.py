@@ -1,6 +1,7 @@
 """Networks as programs of ``torch.export``, which run without l2reg.
 
-A program computes on a CPU, in float32, and takes scans on one grid alone, that of its task.
+A program computes on a CPU, in float32, and takes scans on one grid alone, the working grid of
+its task.
 """
 
 from collections.abc import Mapping, Sequence

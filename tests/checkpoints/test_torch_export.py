@@ -55,7 +55,7 @@ def test_the_program_of_an_exported_model_gives_the_field_of_its_network(
     check_program(tmp_path / "out/model.pt2", model, rng, n_channels=2)
     card = (tmp_path / "out/README.md").read_text()
     assert 'torch.export.load("model.pt2")' in card
-    assert "`(1, 2, i, j, k)`, and returns" in card
+    assert "takes tensors of shape (1, 2, 21, 24, 30): " in card
     export_model(tmp_path / "run", tmp_path / "alone", "mit")
     assert not (tmp_path / "alone/model.pt2").exists()
     assert "pt2" not in (tmp_path / "alone/README.md").read_text()
