@@ -10,6 +10,7 @@ import yaml
 
 from l2reg.config.presets import load_preset
 from l2reg.config.task_nodes import SCAN_CHANNELS
+from l2reg.data.pairs import channel_modalities
 from l2reg.io.files import atomic_write
 from l2reg.own_data.dataset import SIDES, SINGLE
 from l2reg.planning.fingerprint import Fingerprint
@@ -208,6 +209,9 @@ def _intensity(facts: Fingerprint) -> tuple[dict[str, Mapping[str, Any]], list[s
         mixed = "" if len(counts) == 1 else f"; !!! {dict(counts)} are mixed in one column"
         what = f"HU {values}" if kind == "CT" else f"percentiles {values}"
         reasons.append(f"task.intensity.{side}: {what}{mixed}")
+    first = [*nodes][: facts.n_channels]
     for side in (*SIDES, SINGLE):
-        nodes.setdefault(side, next(iter(nodes.values())))
+        names = [side, *channel_modalities(side, facts.n_channels - 1)]
+        for name, like in zip(names, first, strict=True):
+            nodes.setdefault(name, nodes[like])
     return nodes, reasons
