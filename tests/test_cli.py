@@ -243,7 +243,7 @@ def test_export_writes_a_folder_that_predictions_take(
     state = {"step": 3, "model": {}, "config": config, "l2reg": "0.1.0", "trained_on": {}}
     storage.save(tmp_path / "run/last.pt", state)
     main(["export", str(tmp_path / "run"), "--out", "out", "--license", "mit"])
-    assert capsys.readouterr().out == "predict: l2reg predict ckpt=out\n"
+    assert capsys.readouterr().out == "predict: l2reg predict ckpt=out split=val\n"
     assert load_checkpoint(Path("out")).state["step"] == 3
     with pytest.raises(SystemExit) as stop:
         main(["export", str(tmp_path / "none"), "--out", "other"])

@@ -24,13 +24,14 @@ CARD = "README.md"
 
 _PROGRAM_USE = """Without l2reg, on a CPU:
 
-    field = torch.export.load("{}").module()(fixed, moving)
+    field = torch.export.load("{name}").module()(fixed, moving)
 
-takes the scans on the grid of the task with intensities in [0, 1], `(1, 1, i, j, k)`, and returns
-where each voxel of the fixed scan lies in the moving one, as displacements in voxels,
-`(1, 3, i, j, k)`.
+takes tensors of shape {shape}: the scans with intensities in [0, 1] as `task.intensity` below
+scales them, on the grid of `task.shape` resized to this shape between the same corners. It returns
+where each voxel of the fixed scan lies in the moving one, as displacements in voxels of this grid.
 """
-_SETTINGS = ("model", "loss", "optimizer", "scheduler", "trainer", "data", "mixed", "seed")
+_NONE: Mapping[str, Sequence[int]] = {}
+_SETTINGS = ("task", "model", "loss", "optimizer", "scheduler", "trainer", "data", "mixed", "seed")
 
 
 def export_model(
@@ -66,19 +67,22 @@ def export_model(
     for name, program in programs.items():
         with atomic_write(out / name) as temporary, temporary.open("wb") as file:
             torch.export.save(program, file)
-    card = model_card(loaded.state, licence, list(programs))
+    shapes = {name: each.example_inputs[0][0].shape for name, each in programs.items()}
+    card = model_card(loaded.state, licence, shapes)
     with atomic_write(out / CARD) as temporary:
         temporary.write_text(card, encoding="utf-8")
-    return prediction_keys(loaded.state["config"], out)
+    return _use(loaded.state["config"], out)
 
 
-def model_card(state: Mapping[str, Any], licence: str, programs: Sequence[str] = ()) -> str:
+def model_card(
+    state: Mapping[str, Any], licence: str, programs: Mapping[str, Sequence[int]] = _NONE
+) -> str:
     """Return the card of a checkpoint: Markdown, with a header in YAML as model hubs read it.
 
     Args:
         state: Content of the checkpoint.
         licence: Licence of the weights.
-        programs: Names of the files with programs of ``torch.export``.
+        programs: Shape of a scan that a program of ``torch.export`` takes, by its file name.
     """
     config, origin = state["config"], Provenance.of_run(state)
     header = {
@@ -104,7 +108,7 @@ def model_card(state: Mapping[str, Any], licence: str, programs: Sequence[str] =
         "started from": ", ".join(origin.started_from) or "random weights",
         "licence": licence,
     }
-    what, keys = "registration" if all(tasks) else "descriptors", prediction_keys(config, "FOLDER")
+    what = "registration" if all(tasks) else "descriptors"
     lines = [
         "---",
         yaml.safe_dump(header, sort_keys=False).strip(),
@@ -122,8 +126,10 @@ def model_card(state: Mapping[str, Any], licence: str, programs: Sequence[str] =
         text = "Means over the validation pairs, without further refinement:"
         lines += ["## Scores", "", text, "", *_table(("metric", "mean"), values), ""]
     settings = {key: value for key, value in without_paths(config).items() if key in _SETTINGS}
-    lines += ["## Use", "", f"    l2reg predict {keys} split=val", ""]
-    lines += [_PROGRAM_USE.format(name) for name in programs]
+    lines += ["## Use", "", f"    l2reg predict {_use(config, 'FOLDER')}", ""]
+    lines += [
+        _PROGRAM_USE.format(name=name, shape=tuple(shape)) for name, shape in programs.items()
+    ]
     lines += ["The header of the weights has the digests of the images. Not for clinical use.", ""]
     lines += [
         "## Settings",
@@ -133,6 +139,14 @@ def model_card(state: Mapping[str, Any], licence: str, programs: Sequence[str] =
         "```",
     ]
     return "\n".join(lines) + "\n"
+
+
+def _use(config: Mapping[str, Any], folder: Path | str) -> str:
+    """Return the keys with which ``l2reg predict`` uses an exported model, which names no scans."""
+    keys, task = prediction_keys(config, folder), config.get("task")
+    if task and node_name(task) == "own":
+        return f"{keys} data.pairs=my.csv split=all"
+    return f"{keys} split=val"
 
 
 def _table(header: tuple[str, str], rows: Mapping[str, str]) -> list[str]:

@@ -1,6 +1,7 @@
 """Networks as programs of ``torch.export``, which run without l2reg.
 
-A program computes on a CPU, in float32, and takes scans on one grid alone, that of its task.
+A program computes on a CPU, in float32, and takes scans on one grid alone, the working grid of
+its task.
 """
 
 from collections.abc import Mapping, Sequence
@@ -13,7 +14,7 @@ from torch.export import ExportedProgram
 
 from l2reg.checkpoints.trained_model import load_trained_model
 from l2reg.config.build import build
-from l2reg.config.task_nodes import task_nodes
+from l2reg.config.task_nodes import scan_channels, task_nodes
 from l2reg.models.prediction import grid_of
 from l2reg.problems import InputError, Problem
 from l2reg.shapes import Field, Image, Shape3, working_shape
@@ -52,27 +53,28 @@ def programs_of(
         task = build(trained.config["task"], "task", trust)
         shape = working_shape(task.shape, grid_of(trained.model))
         programs[f"model_{name}{PROGRAM}" if name else f"model{PROGRAM}"] = export_network(
-            trained.model, shape
+            trained.model, shape, scan_channels(trained.config["model"])
         )
     return programs
 
 
-def export_network(network: nn.Module, shape: Shape3) -> ExportedProgram:
+def export_network(network: nn.Module, shape: Shape3, n_channels: int) -> ExportedProgram:
     """Return the program of a network for one pair of scans on a grid.
 
-    The program maps a fixed and a moving image, ``(1, 1, i, j, k)`` with intensities in [0, 1], to
+    The program maps a fixed and a moving image, ``(1, c, i, j, k)`` with intensities in [0, 1], to
     the displacement field, ``(1, 3, i, j, k)`` in voxels.
 
     Args:
         network: The network, on the CPU; it is set to evaluation, and its weights are fixed.
         shape: Shape of the grid.
+        n_channels: Number of channels of each scan, c.
 
     Raises:
         InputError: If the network cannot be exported.
     """
     function = _FieldOfScans(network).eval().requires_grad_(requires_grad=False)
     noise = torch.Generator().manual_seed(0)
-    scans = tuple(torch.rand(1, 1, *shape, generator=noise) for _ in range(2))
+    scans = tuple(torch.rand(1, n_channels, *shape, generator=noise) for _ in range(2))
     try:
         with torch.no_grad():
             function(*scans)  # its cached constants must be tensors, not those of the tracer

@@ -49,7 +49,10 @@ class TrainedModel:
 
     def leakage_notes(self, pairs: Sequence[Pair]) -> list[str]:
         """Return notes on data leakage: pairs that the model was trained on or selected by."""
-        digests = [{scan_digest(p.fixed.image), scan_digest(p.moving.image)} for p in pairs]
+        digests = [
+            {scan_digest(c.image) for scan in (p.fixed, p.moving) for c in scan.each_channel}
+            for p in pairs
+        ]
         uses = [{self.trained_on[d] for d in both if d in self.trained_on} for both in digests]
         supervised = sum("supervised" in kinds for kinds in uses)
         images = sum(kinds == {"image"} for kinds in uses)

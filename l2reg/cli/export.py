@@ -20,7 +20,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--torch-export",
         action="store_true",
         help="also write the network as a program of torch.export, which runs without l2reg on a "
-        "CPU, for scans on the grid of the task; takes up to a few minutes",
+        "CPU, for scans on the grid that its card names; takes up to a few minutes",
     )
     parser.add_argument(
         "--trust",

@@ -5,10 +5,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from l2reg.config.presets import load_preset
 from l2reg.problems import InputError, Problem
 
+SCAN_CHANNELS = "scan_channels"  # key of a network's node, where it takes several
 _OWN = "own"  # task of the user's own scans
-_PAIRS = re.compile(r"\+{0,2}data\.pairs=")
+_DATA = re.compile(r"[+~]{0,2}data\.(\w+)")
 
 
 def task_nodes(config: Mapping[str, Any]) -> Mapping[str, Mapping[str, Any]]:
@@ -80,8 +82,9 @@ def check_mixed_tasks(names: Sequence[str], known: Sequence[str]) -> None:
 def overrides_by_task(overrides: Sequence[str], names: Sequence[str]) -> dict[str, list[str]]:
     """Return for each task of a mixed run the settings of the command that it takes.
 
-    They are the same, but for a list of pairs, which holds scans of one task: it is that of the
-    user's own scans where these are among the tasks.
+    They are the same but for those of ``data``, if the user's own scans are among the tasks: these
+    take the list of pairs, which holds scans of one task, and what the other tasks have no key for,
+    and the others what own scans have no key for.
 
     Args:
         overrides: Settings of the command, such as ``seed=1``.
@@ -90,7 +93,8 @@ def overrides_by_task(overrides: Sequence[str], names: Sequence[str]) -> dict[st
     Raises:
         InputError: If a list of pairs is given and the user's own scans are not among the tasks.
     """
-    own = [text for text in overrides if _PAIRS.match(text)]
+    shared = [text for text in overrides if not text.startswith(("task=", "mixed."))]
+    own = [text for text in shared if _data_key(text) == "pairs"]
     if own and _OWN not in names:
         raise InputError(
             Problem(
@@ -102,9 +106,33 @@ def overrides_by_task(overrides: Sequence[str], names: Sequence[str]) -> dict[st
                 f"task={names[0]} {own[-1]}",
             )
         )
-    shared = [text for text in overrides if not text.startswith(("task=", "mixed."))]
-    others = [text for text in shared if text not in own]
-    return {name: shared if name == _OWN else others for name in names}
+    if _OWN not in names or len(names) == 1:
+        return dict.fromkeys(names, shared)
+    of_own, of_others = (load_preset("data", name).keys() for name in (_OWN, "default"))
+    not_others = {*(of_own - of_others), "pairs"}
+    return {
+        name: [
+            text
+            for text in shared
+            if _data_key(text) not in (of_others - of_own if name == _OWN else not_others)
+        ]
+        for name in names
+    }
+
+
+def _data_key(override: str) -> str | None:
+    """Return the key of ``data`` that a setting is of, if it is of one."""
+    match = _DATA.match(override)
+    return match[1] if match else None
+
+
+def scan_channels(network: Mapping[str, Any]) -> int:
+    """Return the number of channels of each scan that a network takes.
+
+    Args:
+        network: Config node of the network.
+    """
+    return int(network.get(SCAN_CHANNELS, 1))
 
 
 def prediction_keys(config: Mapping[str, Any], weights: Path | str) -> str:

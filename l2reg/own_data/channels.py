@@ -4,15 +4,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from l2reg.config.task_nodes import node_name
+from l2reg.config.task_nodes import SCAN_CHANNELS, node_name, scan_channels
 from l2reg.features.channel_features import ChannelFeatures
 from l2reg.inference.method import Method
 from l2reg.optimisation.convex import Convex
 from l2reg.own_data.own_table import OwnTable
 from l2reg.problems import Problem
 from l2reg.wording import quantity
-
-KEY = "scan_channels"
 
 
 def channel_problems(table: OwnTable, network: Mapping[str, Any]) -> Sequence[Problem]:
@@ -22,7 +20,7 @@ def channel_problems(table: OwnTable, network: Mapping[str, Any]) -> Sequence[Pr
         table: The table.
         network: Config node of the network.
     """
-    taken = network.get(KEY, 1)
+    taken = scan_channels(network)
     if taken == table.n_channels:
         return []
     return [
@@ -31,8 +29,8 @@ def channel_problems(table: OwnTable, network: Mapping[str, Any]) -> Sequence[Pr
             what="has another number of channels than the network takes",
             expected=f"{quantity(taken, 'channel')} of each scan for model={node_name(network)}",
             found=f"{table.n_channels}",
-            remedy=f"train with model.{KEY}={table.n_channels} (model=unet or model=pyramid); a "
-            "network that is trained takes as many as then (docs/own_data.md)",
+            remedy=f"train with model.{SCAN_CHANNELS}={table.n_channels} (model=unet or "
+            "model=pyramid); a network that is trained takes as many as then (docs/own_data.md)",
         )
     ]
 

@@ -17,11 +17,11 @@ from l2reg.problems import InputError, Problem
 from l2reg.registration.scan_files import grid_problems
 from l2reg.registration.warp_files import to_ras
 from l2reg.transforms.image_grid import ImageGrid, read_grid
-from l2reg.transforms.pair_grid import overlap_fraction
+from l2reg.transforms.pair_grid import covered_fraction, overlap_fraction
 from l2reg.transforms.world import voxels_to_world
 from l2reg.wording import quantity
 
-_MIN_OVERLAP = 0.1  # fraction of the smaller scan
+_MIN_OVERLAP = 0.1  # fraction of the smaller scan; of a scan, by its channel
 _LITTLE_OVERLAP = 0.4
 _MARGIN = 0.5  # voxels beyond the outermost centres, where a volume ends
 
@@ -45,11 +45,12 @@ def own_problems(data: OwnDataset, rows: Sequence[OwnRow]) -> list[Problem]:
 
 
 def duplicate_images(data: OwnDataset) -> list[Problem]:
-    """Return a problem for every image that is in two splits under two names."""
+    """Return a problem for every image that is in two splits, as a scan or a channel of one."""
     first: dict[str, tuple[str, Path]] = {}
     problems: dict[Path, Problem] = {}
     for split, rows in data.splits.rows.items():
-        for path in (scan.image for row in rows for scan in row.scans if scan.subject is not None):
+        scans = (scan for row in rows for scan in row.scans if scan.subject is not None)
+        for path in (source.path for scan in scans for source in scan.channels):
             digest = input_digest(path)
             if digest is None:
                 continue
@@ -99,7 +100,7 @@ def _scan_problems(scan: OwnScan, cache: Cache) -> list[Problem]:
     own = read_grid(scan.files.image)
     for channel in scan.files.channels:
         faults = _problems_of(partial(_check_file, channel, _check_image, cache))
-        problems += faults or _apart(scan, channel, overlap_fraction(own, read_grid(channel)))
+        problems += faults or _apart(scan, channel, covered_fraction(own, read_grid(channel)))
     for path, check in ((scan.files.labels, read_labels), (scan.files.mask, read_mask)):
         if path is not None:
             faults = _problems_of(partial(_check_file, ScanSource(path), check, cache))
@@ -107,16 +108,16 @@ def _scan_problems(scan: OwnScan, cache: Cache) -> list[Problem]:
     return problems
 
 
-def _apart(scan: OwnScan, channel: ScanSource, shared: float) -> list[Problem]:
-    """Return the problem of a channel that hardly overlaps its scan, if it does."""
-    if shared >= _MIN_OVERLAP:
+def _apart(scan: OwnScan, channel: ScanSource, covered: float) -> list[Problem]:
+    """Return the problem of a channel that shows little of its scan, if it does."""
+    if covered >= _MIN_OVERLAP:
         return []
     return [
         Problem(
             where=str(channel),
             what=f"hardly overlaps {scan.files.image}, whose channel it is",
             expected="a channel of the same scan, at the same place",
-            found=f"{100 * shared:.0f} % of the smaller one in both",
+            found=f"{100 * covered:.0f} % of the scan",
             remedy="name another file, or register it to the scan first",
         )
     ]

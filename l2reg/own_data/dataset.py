@@ -13,7 +13,7 @@ from l2reg.data.batches import Batches
 from l2reg.data.cache import Cache
 from l2reg.data.crop import check_crop
 from l2reg.data.dataset import TrainingSet
-from l2reg.data.pairs import Pair, PointFiles, Scan
+from l2reg.data.pairs import Pair, PointFiles, Scan, channel_modalities
 from l2reg.data.prealign import METHODS, Prealign, Search
 from l2reg.data.sampling import RandomPairs, Sampling
 from l2reg.data.task import Task
@@ -154,6 +154,13 @@ class OwnDataset:
     def volume_cache(self) -> Cache:
         """Cache of preprocessed volumes."""
         return Cache(None if self.cache is None else Path(self.cache))
+
+    @property
+    def modalities(self) -> list[list[str]]:
+        """Keys of ``Task.intensity`` of the channels of each side, or of single scans."""
+        n_further = self.table.n_channels - 1
+        sides = SIDES if self.table.paired else (SINGLE,)
+        return [[side, *channel_modalities(side, n_further)] for side in sides]
 
     def reader(self, grid: WorkingGrid) -> OwnPairReader:
         """Return a reader that puts pairs on a working grid."""

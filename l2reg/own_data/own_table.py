@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, get_args
 
+from l2reg.io.scan_source import ScanSource
 from l2reg.problems import InputError, Problem, raise_if_any
 from l2reg.registration.pair_table import read_pair_table, scan_files
 from l2reg.registration.scan_files import ScanFiles
@@ -38,9 +39,9 @@ class OwnScan:
         return self.files.image.path
 
     @property
-    def n_channels(self) -> int:
-        """Number of its channels, the scan itself among them."""
-        return 1 + len(self.files.channels)
+    def channels(self) -> tuple[ScanSource, ...]:
+        """All of its channels, the scan itself first."""
+        return (self.files.image, *self.files.channels)
 
 
 @dataclass(frozen=True)
@@ -82,7 +83,7 @@ class OwnTable:
     @property
     def n_channels(self) -> int:
         """Number of channels of every scan."""
-        return self.rows[0].scans[0].n_channels
+        return len(self.rows[0].scans[0].channels)
 
     @property
     def scans(self) -> Iterator[OwnScan]:
@@ -172,18 +173,18 @@ def _initial_column(path: Path) -> Problem:
 
 def _channel_problems(path: Path, rows: Sequence[OwnRow]) -> list[Problem]:
     """Return a problem for each row whose scans do not have the channels of the first scan."""
-    n_first = rows[0].scans[0].n_channels
+    n_first = len(rows[0].scans[0].channels)
     return [
         Problem(
             where=f"{path}, {row.name}",
             what="has another number of channels",
             expected=f"{quantity(n_first, 'channel')} of every scan, in the same order",
-            found=" and ".join(str(scan.n_channels) for scan in row.scans),
+            found=" and ".join(str(len(scan.channels)) for scan in row.scans),
             remedy="name as many channels of each scan, with semicolons between; a network takes "
             "one number of them",
         )
         for row in rows
-        if any(scan.n_channels != n_first for scan in row.scans)
+        if any(len(scan.channels) != n_first for scan in row.scans)
     ]
 
 

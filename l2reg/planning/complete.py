@@ -1,6 +1,7 @@
 """Completion of a config: what ``task=own`` leaves open is planned from the scans."""
 
 from collections.abc import Mapping
+from itertools import chain
 from typing import Any
 
 import torch
@@ -8,7 +9,7 @@ from tqdm import tqdm
 
 from l2reg.config.build import build
 from l2reg.config.presets import load_preset
-from l2reg.config.task_nodes import task_nodes
+from l2reg.config.task_nodes import node_name, task_nodes
 from l2reg.data.intensity import Percentiles
 from l2reg.data.task import Task
 from l2reg.own_data.check import own_problems
@@ -63,17 +64,20 @@ def complete_tasks(config: Mapping[str, Any]) -> dict[str, Any]:
 def _complete(node: Mapping[str, Any], config: Mapping[str, Any]) -> dict[str, Any]:
     """Return a node with ``task`` and ``data``, completed if these are of one's own."""
     task = node["task"]
-    missing = [key for key in ("shape", "spacing_mm") if task.get(key, 0) is None]
-    sides = [side for side, each in task.get("intensity", {}).items() if each is None]
-    if not missing and not sides:
+    if not task or node_name(task) != "own":
         return dict(node)
     data: OwnDataset = build(node["data"], "data", config["trust"], task=unplanned_task())
+    missing = [key for key in ("shape", "spacing_mm") if task[key] is None]
+    given = {name: each for name, each in task["intensity"].items() if each is not None}
+    lacking = {*task["intensity"], *chain(*data.modalities)} - given.keys()
+    if not missing and not lacking:
+        return dict(node)
     raise_if_any(own_problems(data, [row for row in data.table.rows if row.split != "test"]))
     plan, _ = plan_data(data, config["device"])
     completed = {key: plan.task[key] for key in missing}
-    given = {side: each for side, each in task["intensity"].items() if each is not None}
     intensity = {**plan.task["intensity"], **given}
+    planned = {f"task.{key}" for key in (*missing, *(f"intensity.{name}" for name in lacking))}
     for reason in plan.reasons:
-        if reason.startswith("task."):
+        if planned & set(reason.partition(":")[0].split(", ")):
             tqdm.write(f"planned {reason}")
     return {**node, "task": {**task, **completed, "intensity": intensity}}

@@ -14,13 +14,12 @@ from l2reg.config.build import build
 from l2reg.config.presets import load_preset
 from l2reg.data.field_of_view import field_of_view
 from l2reg.data.intensity import Region
-from l2reg.data.pairs import channel_modalities
 from l2reg.features.extractor import FeatureExtractor
 from l2reg.features.similarity import scan_similarity
 from l2reg.io.point_tables import read_point_table
 from l2reg.io.scan_source import ScanSource
 from l2reg.io.volumes import Volume, read_volume
-from l2reg.own_data.dataset import SIDES, SINGLE, OwnDataset
+from l2reg.own_data.dataset import OwnDataset
 from l2reg.own_data.own_table import OwnRow, OwnScan
 from l2reg.registration.modality import Modality, modality
 from l2reg.registration.preset_choice import choose_preset
@@ -126,15 +125,12 @@ def read_fingerprint(data: OwnDataset, max_scans: int) -> Fingerprint:
     """
     rows = [row for row in data.table.rows if row.split != "test"] or list(data.table.rows)
     pairs = rows if data.table.paired else _neighbours(rows)
-    sides = SIDES if data.table.paired else (SINGLE,)
     grids = {s.image: read_grid(s.files.image) for row in rows for s in row.scans}
     shapes = np.array([_to_ras(g, np.array(g.shape)) for g in grids.values()]).astype(int)
     chosen = np.unique(np.linspace(0, len(pairs) - 1, min(max_scans, len(pairs))).round())
     read = [_read_pair(pairs[int(n)]) for n in tqdm(chosen, "reading scans", disable=None)]
     channels = [
-        (n, m, name)
-        for n, side in enumerate(sides)
-        for m, name in enumerate([side, *channel_modalities(side, data.table.n_channels - 1)])
+        (n, m, name) for n, names in enumerate(data.modalities) for m, name in enumerate(names)
     ]
     first, reason = read[0].preset, read[0].reason
     return Fingerprint(

@@ -9,8 +9,9 @@ import numpy as np
 import yaml
 
 from l2reg.config.presets import load_preset
+from l2reg.config.task_nodes import SCAN_CHANNELS
+from l2reg.data.pairs import channel_modalities
 from l2reg.io.files import atomic_write
-from l2reg.own_data.channels import KEY
 from l2reg.own_data.dataset import SIDES, SINGLE
 from l2reg.planning.fingerprint import Fingerprint
 from l2reg.shapes import Shape3, Spacing
@@ -49,7 +50,7 @@ class Plan:
     @property
     def network(self) -> dict[str, Any]:
         """Keys of ``model`` that differ from those of its YAML."""
-        channels = {KEY: self.n_channels} if self.n_channels > 1 else {}
+        channels = {SCAN_CHANNELS: self.n_channels} if self.n_channels > 1 else {}
         return {**self.width, **channels}
 
     @property
@@ -87,7 +88,7 @@ def propose(facts: Fingerprint, device: str, max_voxels: int | None = None) -> P
         reasons.append(f"model.{', model.'.join(width)}: {settings['narrow']:g} times the feature "
                        "maps, for a CPU")  # fmt: skip
     if facts.n_channels > 1:
-        reasons.append(f"model.{KEY}: {facts.n_channels} of each scan")
+        reasons.append(f"model.{SCAN_CHANNELS}: {facts.n_channels} of each scan")
     return Plan(shape, spacing_mm, start, loss, model, width, facts.n_channels, intensity, reasons)
 
 
@@ -208,6 +209,9 @@ def _intensity(facts: Fingerprint) -> tuple[dict[str, Mapping[str, Any]], list[s
         mixed = "" if len(counts) == 1 else f"; !!! {dict(counts)} are mixed in one column"
         what = f"HU {values}" if kind == "CT" else f"percentiles {values}"
         reasons.append(f"task.intensity.{side}: {what}{mixed}")
+    first = [*nodes][: facts.n_channels]
     for side in (*SIDES, SINGLE):
-        nodes.setdefault(side, next(iter(nodes.values())))
+        names = [side, *channel_modalities(side, facts.n_channels - 1)]
+        for name, like in zip(names, first, strict=True):
+            nodes.setdefault(name, nodes[like])
     return nodes, reasons

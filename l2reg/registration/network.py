@@ -12,6 +12,7 @@ from l2reg.batch import Batch, resize_batch, to_device
 from l2reg.checkpoints.trained_model import load_trained_model
 from l2reg.config.build import build
 from l2reg.config.presets import CHALLENGE_TASKS
+from l2reg.config.task_nodes import scan_channels
 from l2reg.data.intensity import Window
 from l2reg.data.task import Task
 from l2reg.geometry.affine import affine_field, compose_affine, identity_affine, invert_affine
@@ -178,7 +179,7 @@ def load_network(
     """
     trained = load_trained_model(checkpoint, {}, preset, trust)
     node = trained.config["task"]
-    if (n_channels := trained.config["model"].get("scan_channels", 1)) > 1:
+    if (n_channels := scan_channels(trained.config["model"])) > 1:
         raise InputError(_several_channels(trained.path, n_channels))
     if "flavour" in node:  # a phantom, whose data would be made
         task = base_task(node["flavour"], node["size"])

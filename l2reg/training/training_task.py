@@ -7,10 +7,10 @@ from typing import Any
 from tqdm import tqdm
 
 from l2reg.config.build import build
-from l2reg.config.task_nodes import task_nodes
+from l2reg.config.task_nodes import SCAN_CHANNELS, scan_channels, task_nodes
 from l2reg.data.check import check_pairs, check_scans, compare_headers_of
 from l2reg.data.dataset import Dataset
-from l2reg.own_data.channels import KEY, channel_problems
+from l2reg.own_data.channels import channel_problems
 from l2reg.own_data.dataset import OwnDataset
 from l2reg.problems import Problem, raise_if_any
 from l2reg.training.own_task import OwnTask
@@ -98,14 +98,14 @@ def _open(node: Mapping[str, Any], trust: Sequence[str], *, with_validation: boo
 def _channel_problems(task: TrainingTask, network: Mapping[str, Any]) -> Sequence[Problem]:
     if isinstance(task, OwnTask):
         return channel_problems(task.data.table, network)
-    if network.get(KEY, 1) == 1:
+    if scan_channels(network) == 1:
         return []
     return [
         Problem(
-            where=f"model.{KEY}={network[KEY]}",
+            where=f"model.{SCAN_CHANNELS}={scan_channels(network)}",
             what="is for one's own data alone",
             expected="1",
-            found=str(network[KEY]),
+            found=str(scan_channels(network)),
             remedy="leave it out, or use task=own",
         )
     ]

@@ -108,10 +108,15 @@ def overlap_fraction(fixed: ImageGrid, moving: ImageGrid, n_samples: int = 16) -
         for g in (fixed, moving)
     ]
     small, large = (fixed, moving) if volumes[0] <= volumes[1] else (moving, fixed)
-    lines = [(np.arange(n_samples) + 0.5) / n_samples * size - 0.5 for size in small.shape]
+    return covered_fraction(small, large, n_samples)
+
+
+def covered_fraction(scan: ImageGrid, partner: ImageGrid, n_samples: int = 16) -> float:
+    """Return the volume of a scan that its partner shows by the headers, as a fraction of it."""
+    lines = [(np.arange(n_samples) + 0.5) / n_samples * size - 0.5 for size in scan.shape]
     samples = np.stack(np.meshgrid(*lines, indexing="ij")).reshape(3, -1)
-    voxels = voxels_to_world(voxel_map(small.place.affine, large.place.affine), samples)
-    return float(_inside(voxels, large.shape).mean())
+    voxels = voxels_to_world(voxel_map(scan.place.affine, partner.place.affine), samples)
+    return float(_inside(voxels, partner.shape).mean())
 
 
 def _inside(voxels: Float64[np.ndarray, "3 n"], shape: Sequence[int]) -> np.ndarray:

@@ -37,7 +37,8 @@ def test_a_run_is_exported_with_a_card_and_predicts_and_trains_on(tiny_run: Tiny
     assert yaml.safe_load(header)["license"] == "cc-by-4.0"
     for words in ("| tre_mm | 2.2500 |", "| dsc/lung | 0.5000 |", "| retrieval_a | 0.2500 |",
                   "4 images, 4 with labels", "1 fixed image;",
-                  "| task | phantom |", "encoder:", "l2reg predict ckpt=FOLDER"):  # fmt: skip
+                  "| task | phantom |", "flavour: ", "encoder:",
+                  "l2reg predict ckpt=FOLDER"):  # fmt: skip
         assert words in card
     assert str(Path(str(tiny_run()["task"]["root"])).parent) not in card
     with pytest.raises(InputError, match="out: exists"):
@@ -62,3 +63,6 @@ def test_a_model_without_scores_has_a_card_without_them() -> None:
     assert "## Scores" not in card
     assert "| selected by its scores on | nothing |" in card
     assert "| started from | random weights |" in card
+    assert "    l2reg predict ckpt=FOLDER split=val\n" in card
+    own = {**state, "config": {**config, "task": {"name": "own"}}}
+    assert "ckpt=FOLDER data.pairs=my.csv split=all\n" in model_card(own, "unknown")

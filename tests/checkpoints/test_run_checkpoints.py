@@ -88,7 +88,7 @@ def test_the_first_error_is_told_if_no_checkpoint_is_whole(tmp_path: Path) -> No
 
 
 def test_a_run_folder_means_its_best_then_its_last_then_those_before(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"(?s)last\.pt: is missing.*ckpt=runs/lung_unet"):
+    with pytest.raises(InputError, match=r"(?s)last\.pt: is missing.*such as runs/lung_unet"):
         load_checkpoint(tmp_path)
     save_steps(tmp_path, [10, 20])
     assert load_checkpoint(tmp_path).path.name == "last.pt"

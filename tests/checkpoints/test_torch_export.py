@@ -34,9 +34,9 @@ def awake(node: dict[str, Any]) -> nn.Module:
     return model
 
 
-def check_program(file: Any, model: nn.Module, rng: torch.Generator) -> None:
+def check_program(file: Any, model: nn.Module, rng: torch.Generator, n_channels: int = 1) -> None:
     """Compare the field of a program in a file with that of its network, on new scans."""
-    fixed, moving = (torch.rand(1, 1, *SHAPE, generator=rng) for _ in range(2))
+    fixed, moving = (torch.rand(1, n_channels, *SHAPE, generator=rng) for _ in range(2))
     found = torch.export.load(file).module()(fixed, moving)
     expected = model.eval()({"fixed": fixed, "moving": moving}).disp
     assert expected.abs().max() > 1e-3
@@ -46,13 +46,16 @@ def check_program(file: Any, model: nn.Module, rng: torch.Generator) -> None:
 def test_the_program_of_an_exported_model_gives_the_field_of_its_network(
     rng: torch.Generator, tmp_path: Path
 ) -> None:
-    model = awake(UNET)
+    node = {**UNET, "scan_channels": 2}
+    model = awake(node)
     state = {"step": 3, "model": model.state_dict(), "l2reg": "0.1.0", "trained_on": {},
-             "config": {"model": UNET, "task": TASK}}  # fmt: skip
+             "config": {"model": node, "task": TASK}}  # fmt: skip
     storage.save(tmp_path / "run/last.pt", state)
     export_model(tmp_path / "run", tmp_path / "out", "mit", as_program=True)
-    check_program(tmp_path / "out/model.pt2", model, rng)
-    assert 'torch.export.load("model.pt2")' in (tmp_path / "out/README.md").read_text()
+    check_program(tmp_path / "out/model.pt2", model, rng, n_channels=2)
+    card = (tmp_path / "out/README.md").read_text()
+    assert 'torch.export.load("model.pt2")' in card
+    assert "takes tensors of shape (1, 2, 21, 24, 30): " in card
     export_model(tmp_path / "run", tmp_path / "alone", "mit")
     assert not (tmp_path / "alone/model.pt2").exists()
     assert "pt2" not in (tmp_path / "alone/README.md").read_text()
@@ -67,7 +70,7 @@ def test_every_network_becomes_a_program(name: str, rng: torch.Generator) -> Non
         config = compose("train", [f"model={name}", "task=lung", "run_dir=unused"])
     node: Any = OmegaConf.to_container(config.model, resolve=True)
     model, file = awake(node), io.BytesIO()
-    torch.export.save(export_network(model, SHAPE), file)
+    torch.export.save(export_network(model, SHAPE, 1), file)
     file.seek(0)
     check_program(file, model, rng)
 
@@ -82,7 +85,7 @@ class Undecided(nn.Module):
 
 def test_a_network_that_cannot_be_exported_is_told_with_the_cause() -> None:
     with pytest.raises(InputError, match="network Undecided: cannot be exported") as raised:
-        export_network(Undecided(), (3, 4, 5))
+        export_network(Undecided(), (3, 4, 5), 1)
     (problem,) = raised.value.problems
     assert "does not depend on their intensities" in problem.expected
     assert problem.found.startswith("GuardOnDataDependentSymNode: ")
@@ -100,8 +103,8 @@ def test_a_run_of_mixed_tasks_has_a_program_for_the_grid_of_each(
     program = torch.export.export(nn.Identity(), (torch.ones(2),))
     shapes = []
 
-    def noted(_: nn.Module, shape: Shape3) -> ExportedProgram:
-        shapes.append(shape)
+    def noted(_: nn.Module, shape: Shape3, n_channels: int) -> ExportedProgram:
+        shapes.append((n_channels, shape))
         return program
 
     monkeypatch.setattr(torch_export, "export_network", noted)
@@ -109,4 +112,4 @@ def test_a_run_of_mixed_tasks_has_a_program_for_the_grid_of_each(
         "model_lung.pt2",
         "model_oasis.pt2",
     ]
-    assert shapes == [SHAPE, (80, 96, 112)]
+    assert shapes == [(1, SHAPE), (1, (80, 96, 112))]

@@ -1,4 +1,5 @@
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -119,3 +120,6 @@ def test_scores_on_what_was_trained_or_chosen_on_get_a_note(tiny_run: TinyRun) -
     assert last.leakage_notes(trained) == [
         "trained on 2 of 2 pairs: their scores are an overfit check"
     ]
+    channel = trained[0].fixed.source
+    (known,) = (replace(pair, fixed=replace(pair.fixed, channels=(channel,))) for pair in val)
+    assert last.leakage_notes([known])[0].startswith("trained on 1 of 1 pair: ")

@@ -7,6 +7,7 @@ from l2reg.config.task_nodes import (
     node_name,
     overrides_by_task,
     prediction_keys,
+    scan_channels,
     single_task_config,
     task_nodes,
 )
@@ -27,6 +28,22 @@ def test_a_list_of_pairs_is_that_of_ones_own_scans_alone() -> None:
         "lung": ["seed=3"],
     }
     assert overrides_by_task(given[:3], ["lung"]) == {"lung": ["seed=3"]}
+    assert overrides_by_task(given, ["own"]) == {"own": ["seed=3", "data.pairs=my.csv"]}
+
+
+def test_settings_of_data_go_to_the_tasks_that_know_them() -> None:
+    given = ["data.root=scans", "++data.coordinates=ras", "data.augment.noise=0.1"]
+    assert overrides_by_task(given, ["own", "lung", "oasis"]) == {
+        "own": given[1:],
+        "lung": given[::2],
+        "oasis": given[::2],
+    }
+    assert overrides_by_task(given, ["lung"]) == {"lung": given}  # whose fault Hydra tells
+
+
+def test_a_network_takes_one_channel_unless_its_node_says_how_many() -> None:
+    assert scan_channels({"_target_": "l2reg.models.vfa.VFA"}) == 1
+    assert scan_channels({"scan_channels": 3}) == 3
 
 
 @pytest.mark.parametrize("plus", ["", "+", "++"])

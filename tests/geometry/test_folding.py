@@ -14,10 +14,15 @@ def rough(rng: torch.Generator, size: float) -> torch.Tensor:
     return size * (torch.rand(1, 3, *SHAPE, generator=rng) - 0.5)
 
 
-def test_the_smallest_determinant_is_that_of_a_naive_loop(rng: torch.Generator) -> None:
+@pytest.mark.parametrize("slab_values", [1, 3 * 3 * 12 * 16, 2**17])
+def test_the_smallest_determinant_is_that_of_a_naive_loop(
+    rng: torch.Generator, monkeypatch: pytest.MonkeyPatch, slab_values: int
+) -> None:
+    monkeypatch.setattr(folding, "_SLAB_VALUES", slab_values)
     disp = rough(rng, 1.5)
     position = disp[0].numpy() + np.mgrid[:14, :12, :16]
     determinants = min_corner_determinant(disp)[0].numpy()
+    assert determinants.shape == (13, 11, 15)
     for cell in [(0, 0, 0), (12, 10, 14), (5, 3, 7)]:
         dets = []
         for corner in np.ndindex(2, 2, 2):

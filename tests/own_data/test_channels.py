@@ -83,7 +83,12 @@ def test_faulty_channels_are_told_before_anything_is_read(own: Own, data: OwnDat
     image = nib.load("g.nii.gz")
     shift = nib.affines.from_matvec(np.eye(3), [90, 0, 0])
     nib.save(nib.Nifti1Image(image.dataobj, shift @ image.affine), "far.nii.gz")
-    for name, message in (("none.nii.gz", "is missing"), ("far.nii.gz", "hardly overlaps")):
+    nib.save(nib.Nifti1Image(image.dataobj[:, 8:9], image.affine), "thin.nii.gz")
+    for name, message in (
+        ("none.nii.gz", "is missing"),
+        ("far.nii.gz", "hardly overlaps"),
+        ("thin.nii.gz", "hardly overlaps"),
+    ):
         faulty = own.data(TABLE.replace("g.nii.gz", name), data.task, val_fraction=0.0)
         (problem,) = own_problems(faulty, faulty.table.rows)
         assert problem.where == str(Path(name).absolute())

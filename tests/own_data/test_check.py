@@ -80,6 +80,11 @@ def test_the_same_image_in_two_splits_is_found_under_another_name(own: Own) -> N
     (problem,) = duplicate_images(data)
     assert problem.what == "is in two splits"
     assert "the same bytes as" in problem.found
+    channels = "fixed,moving,fixed_channel,moving_channel,subject,split\n"
+    swapped = "f.nii.gz,m,g,n,1,val\ng2,m2,copy.nii.gz,n2,2,train\n"
+    (problem,) = duplicate_images(own.data(channels + swapped))
+    assert problem.where.endswith("f.nii.gz")
+    assert "val and train: the same bytes as" in problem.found
     alone = own.data("fixed,moving,split\nf.nii.gz,m.nii.gz,val\nx,n,train\n")
     assert duplicate_images(alone) == []
 

@@ -18,16 +18,26 @@ def unplanned(own_run: Any, *overrides: str) -> dict[str, Any]:
 
 
 @pytest.mark.usefixtures("two_headers")
-def test_further_channels_are_planned_too(own_run: Any) -> None:
+def test_further_channels_are_planned_too(own_run: Any, capsys: pytest.CaptureFixture[str]) -> None:
     Path("own.csv").write_text(
         "fixed,moving,fixed_channel,moving_channel\nf.nii.gz,m.nii.gz,seg_f.nii.gz,seg_m.nii.gz\n"
     )
     intensity = complete_tasks(unplanned(own_run))["task"]["intensity"]
     assert sorted(intensity) == [
-        "fixed", "fixed_channel_1", "moving", "moving_channel_1", "scan",
+        "fixed", "fixed_channel_1", "moving", "moving_channel_1", "scan", "scan_channel_1",
     ]  # fmt: skip
+    assert intensity["scan_channel_1"] == intensity["fixed_channel_1"]
     assert intensity["fixed"]["_target_"].endswith("Window")
     assert intensity["fixed_channel_1"]["_target_"].endswith("Percentiles")
+    capsys.readouterr()
+    config: dict[str, Any] = own_run("train")
+    completed = complete_tasks(config)["task"]["intensity"]
+    assert completed["fixed"] == config["task"]["intensity"]["fixed"]
+    assert completed["moving_channel_1"] == intensity["moving_channel_1"]
+    said = capsys.readouterr().out
+    assert "planned task.intensity.moving_channel_1: " in said
+    assert "task.shape" not in said
+    assert "task.intensity.moving: " not in said
 
 
 @pytest.mark.usefixtures("two_headers")
