@@ -22,7 +22,6 @@ def main(cfg: DictConfig) -> None:
     overrides = [text.split("=", 1)[0] for text in HydraConfig.get().overrides.task]
     with exit_on_input_error():
         from l2reg.inference.predict_split import default_out, predict_split, prepare_prediction
-        from l2reg.inference.prediction_page import prediction_details, write_prediction_page
         from l2reg.own_data.predict import is_own_data, predict_own, prepare_own_prediction
         from l2reg.planning.complete import complete_tasks
         from l2reg.runtime import configure_malloc
@@ -35,10 +34,15 @@ def main(cfg: DictConfig) -> None:
             settings = HydraConfig.get().overrides.task
             arguments = command_arguments(HydraConfig.get().sweep.dir)
             config["out"] = multirun_folder(out, settings, arguments, in_name)
+        details = None
+        if config["report"]:  # drawing takes half a second to import
+            from l2reg.inference.prediction_page import prediction_details, write_prediction_page
+
+            details = prediction_details(config)
         if is_own_data(config):
             own = prepare_own_prediction(complete_tasks(config), overrides)
-            summary = predict_own(own, prediction_details(config) if config["report"] else None)
-            if config["report"]:
+            summary = predict_own(own, details)
+            if details is not None:
                 print(own.out / "report.html")
             print(f"{own.out}: {summary}")
             sys.exit(1 if summary.failed else 0)
@@ -46,9 +50,8 @@ def main(cfg: DictConfig) -> None:
         prediction = predict_split(
             job.predictor, job.pairs, job.out, config["save"], job.rules, job.notes
         )
-        if config["report"]:
+        if details is not None:
             page = job.out / "report.html"
-            details = prediction_details(config)
             write_prediction_page(page, job, prediction, config["split"], details)
             print(page)
     print(f"submission: {prediction.zip_path}")

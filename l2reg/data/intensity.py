@@ -5,7 +5,6 @@ from typing import Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Bool, Float32
-from scipy.ndimage import uniform_filter1d
 
 Array = Float32[np.ndarray, "i j k"]
 Region = Bool[np.ndarray, "i j k"]
@@ -136,7 +135,7 @@ def _noise(values: Float32[np.ndarray, " n"]) -> tuple[np.float32, np.float32]:
     if lowest == highest:
         return none
     counts, edges = np.histogram(values, _BINS, (float(lowest), float(highest)))
-    frequent = int(uniform_filter1d(counts, _SMOOTHED, mode="constant").argmax())
+    frequent = int(np.convolve(counts, np.ones(_SMOOTHED), "same").argmax())
     if frequent > _DARK * _BINS:
         return none
     level = np.float32((edges[frequent] + edges[frequent + 1]) / 2)

@@ -12,11 +12,11 @@ from torch import Tensor
 
 def constant(like: Tensor, values: Sequence[float]) -> Tensor:
     """Return ``values`` as a vector of the type and device of ``like``; it must not be changed."""
-    vector: Tensor = _constant(tuple(map(float, values)), like.dtype, like.device)
-    return vector
+    if torch.compiler.is_compiling():  # a compiled program has it as a constant of its own
+        return torch.tensor(values, dtype=like.dtype, device=like.device)
+    return _constant(tuple(map(float, values)), like.dtype, like.device)
 
 
-@torch.compiler.disable  # type: ignore[untyped-decorator]  # it could not leave inference mode
 @lru_cache(maxsize=1024)
 def _constant(values: tuple[float, ...], dtype: torch.dtype, device: torch.device) -> Tensor:
     with torch.inference_mode(mode=False):  # such a tensor could not be used in training

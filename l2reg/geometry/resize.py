@@ -121,7 +121,6 @@ def apply_separable(
     return volume
 
 
-@torch.compiler.disable  # type: ignore[untyped-decorator]  # as in ``geometry.constants``
 @lru_cache(maxsize=64)
 def _shrink_matrix_on(
     old: int, new: int, dtype: torch.dtype, device: torch.device
