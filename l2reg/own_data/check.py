@@ -14,6 +14,7 @@ from l2reg.io.volumes import read_labels, read_mask, read_volume
 from l2reg.own_data.dataset import OwnDataset
 from l2reg.own_data.own_table import OwnRow, OwnScan
 from l2reg.problems import InputError, Problem
+from l2reg.registration.channels import coverage_problems
 from l2reg.registration.scan_files import grid_problems
 from l2reg.registration.warp_files import to_ras
 from l2reg.transforms.image_grid import ImageGrid, read_grid
@@ -21,7 +22,7 @@ from l2reg.transforms.pair_grid import covered_fraction, overlap_fraction
 from l2reg.transforms.world import voxels_to_world
 from l2reg.wording import quantity
 
-_MIN_OVERLAP = 0.1  # fraction of the smaller scan; of a scan, by its channel
+_MIN_OVERLAP = 0.1  # fraction of the smaller scan
 _LITTLE_OVERLAP = 0.4
 _MARGIN = 0.5  # voxels beyond the outermost centres, where a volume ends
 
@@ -100,27 +101,15 @@ def _scan_problems(scan: OwnScan, cache: Cache) -> list[Problem]:
     own = read_grid(scan.files.image)
     for channel in scan.files.channels:
         faults = _problems_of(partial(_check_file, channel, _check_image, cache))
-        problems += faults or _apart(scan, channel, covered_fraction(own, read_grid(channel)))
+        if not faults:
+            covered = covered_fraction(own, read_grid(channel))
+            faults = coverage_problems(channel, scan.files.image, covered)
+        problems += faults
     for path, check in ((scan.files.labels, read_labels), (scan.files.mask, read_mask)):
         if path is not None:
             faults = _problems_of(partial(_check_file, ScanSource(path), check, cache))
             problems += faults or grid_problems(path, read_grid(path), scan.files.image, own)
     return problems
-
-
-def _apart(scan: OwnScan, channel: ScanSource, covered: float) -> list[Problem]:
-    """Return the problem of a channel that shows little of its scan, if it does."""
-    if covered >= _MIN_OVERLAP:
-        return []
-    return [
-        Problem(
-            where=str(channel),
-            what=f"hardly overlaps {scan.files.image}, whose channel it is",
-            expected="a channel of the same scan, at the same place",
-            found=f"{100 * covered:.0f} % of the scan",
-            remedy="name another file, or register it to the scan first",
-        )
-    ]
 
 
 def _check_file(source: ScanSource, check: Callable[[ScanSource], object], cache: Cache) -> None:

@@ -14,7 +14,7 @@ from l2reg.geometry.affine import affine_field
 from l2reg.geometry.warp import inside_volume, warp
 from l2reg.io.scan_source import ScanSource
 from l2reg.io.volumes import Volume, read_volume
-from l2reg.problems import InputError, Problem
+from l2reg.problems import InputError, Problem, raise_if_any
 from l2reg.registration.input_checks import contrast_problems
 from l2reg.registration.modality import Modality, modality
 from l2reg.registration.scan_files import ScanFiles
@@ -92,6 +92,27 @@ def check_channels(files: tuple[ScanFiles, ScanFiles]) -> None:
     )
 
 
+def coverage_problems(source: ScanSource, scan: ScanSource, covered: float) -> list[Problem]:
+    """Return the problem of a channel that shows little of its scan, if it does.
+
+    Args:
+        source: The channel.
+        scan: The scan, its first channel.
+        covered: Fraction of the scan that the channel shows.
+    """
+    if covered >= _MIN_COVERED:
+        return []
+    return [
+        Problem(
+            where=str(source),
+            what=f"hardly overlaps {scan}, whose channel it is",
+            expected="a channel of the same scan, at the same place",
+            found=f"{100 * covered:.0f} % of the scan",
+            remedy="name another file, or register it to the scan first",
+        )
+    ]
+
+
 def _read(
     source: ScanSource,
     scan: ScanSource,
@@ -111,16 +132,7 @@ def _read(
         tqdm.write(
             f"{source}: resampled onto the grid of {scan}, of which it covers {100 * covered:.0f} %"
         )
-        if covered < _MIN_COVERED:
-            raise InputError(
-                Problem(
-                    where=str(source),
-                    what=f"hardly overlaps {scan}",
-                    expected="a channel of the same scan, at the same place",
-                    found=f"{100 * covered:.0f} % of the scan",
-                    remedy="name another file, or register it to the scan first",
-                )
-            )
+        raise_if_any(coverage_problems(source, scan, covered))
     intensity = presets[preset][kind]
     image = torch.from_numpy(intensity(array, view))[None, None]
     by_preset = {name: by_kind[kind] for name, by_kind in presets.items()}
