@@ -25,7 +25,7 @@ def test_a_run_and_its_export_are_the_same_features(
 ) -> None:
     scan = torch.rand(1, 1, *SHAPE, generator=rng)
     keys = export_model(descriptor_run, Path("out"), "unknown")
-    assert keys == "task=... model=convex_learned model.features.learned.weights=out"
+    assert keys == "task=... model=convex_learned model.features.learned.weights=out split=val"
     card = Path("out/README.md").read_text()
     assert "# DescriptorNetwork, descriptors of synthetic views" in card
     assert keys.replace("=out", "=FOLDER") in card
