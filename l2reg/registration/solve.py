@@ -102,10 +102,15 @@ def compare_channels(method: Method, channels: Sequence[ChannelPair]) -> Method:
 def register_suitably(
     pair: StartedPair, method: Method, preset: str, judge: Judge
 ) -> tuple[Outcome, Verdict]:
-    """Register a pair; with the method for any two contrasts if its own makes it less alike."""
+    """Register a pair; with the method for any two contrasts if its own leaves it less alike.
+
+    That one is tried where the local contrasts do not match well after registration.
+    """
     outcome = _solve(pair, method)
-    verdict = judge(pair.small, outcome, same_contrast=preset != ANY_CONTRAST)
-    if not verdict.unsuited or method.refinement is None:
+    same_contrast = preset != ANY_CONTRAST
+    verdict = judge(pair.small, outcome, same_contrast=same_contrast)
+    doubtful = same_contrast and verdict.contrast_after < judge.good_contrast
+    if not (verdict.unsuited or doubtful) or method.refinement is None:
         return outcome, verdict
     suited = replace(
         task_refinement(ANY_CONTRAST),
@@ -119,9 +124,8 @@ def register_suitably(
     other_verdict = judge(pair.small, other, same_contrast=False)
     if other_verdict.similarity_after <= verdict.similarity_after:
         return outcome, verdict
-    flag = (
-        f"--like {word_of(preset)} made the scans less alike: --like {ANY_CONTRAST} is used instead"
-    )
+    change = "made the scans less alike" if verdict.unsuited else "brought the scans less together"
+    flag = f"--like {word_of(preset)} {change}: --like {ANY_CONTRAST} is used instead"
     return other, replace(other_verdict, flags=(flag, *other_verdict.flags))
 
 

@@ -95,6 +95,8 @@ class Judge:
         min_contrast: Correlation of the local contrast after registration below which contrasts
             are flagged as different, if the method requires the same; as they are if it is below
             the negative of this before registration.
+        good_contrast: Correlation of the local contrast after registration from which a method that
+            compares intensities is taken to have suited.
         min_overlap: Overlap below which it is flagged as small, as a fraction of the smaller scan.
         max_at_limit: Largest fraction of voxels at the search's limit that is not flagged.
         limit: Fraction of the search's reach from which a voxel counts as at its limit.
@@ -106,6 +108,7 @@ class Judge:
     max_loss: float
     min_similarity: float
     min_contrast: float
+    good_contrast: float
     min_overlap: float
     max_at_limit: float
     limit: float

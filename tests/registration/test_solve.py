@@ -4,14 +4,18 @@ import numpy as np
 import pytest
 import torch
 
+from l2reg.config.build import build
+from l2reg.config.presets import load_preset
 from l2reg.data.intensity import Percentiles
 from l2reg.features.local_contrast import LocalContrast
 from l2reg.features.mind import Mind
 from l2reg.models.zero import Zero
 from l2reg.optimisation.convex import Convex
+from l2reg.registration import solve
 from l2reg.registration.channels import Channel
 from l2reg.registration.solve import compare_channels, select_method, suit_resolution
 from l2reg.registration.start import Start
+from l2reg.registration.verdict import Judge, Outcome, Verdict
 
 IDENTITY = Start(torch.eye(3, 4)[None])
 CPU = torch.device("cpu")
@@ -60,3 +64,40 @@ def test_gradients_between_large_voxels_are_not_compared(
     kept = maps.flatten(2).std(dim=2)[0] > 0
     torch.testing.assert_close(maps[:, kept], expected[:, kept])
     assert int(kept.sum()) == min(n_maps, expected.shape[1])
+
+
+def verdict(similarity: float, contrast: float) -> Verdict:
+    return Verdict(1.0, 0.5, similarity, 0.5, contrast, 1.0, 2.0, 0.0, 0.0)
+
+
+@pytest.mark.parametrize(
+    ("preset", "own", "other", "chosen"),
+    [
+        ("oasis", (0.87, 0.72), (0.91, 0.70), "abdomen"),
+        ("oasis", (0.87, 0.72), (0.86, 0.75), "oasis"),
+        ("oasis", (0.87, 0.85), (0.91, 0.90), "oasis"),
+        ("abdomen", (0.87, 0.10), (0.91, 0.90), "abdomen alone"),
+    ],
+)
+def test_a_doubtful_result_is_compared_with_that_for_any_contrast(
+    preset: str,
+    own: tuple[float, float],
+    other: tuple[float, float],
+    chosen: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    verdicts = [verdict(*own), verdict(*other)]
+    pair, outcome = object.__new__(solve.StartedPair), object.__new__(Outcome)
+    object.__setattr__(pair, "small", None)
+    monkeypatch.setattr(solve, "_solve", lambda *_: outcome)
+    monkeypatch.setattr(Judge, "__call__", lambda *_, **__: verdicts.pop(0))
+    method = select_method(preset, CPU, IDENTITY, refine=True)
+    judge: Judge = build(load_preset("register", "default"))["judge"]
+    found = solve.register_suitably(pair, method, preset, judge)[1]
+    assert len(verdicts) == (1 if chosen == "abdomen alone" or own[1] > 0.8 else 0)
+    if chosen == "abdomen":
+        assert found.similarity_after == other[0]
+        assert "--like abdomen is used instead" in found.flags[0]
+    else:
+        assert found.similarity_after == own[0]
+        assert found.flags == ()
