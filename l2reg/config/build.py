@@ -121,7 +121,7 @@ def _check_length(key: str, values: Sequence[Any], length: int) -> None:
             Problem(
                 where=f"{key}={list(values)}",
                 what="has the wrong number of values",
-                expected=f"{quantity(length, 'value')}",
+                expected=quantity(length, "value"),
                 found=f"{len(values)}",
                 remedy="correct the value on the command line or in its YAML file",
             )

@@ -99,7 +99,7 @@ class Percentiles:
 
 @dataclass(frozen=True, kw_only=True)
 class PercentilesAboveNoise(Percentiles):
-    """As ``Percentiles``, but the level of a noisy background becomes 0, for MR in the dark.
+    """As ``Percentiles``, but a noisy background becomes 0, for MR with dark surroundings.
 
     With noise no voxel of the background is exactly 0, and the low percentile would be one of the
     noise. Its level is the most frequent intensity, if this is dark and hardly any two voxels

@@ -8,10 +8,9 @@ from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any
 
-import numpy as np
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float, Int, Shaped
+from jaxtyping import Float, Float64, Int, Shaped
 from torch import Tensor
 
 from l2reg.geometry.constants import constant
@@ -59,7 +58,7 @@ def resize_image(image: Image, shape: Shape3) -> Float[Tensor, "b c new_i new_j 
     sizes = list(zip(image.shape[2:], shape, strict=True))
     shrinking = [1 < new < old for old, new in sizes]
     matrices = [
-        _shrink_matrix_on(*both, image.dtype, image.device) if shrinks else None
+        _shrink_matrix(*both, image) if shrinks else None
         for both, shrinks in zip(sizes, shrinking, strict=True)
     ]
     return resample(apply_separable(image, matrices), shape)
@@ -121,29 +120,34 @@ def apply_separable(
     return volume
 
 
+def _shrink_matrix(old: int, new: int, like: Tensor) -> Float[Tensor, "new old"]:
+    if torch.compiler.is_compiling():  # as in ``geometry.constants``
+        return _smoothed_samples(old, new).to(like.device, like.dtype)
+    return _shrink_matrix_on(old, new, like.dtype, like.device)
+
+
 @lru_cache(maxsize=64)
 def _shrink_matrix_on(
     old: int, new: int, dtype: torch.dtype, device: torch.device
 ) -> Float[Tensor, "new old"]:
     with torch.inference_mode(mode=False):  # as in ``geometry.constants``
-        return torch.from_numpy(_shrink_matrix(old, new)).to(device, dtype)
+        return _smoothed_samples(old, new).to(device, dtype)
 
 
-def _shrink_matrix(old: int, new: int) -> Float[np.ndarray, "new old"]:
+def _smoothed_samples(old: int, new: int) -> Float64[Tensor, "new old"]:
     """Return the matrix that smooths, with repeated edge voxels, and samples ``new`` points."""
     step = (old - 1) / (new - 1)
     sigma = (step - 1) / 2
     radius = max(1, round(3 * sigma))
-    offsets = np.arange(-radius, radius + 1)
-    weights = np.exp(-0.5 * (offsets / sigma) ** 2)
-    smooth = np.zeros((old, old))
-    rows = np.arange(old)
-    for offset, weight in zip(offsets, weights / weights.sum(), strict=True):
-        np.add.at(smooth, (rows, np.clip(rows + offset, 0, old - 1)), weight)
-    positions = np.arange(new) * step
-    linear = np.clip(1 - np.abs(positions[:, None] - rows), 0, None)
-    matrix: np.ndarray = linear @ smooth
-    return matrix
+    offsets = torch.arange(-radius, radius + 1)
+    weights = torch.exp(-0.5 * (offsets.double() / sigma) ** 2)
+    rows = torch.arange(old)
+    columns = (rows[:, None] + offsets).clamp(0, old - 1)
+    smooth = torch.zeros(old, old, dtype=torch.float64)
+    smooth.scatter_add_(1, columns, (weights / weights.sum()).expand(old, -1))
+    positions = torch.arange(new).double() * step
+    linear = (1 - (positions[:, None] - rows).abs()).clamp(min=0)
+    return linear @ smooth
 
 
 def _column(like: Shaped[Tensor, "b c i j k"], values: Sequence[Any]) -> Float[Tensor, "3 1 1 1"]:

@@ -55,7 +55,7 @@ def read_itk_image(path: Path) -> SpatialImage:
     try:
         image = sitk.ReadImage(str(path))
     except RuntimeError as error:
-        raise _unreadable(path, f"{quantity(path.stat().st_size, 'byte')}", error) from error
+        raise _unreadable(path, quantity(path.stat().st_size, "byte"), error) from error
     return from_simpleitk(image, path)
 
 
@@ -89,7 +89,7 @@ def read_dicom_series(folder: Path) -> SpatialImage:
         image = sitk.ReadImage(names)
         positions = [_slice_position(sitk, name) for name in names]
     except RuntimeError as error:
-        raise _unreadable(folder, f"{quantity(len(names), 'slice')}", error) from error
+        raise _unreadable(folder, quantity(len(names), "slice"), error) from error
     result = from_simpleitk(image, folder)
     if len(names) > 1:
         _check_stack(folder, result.affine, np.array(positions) * _LPS_TO_RAS.diagonal()[:3])
@@ -137,7 +137,7 @@ def _check_words(path: Path) -> None:
         is_field = not line.startswith(b"#") and b":=" not in line
         if is_field and max(map(len, line.split()), default=0) > _MAX_WORD:
             error = ValueError(f"a word of its header is longer than {_MAX_WORD} characters")
-            raise _unreadable(path, f"{quantity(path.stat().st_size, 'byte')}", error)
+            raise _unreadable(path, quantity(path.stat().st_size, "byte"), error)
 
 
 def _slice_position(sitk: Any, name: str) -> list[float]:

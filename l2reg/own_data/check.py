@@ -172,7 +172,7 @@ def _pair_problems(data: OwnDataset, row: OwnRow) -> Iterator[Problem]:
             where=f"{data.table.path}, {row.name}",
             what="has points that do not correspond",
             expected=f"{quantity(counts[0], 'row')} in {tables[1]}, as in {tables[0]}",
-            found=f"{quantity(counts[1], 'row')}",
+            found=quantity(counts[1], "row"),
             remedy="row n of one file must be the same point as row n of the other",
         )
     labels = [_labels(scan, data.volume_cache) for scan in row.scans]

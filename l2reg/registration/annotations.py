@@ -216,8 +216,8 @@ def _read_landmarks(
             Problem(
                 where=str(paths[1]),
                 what=f"does not correspond to {paths[0]}",
-                expected=f"{quantity(len(tables[0]), 'row')}",
-                found=f"{quantity(len(tables[1]), 'row')}",
+                expected=quantity(len(tables[0]), "row"),
+                found=quantity(len(tables[1]), "row"),
                 remedy="row n of one file must be the same landmark as row n of the other",
             )
         )

@@ -75,7 +75,7 @@ def register(  # noqa: PLR0913 - the options of the command
 
     The headers give the initial map, unless another one fits better. ``model=convex`` and
     ``refine=gauss_newton``, with the settings of a task, find the field; those for any two
-    contrasts do so if it makes the scans less alike. Labels and landmarks are scored, or used.
+    contrasts do so if the scans are more alike by them. Labels and landmarks are scored, or used.
     The field is found by all channels; the start and the verdict are those of the first.
 
     Args:

@@ -230,7 +230,7 @@ def missing_fields(submission: Submission, pairs: Sequence[Pair]) -> Problem:
     return Problem(
         where=str(submission.path),
         what="lacks fields; the organisers refuse it as a whole",
-        expected=f"{quantity(len(pairs), 'field')}",
+        expected=quantity(len(pairs), "field"),
         found=f"{len(missing)} missing: "
         + ", ".join(f"disp_{submission.ids[name]}" for name in missing),
         remedy="predict the missing pairs, score another list with data.pairs=FILE, or score the "

@@ -13,6 +13,7 @@ from hydra import compose, initialize_config_dir
 
 from l2reg.config.build import build
 from l2reg.config.presets import config_dir
+from l2reg.geometry.resize import resize_image
 from l2reg.models.compilation import compile_network
 
 
@@ -40,6 +41,9 @@ assert expected[0].abs().max() > 0.01
 torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-5)
 assert list(compiled.state_dict()) == list(plain.state_dict())
 assert deepcopy(compiled)(pair).disp.shape == expected[0].shape  # as the moving average does
+whole = torch.compile(lambda image: resize_image(image, (7, 12, 5)), fullgraph=True,
+                      backend="eager")
+torch.testing.assert_close(whole(pair["fixed"]), resize_image(pair["fixed"], (7, 12, 5)))
 print("graphs:", torch._dynamo.utils.counters["stats"]["unique_graphs"])
 """
 
