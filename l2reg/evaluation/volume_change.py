@@ -12,7 +12,11 @@ from l2reg.submission.fields import FullField
 
 OFFICIAL_OFFSET = 3.0  # added to determinants before the logarithm
 
+LARGEST_SAFE_CHANGE = 1 / 2  # of the displacement along an edge of a cell that cannot fold
+
 Logs = Float64[np.ndarray, " _"]
+Corner = tuple[int, ...]  # 0 or 1 along each axis
+Corners = dict[Corner, np.ndarray]  # displacements ``(3, n)`` of one corner of n cells
 
 
 @dataclass(frozen=True)
@@ -154,33 +158,57 @@ def _triple_product(a: np.ndarray, b: np.ndarray, c: np.ndarray) -> np.ndarray:
 
 def _folded_sixths(part: np.ndarray) -> float:
     """Return six times the inverted volume of all cells, summed over both divisions."""
+    i, j, k = np.nonzero(_may_fold(part))
+    corners: Corners = {
+        (a, b, c): part[:, i + a, j + b, k + c] for a, b, c in product((0, 1), repeat=3)
+    }
+    tetrahedra = [_corner_tetrahedron(corners, corner) for corner in corners]
+    tetrahedra += [_inner_tetrahedron(corners, odd) for odd in (False, True)]
+    return sum(map(_sum_negative, tetrahedra))
+
+
+def _may_fold(part: np.ndarray) -> np.ndarray:
+    """Return which cells may have an inverted tetrahedron.
+
+    A tetrahedron maps by ``I + M``. If no edge of its cell changes by ``LARGEST_SAFE_CHANGE`` or
+    more, summed over components, the largest row sum of ``|M|`` is below 1: that of a tetrahedron
+    at a corner is the change of an edge; that of an inner one is half the sum of the changes along
+    two diagonals, of two edges each. So ``I + t M`` is invertible for all ``t`` from 0 to 1, and
+    the determinant of ``I + M`` is above 0.
+    """
+    change_i, change_j, change_k = (
+        np.abs(np.diff(part, axis=1 + axis)).sum(axis=0) for axis in range(3)
+    )
+    near, far = slice(None, -1), slice(1, None)
+    largest: np.ndarray = change_i[:, near, near].copy()
+    for a, b in product((near, far), repeat=2):
+        for change in (change_i[:, a, b], change_j[a, :, b], change_k[a, b, :]):
+            np.maximum(largest, change, out=largest)
+    return ~(largest < LARGEST_SAFE_CHANGE)
+
+
+def _corner_tetrahedron(corners: Corners, corner: Corner) -> np.ndarray:
+    """Return six times the signed volume of the tetrahedron at a corner of every cell."""
     edges = []
     for axis in range(3):
-        edge = np.diff(part, axis=1 + axis)
+        low, high = ((*corner[:axis], end, *corner[axis + 1 :]) for end in (0, 1))
+        edge = corners[high] - corners[low]
         edge[axis] += 1
         edges.append(edge)
-    e_i, e_j, e_k = edges
-    near, far = slice(None, -1), slice(1, None)
-    folded = 0.0
-    for i, j, k in product((near, far), repeat=3):
-        folded += _sum_negative(_triple_product(e_i[:, :, j, k], e_j[:, i, :, k], e_k[:, i, j, :]))
-    for odd in (False, True):
-        folded += _sum_negative(_inner_tetrahedron(part, odd))
-    return folded
+    return _triple_product(*edges)
 
 
-def _inner_tetrahedron(part: np.ndarray, odd: bool) -> np.ndarray:
+def _inner_tetrahedron(corners: Corners, odd: bool) -> np.ndarray:
     """Return six times the signed volume of the inner tetrahedron of every cell.
 
     Args:
-        part: Displacement field of a slab.
+        corners: Displacements of the cells' corners.
         odd: Whether the tetrahedron lies between the corners of odd instead of even index sum.
     """
-    near, far = slice(None, -1), slice(1, None)
-    low, high = (far, near) if odd else (near, far)
+    low, high = (1, 0) if odd else (0, 1)
     a, b, c, d = (
-        part[:, i, j, k]
-        for i, j, k in ((low, low, low), (high, high, low), (high, low, high), (low, high, high))
+        corners[corner]
+        for corner in ((low, low, low), (high, high, low), (high, low, high), (low, high, high))
     )
     step = -1.0 if odd else 1.0
 

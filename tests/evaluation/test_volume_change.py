@@ -4,7 +4,12 @@ import numpy as np
 import pytest
 from scipy.ndimage import correlate, gaussian_filter
 
-from l2reg.evaluation.volume_change import determinants, folded_volume, volume_change
+from l2reg.evaluation.volume_change import (
+    LARGEST_SAFE_CHANGE,
+    determinants,
+    folded_volume,
+    volume_change,
+)
 
 
 def rough(random: np.random.Generator, size: float) -> np.ndarray:
@@ -127,6 +132,22 @@ def test_the_folded_volume_is_that_of_the_tetrahedra_inside_out(
     expected = naive_folded_volume(disp)
     assert expected > 0
     assert folded_volume(disp) == pytest.approx(expected, rel=1e-5)
+
+
+@pytest.mark.parametrize("scale", [0.5, 0.6, 0.7])
+def test_few_folds_among_many_cells_are_found(random: np.random.Generator, scale: float) -> None:
+    disp = scale * random.uniform(-1, 1, (3, 5, 6, 4)).astype(np.float32)
+    expected = naive_folded_volume(disp)
+    assert 0 < expected < 0.25
+    assert folded_volume(disp) == pytest.approx(expected, rel=1e-5)
+
+
+def test_cells_whose_edges_change_little_do_not_fold(random: np.random.Generator) -> None:
+    for _ in range(100):
+        disp = random.choice([-1.0, 0.0, 1.0], (3, 2, 2, 2))
+        changes = [np.abs(np.diff(disp, axis=1 + axis)).sum(axis=0).max() for axis in range(3)]
+        disp *= LARGEST_SAFE_CHANGE / max(1.0, *changes)
+        assert naive_folded_volume(disp) == 0
 
 
 def test_a_mirrored_volume_is_folded_as_a_whole() -> None:
