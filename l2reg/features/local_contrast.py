@@ -36,7 +36,8 @@ class LocalContrast:
 
     def _normalise(self, image: Image) -> Image:
         window = 2 * self.radius + 1
-        centred = image - image.mean(dim=(2, 3, 4), keepdim=True)  # squares of an offset lose digits
-        mean = box_mean(centred, window)
-        variance = box_mean(centred.square(), window) - mean.square()
-        return (centred - mean) / variance.clamp_(min=0).add_(self.flat).sqrt_()
+        exact = image.double()  # the squares of a large offset lose all digits in float32
+        mean = box_mean(exact, window)
+        variance = box_mean(exact.square(), window).addcmul_(mean, mean, value=-1)
+        deviation = variance.clamp_(min=0).add_(self.flat).sqrt_()
+        return (exact - mean).div_(deviation).to(image.dtype)

@@ -1,13 +1,15 @@
 """Fold removal: smooth a displacement field where it folds, and only there."""
 
 import warnings
+from collections.abc import Sequence
 from itertools import product
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from l2reg.geometry.filters import box_mean
 from l2reg.geometry.jacobian import determinant
 from l2reg.geometry.resize import apply_separable
 from l2reg.shapes import Field, Image, Mask
@@ -22,6 +24,7 @@ _TOLERANCE = 1e-4  # by which determinants exceed the smallest one, more than th
 
 Cells = Float[Tensor, "b cells_i cells_j cells_k"]
 LowCells = Bool[Tensor, "b cells_i cells_j cells_k"]
+Index = Int[Tensor, " cells"]
 
 
 def remove_folds(disp: Field, *, min_determinant: float) -> Field:
@@ -46,16 +49,19 @@ def remove_folds(disp: Field, *, min_determinant: float) -> Field:
     low = min_corner_determinant(exact) <= min_determinant
     if not bool(low.any()):
         return disp.clone()
-    exact, reach = exact.clone(), 1
+    exact, reach, enough = exact.clone(), 1, min_determinant + _TOLERANCE
     for n in range(_MAX_ITERATIONS):
         if n >= _LOCAL_ITERATIONS and n % _DOUBLE_AFTER == 0:
             reach = min(2 * reach, max(disp.shape[2:]))
         i, j, k = _bounding_box(low, margin=3 * reach)
         part = exact[:, :, i, j, k]  # a view; the rest of the field has no small determinants
         cells = (slice(None), *(slice(axis.start, axis.stop - 1) for axis in (i, j, k)))
-        part.lerp_(_mean_around(part, reach), _MEAN_FRACTION * _nearness(low[cells], reach))
+        nearness = _nearness(low[cells], reach)
+        part.lerp_(_mean_around(part, reach), _MEAN_FRACTION * nearness.double())
         part.copy_(part.to(disp.dtype))  # the determinants are those of the returned field
-        low[cells] = min_corner_determinant(part) <= min_determinant + _TOLERANCE
+        moved = F.max_pool3d(nearness, 2, stride=1)[:, 0].nonzero().unbind(dim=1)
+        low.zero_()  # all low cells are among those that moved
+        low[cells][moved] = min_corner_determinant(_cut_out(part, moved)).flatten() <= enough
         if not bool(low.any()):
             break
     else:
@@ -81,10 +87,21 @@ def _bounding_box(low: LowCells, margin: int) -> tuple[slice, slice, slice]:
     return (i, j, k)
 
 
+def _cut_out(disp: Field, cells: Sequence[Index]) -> Float[Tensor, "cells 3 2 2 2"]:
+    """Return the displacements of the corners of some cells, given by pair, i, j and k."""
+    pair, *first = cells
+    corners = torch.arange(2, device=disp.device)
+    i, j, k = (
+        at + corners.view([2 if axis == a else 1 for a in range(3)] + [1])
+        for axis, at in enumerate(first)
+    )
+    return disp.movedim(1, 0)[:, pair, i, j, k].movedim(-1, 0)
+
+
 def _nearness(low: LowCells, reach: int) -> Mask:
     """Return 1 within ``reach - 1`` voxels of the cells that ``low`` marks, falling to 0 beyond."""
-    corners = F.max_pool3d(F.pad(low[:, None].double(), [1] * 6), 2, stride=1)
-    near = (_mean_around(corners, reach - 1) > 0).double()
+    corners = F.max_pool3d(F.pad(low[:, None].float(), [1] * 6), 2, stride=1)
+    near = (_mean_around(corners, reach - 1) > 0).float()
     return torch.maximum(near, _mean_around(near, reach))
 
 
@@ -93,6 +110,8 @@ def _mean_around(volume: Image, radius: int) -> Image:
 
     Voxels beyond the border are not made up, and a cube may be larger than the volume.
     """
+    if 2 * radius < min(volume.shape[2:]):
+        return box_mean(volume, 2 * radius + 1)
     matrices = []
     for size in volume.shape[2:]:
         voxels = torch.arange(size, device=volume.device)
