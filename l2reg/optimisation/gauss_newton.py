@@ -39,7 +39,7 @@ _SLAB_VALUES = 2**21  # values of one feature map on the CPU: temporaries stay i
 
 Moving = Float[Tensor, "b c mi mj mk"]
 Blocks = Float[Tensor, "b 6 ci cj ck"]  # 3x3 symmetric: ii, ij, ik, jj, jk, kk
-_ROWS = ((0, 1, 2), (1, 3, 4), (2, 4, 5))  # where the entries of a row lie in Blocks
+_COLUMNS = ((0, 1, 2), (1, 3, 4), (2, 4, 5))  # where the entries of a column lie in Blocks
 
 
 @dataclass(frozen=True)
@@ -127,7 +127,7 @@ def gauss_newton(
             point_blocks, point_gradient = matches.normal_equations(current, shape)
             blocks, gradient = blocks + point_blocks, gradient + point_gradient
         gradient = smooth(gradient, passes)
-        gradient = gradient + regularisation.elastic * _diffusion_gradient(current, weights)
+        gradient = _add_diffusion_gradient(gradient, current, regularisation.elastic * weights)
         step = _solve_step(blocks, -gradient, weights, regularisation, settings)
         step = smooth(step, passes)
         step = step.clamp(-LARGEST_STEP * ratio, LARGEST_STEP * ratio)
@@ -245,12 +245,13 @@ def _diffusion_weights(
     return weights[..., None, None, None]
 
 
-def _diffusion_gradient(field: Field, weights: Float[Tensor, "axes b 3 1 1 1"]) -> Field:
-    """Return the gradient of half the diffusion energy: minus the Laplacian, free at the border."""
-    total = torch.zeros_like(field)
+def _add_diffusion_gradient(
+    total: Field, field: Field, weights: Float[Tensor, "axes b 3 1 1 1"]
+) -> Field:
+    """Add the gradient of half the diffusion energy: minus the Laplacian, free at the border."""
     for axis, weight in enumerate(weights):
         n = field.shape[2 + axis]
-        difference = field.diff(dim=2 + axis) * weight
+        difference = field.diff(dim=2 + axis).mul_(weight)
         total.narrow(2 + axis, 1, n - 1).add_(difference)
         total.narrow(2 + axis, 0, n - 1).sub_(difference)
     return total
@@ -264,22 +265,18 @@ def _solve_step(
     settings: StepSettings,
 ) -> Field:
     """Solve for the step by conjugate gradients, preconditioned by the diagonal."""
-    stiffness = regularisation.elastic + regularisation.viscous
     passes = regularisation.smoothing_passes
 
     def matrix(field: Field) -> Field:
         smoothed = smooth(field, passes)
-        rows = [
-            blocks[:, a] * smoothed[:, 0]
-            + blocks[:, b] * smoothed[:, 1]
-            + blocks[:, c] * smoothed[:, 2]
-            for a, b, c in _ROWS
-        ]
-        data = smooth(torch.stack(rows, dim=1), passes)
-        return data + stiffness * _diffusion_gradient(field, weights)
+        product = columns[0] * smoothed[:, :1]
+        for n in (1, 2):
+            product.addcmul_(columns[n], smoothed[:, n : n + 1])
+        return _add_diffusion_gradient(smooth(product, passes), field, stiffness)
 
-    diagonal = smooth(blocks[:, [0, 3, 5]], min(passes, 1))
-    diagonal = diagonal + 2 * stiffness * weights.sum(dim=0) + 1e-12
+    columns = [blocks[:, list(entries)] for entries in _COLUMNS]
+    stiffness = (regularisation.elastic + regularisation.viscous) * weights
+    diagonal = smooth(blocks[:, [0, 3, 5]], min(passes, 1)) + 2 * stiffness.sum(dim=0) + 1e-12
     return conjugate_gradients(
         matrix, target, diagonal, settings.cg_iterations, settings.cg_tolerance
     )
