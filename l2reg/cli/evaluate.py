@@ -23,7 +23,7 @@ def main(cfg: DictConfig) -> None:
     with exit_on_interpolation_error():
         config: Any = OmegaConf.to_container(cfg, resolve=True)
     with exit_on_input_error():
-        from l2reg.own_data.predict import refuse_own_data
+        from l2reg.own_data.recognise import refuse_own_data
         from l2reg.reporting.evaluate_submissions import (
             Evaluation,
             evaluate_submissions,

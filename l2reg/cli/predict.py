@@ -1,6 +1,7 @@
 """Write displacement fields: ``l2reg predict ckpt=RUN`` or ``... model=zero task=lung``."""
 
 import sys
+from collections.abc import Mapping
 from typing import Any
 
 import hydra
@@ -22,8 +23,7 @@ def main(cfg: DictConfig) -> None:
     overrides = [text.split("=", 1)[0] for text in HydraConfig.get().overrides.task]
     with exit_on_input_error():
         from l2reg.inference.predict_split import default_out, predict_split, prepare_prediction
-        from l2reg.own_data.predict import is_own_data, predict_own, prepare_own_prediction
-        from l2reg.planning.complete import complete_tasks
+        from l2reg.own_data.recognise import is_own_data
         from l2reg.runtime import configure_malloc
 
         configure_malloc()
@@ -40,12 +40,7 @@ def main(cfg: DictConfig) -> None:
 
             details = prediction_details(config)
         if is_own_data(config):
-            own = prepare_own_prediction(complete_tasks(config), overrides)
-            summary = predict_own(own, details)
-            if details is not None:
-                print(own.out / "report.html")
-            print(f"{own.out}: {summary}")
-            sys.exit(1 if summary.failed else 0)
+            sys.exit(_predict_own(config, overrides, details))
         job = prepare_prediction(config, overrides)
         prediction = predict_split(
             job.predictor, job.pairs, job.out, config["save"], job.rules, job.notes
@@ -55,3 +50,18 @@ def main(cfg: DictConfig) -> None:
             write_prediction_page(page, job, prediction, config["split"], details)
             print(page)
     print(f"submission: {prediction.zip_path}")
+
+
+def _predict_own(
+    config: dict[str, Any], overrides: list[str], details: Mapping[str, Any] | None
+) -> int:
+    """Register pairs of one's own, and return the exit status: 1 if one failed."""
+    from l2reg.own_data.predict import predict_own, prepare_own_prediction
+    from l2reg.planning.complete import complete_tasks
+
+    job = prepare_own_prediction(complete_tasks(config), overrides)
+    summary = predict_own(job, details)
+    if details is not None:
+        print(job.out / "report.html")
+    print(f"{job.out}: {summary}")
+    return 1 if summary.failed else 0

@@ -8,9 +8,7 @@ from typing import Any
 import yaml
 from tqdm import tqdm
 
-from l2reg.checkpoints.run_checkpoints import load_checkpoint
 from l2reg.config.build import build
-from l2reg.config.task_nodes import single_task_config
 from l2reg.data.pairs import Pair
 from l2reg.inference.predict_split import CONFIG, default_out
 from l2reg.inference.predictor import Predictor
@@ -22,7 +20,7 @@ from l2reg.own_data.check import own_problems, own_warnings
 from l2reg.own_data.dataset import OwnDataset
 from l2reg.own_data.own_table import OwnRow
 from l2reg.own_data.pair_outputs import write_pair
-from l2reg.problems import InputError, Problem, group_by_kind, raise_if_any
+from l2reg.problems import Problem, group_by_kind, raise_if_any
 from l2reg.registration.register_table import (
     RESULTS,
     TableSummary,
@@ -36,8 +34,6 @@ from l2reg.registration.result import EXTRAS, Extra, output_files
 from l2reg.registration.result_page import write_result_page
 from l2reg.registration.table_page import PAGE, write_table_page
 from l2reg.reporting.page import provenance
-
-_TARGET = f"{OwnDataset.__module__}.{OwnDataset.__name__}"
 
 
 @dataclass(frozen=True)
@@ -61,42 +57,6 @@ class OwnPrediction:
     save: Sequence[Extra]
     method: Mapping[str, Any] = field(default_factory=dict)
     notes: Sequence[str] = ()
-
-
-def is_own_data(config: Mapping[str, Any]) -> bool:
-    """Return whether ``l2reg predict`` is to register one's own data: those of its run or its task.
-
-    Args:
-        config: The resolved config that ``configs/predict.yaml`` composes.
-
-    Raises:
-        InputError: If its checkpoint is missing or damaged.
-    """
-    if config["ckpt"] is not None:
-        state = load_checkpoint(Path(config["ckpt"])).state
-        task = config["task"]["name"] if config.get("task") else None
-        config = single_task_config(state["config"], task)
-    return bool(config["data"]["_target_"] == _TARGET)
-
-
-def refuse_own_data(config: Mapping[str, Any]) -> None:
-    """Raise ``InputError`` if ``l2reg evaluate`` is to score one's own data.
-
-    Args:
-        config: The resolved config that ``configs/evaluate.yaml`` composes.
-    """
-    if config["data"]["_target_"] != _TARGET:
-        return
-    raise InputError(
-        Problem(
-            where="l2reg evaluate task=own",
-            what="has no submission to score",
-            expected="a task of the challenge",
-            found="data of one's own",
-            remedy=f"read the scores of labels and points in {RESULTS} of `l2reg predict`; or "
-            "score any transform in Python: l2reg.evaluate(transform, fixed, moving)",
-        )
-    )
 
 
 def prepare_own_prediction(config: Mapping[str, Any], overrides: Sequence[str]) -> OwnPrediction:

@@ -12,11 +12,10 @@ import SimpleITK
 from scipy.ndimage import map_coordinates
 
 from l2reg.own_data.predict import (
-    is_own_data,
     predict_own,
     prepare_own_prediction,
-    refuse_own_data,
 )
+from l2reg.own_data.recognise import is_own_data
 from l2reg.problems import InputError
 from l2reg.registration.result import Registration
 from l2reg.registration.result_page import write_result_page
@@ -162,14 +161,6 @@ def test_options_that_mean_nothing_here_are_refused(
     config = own_run("predict", "model=zero", *chosen)
     with pytest.raises(InputError, match=said):
         prepare_own_prediction(config, ["model", *(text.split("=")[0] for text in chosen)])
-
-
-def test_evaluate_says_where_the_scores_of_own_pairs_are() -> None:
-    refuse_own_data({"data": {"_target_": "l2reg.data.dataset.Dataset"}})
-    with pytest.raises(
-        InputError, match=r"(?s)has no submission to score.*results.csv of `l2reg predict`"
-    ):
-        refuse_own_data({"data": {"_target_": "l2reg.own_data.dataset.OwnDataset"}})
 
 
 @pytest.mark.slow
