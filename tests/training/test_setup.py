@@ -336,6 +336,7 @@ NARROW = {
     [
         name if name == "demo" else pytest.param(name, marks=pytest.mark.slow)
         for name in preset_names("experiment")
+        if name != "descriptors"  # which reads no scans: tests/training/test_synthetic_task.py
     ],
 )
 def test_every_experiment_takes_two_steps_with_a_narrow_network(
