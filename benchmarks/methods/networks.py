@@ -17,7 +17,7 @@ from l2reg.config.presets import config_dir
 from l2reg.runtime import select_device
 from l2reg.training.setup import prepare_training
 
-NETWORKS = ["unet", "monai_segresnet", "siamese_unet", "lapirn", "pyramid"]
+NETWORKS = ["unet", "monai_segresnet", "siamese_unet", "lapirn", "vfa", "sitreg", "pyramid"]
 
 
 @dataclass(frozen=True)
