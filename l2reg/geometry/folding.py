@@ -20,6 +20,7 @@ _LOCAL_ITERATIONS = 100  # with the nearest neighbours alone, which suffices for
 _DOUBLE_AFTER = 50  # iterations after which the smoothing then reaches twice as far
 _MEAN_FRACTION = 0.3  # weight of the local mean; less keeps the field sharper, but takes longer
 _SLAB_VALUES = 2**17  # of a field on the CPU: a slab and its derivatives stay in the cache
+_CELLS_AT_ONCE = 2**16  # that are looked at again: their corners stay in the cache
 _TOLERANCE = 1e-4  # by which determinants exceed the smallest one, more than they are rounded
 
 Cells = Float[Tensor, "b cells_i cells_j cells_k"]
@@ -59,9 +60,11 @@ def remove_folds(disp: Field, *, min_determinant: float) -> Field:
         nearness = _nearness(low[cells], reach)
         part.lerp_(_mean_around(part, reach), _MEAN_FRACTION * nearness.double())
         part.copy_(part.to(disp.dtype))  # the determinants are those of the returned field
-        moved = F.max_pool3d(nearness, 2, stride=1)[:, 0].nonzero().unbind(dim=1)
-        low.zero_()  # all low cells are among those that moved
-        low[cells][moved] = min_corner_determinant(_cut_out(part, moved)).flatten() <= enough
+        low.zero_()  # all low cells are among those that are moved here
+        moved = F.max_pool3d(nearness, 2, stride=1)[:, 0].nonzero()
+        for some in torch.split(moved, _CELLS_AT_ONCE):
+            at = some.unbind(dim=1)
+            low[cells][at] = min_corner_determinant(_cut_out(part, at)).flatten() <= enough
         if not bool(low.any()):
             break
     else:
