@@ -12,6 +12,7 @@ from nibabel.nifti1 import Nifti1Header
 from nibabel.spatialimages import SpatialImage
 
 from l2reg.io.files import atomic_write
+from l2reg.io.gzip_writer import FloatGzipWriter
 from l2reg.io.headers import Placement, placement, set_place, unit_in_mm
 from l2reg.io.nifti import open_image, read_voxels, volume_shape, voxel_type
 from l2reg.io.scan_source import ScanSource, open_source
@@ -248,7 +249,11 @@ def write_volume(
 def write_image(path: Path, image: nib.Nifti1Image) -> None:
     """Write an image atomically; ``InputError`` if the disk is full or not writable."""
     with atomic_write(path) as temporary:
-        nib.save(image, temporary)
+        if path.suffix == ".gz" and image.get_data_dtype().kind == "f":
+            with temporary.open("wb") as file, FloatGzipWriter(file) as compressed:
+                image.to_stream(compressed)
+        else:
+            nib.save(image, temporary)
 
 
 def nifti_image(
