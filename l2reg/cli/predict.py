@@ -40,7 +40,7 @@ def main(cfg: DictConfig) -> None:
 
             details = prediction_details(config)
         if is_own_data(config):
-            own = prepare_own_prediction(complete_tasks(config), overrides)
+            own = prepare_own_prediction(complete_tasks(config, to_train=False), overrides)
             summary = predict_own(own, details)
             if details is not None:
                 print(own.out / "report.html")

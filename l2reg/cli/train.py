@@ -57,7 +57,7 @@ def main(cfg: DictConfig) -> float | None:
             config = compose_tasks(config)
         if not plan:  # which writes nothing to the run folder
             check_options(config)
-        config = complete_tasks(config)
+        config = complete_tasks(config, to_train=True)
         if plan:
             from l2reg.training.plan_run import plan_run
 
