@@ -55,5 +55,12 @@ def working_shape(shape: Shape3, grid: WorkingGrid) -> Shape3:
 
 
 def as_working_grid(grid: WorkingGrid) -> WorkingGrid:
-    """Return a working grid as read from YAML, its three sizes copied to a list if it has them."""
+    """Return a working grid as read from YAML, its three sizes copied to a list if it has them.
+
+    Raises:
+        ValueError: If it is neither ``half``, ``full`` nor three sizes of 2 voxels or more.
+    """
+    sizes = () if isinstance(grid, str) else tuple(grid)
+    if grid not in ("half", "full") and (len(sizes) != 3 or min(sizes) < 2):
+        raise ValueError(f"grid must be half, full or three sizes of 2 voxels or more, got {grid}")
     return grid if isinstance(grid, str) else list(grid)

@@ -165,7 +165,7 @@ def test_every_task_of_a_mixed_run_is_composed_with_the_same_command_line(
     small = [option for option in SMALL if not option.startswith("task.")]
     said = bad(*mixed[:2], "mixed.only=[phantom,lnug]", *small)
     assert "different tasks out of abdomen, lung, oasis, own, phantom" in said
-    said = good(*mixed, "loss=mse", "seed=4", *small)
+    said = good(*mixed, "loss=mse", "seed=4", "data.exclude=[phantom/2]", *small)
     assert "next: l2reg predict ckpt=runs/mixed_unet task=... split=val" in said
     config = yaml.safe_load(Path("runs/mixed_unet/config.yaml").read_text())
     assert set(config) >= {"model", "trainer", "mixed"}
@@ -173,6 +173,7 @@ def test_every_task_of_a_mixed_run_is_composed_with_the_same_command_line(
     (task,) = config["mixed"]["tasks"].values()
     assert task["loss"]["terms"]["similarity"]["_target_"] == "l2reg.losses.mse.MSE"
     assert task["loss"]["weights"]["keypoints"] == 0.3
+    assert task["data"]["exclude"] == ["2"]
 
 
 @pytest.mark.slow

@@ -59,7 +59,7 @@ def _predict_own(
     from l2reg.own_data.predict import predict_own, prepare_own_prediction
     from l2reg.planning.complete import complete_tasks
 
-    job = prepare_own_prediction(complete_tasks(config), overrides)
+    job = prepare_own_prediction(complete_tasks(config, to_train=False), overrides)
     summary = predict_own(job, details)
     if details is not None:
         print(job.out / "report.html")

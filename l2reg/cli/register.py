@@ -90,7 +90,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
             action="append",
             metavar="FILE",
             help="further channel of the scan, such as T2 beside T1 or CT beside PET; may be "
-            "repeated, in the same order for both scans",
+            "repeated, in the same order for both scans; a file of one volume",
         )
         parser.add_argument(f"--{side}-mask", type=Path, help="not 0 where it may be compared")
         parser.add_argument(f"--{side}-labels", type=Path, help="scored before and after, or used")

@@ -12,7 +12,12 @@ from omegaconf import DictConfig, OmegaConf
 from l2reg.config.keys import check_keys, exit_on_interpolation_error
 from l2reg.config.multirun import command_arguments, multirun_folder
 from l2reg.config.presets import config_dir, preset_names
-from l2reg.config.task_nodes import check_mixed_tasks, overrides_by_task, prediction_keys
+from l2reg.config.task_nodes import (
+    check_mixed_tasks,
+    overrides_by_task,
+    own_exclusions,
+    prediction_keys,
+)
 from l2reg.problems import exit_on_input_error
 from l2reg.wording import quantity
 
@@ -52,7 +57,7 @@ def main(cfg: DictConfig) -> float | None:
             config = compose_tasks(config)
         if not plan:  # which writes nothing to the run folder
             check_options(config)
-        config = complete_tasks(config)
+        config = complete_tasks(config, to_train=True)
         if plan:
             from l2reg.training.plan_run import plan_run
 
@@ -115,6 +120,8 @@ def compose_tasks(config: dict[str, Any]) -> dict[str, Any]:
         single: Any = OmegaConf.to_container(
             hydra.compose("train", overrides=[*overrides, f"task={name}"]), resolve=True
         )
+        if "exclude" in single["data"]:
+            single["data"]["exclude"] = own_exclusions(single["data"]["exclude"], name, only)
         tasks[name] = {key: single[key] for key in TASK_KEYS}
     shared_nodes = {key: value for key, value in config.items() if key not in TASK_KEYS}
     return {**shared_nodes, "mixed": {"only": only, "tasks": tasks}}

@@ -10,14 +10,9 @@ from types import UnionType
 from typing import Any, get_args, get_origin
 
 from l2reg.config.allowed import locate
-from l2reg.problems import InputError, Problem, suggest
+from l2reg.config.argument_types import parameters, type_problems
+from l2reg.problems import InputError, Problem, raise_if_any, suggest
 from l2reg.wording import quantity
-
-_PLAIN = {
-    int: ((int,), "an integer"),
-    float: ((int, float), "a number"),
-    bool: ((bool,), "true or false"),
-}
 
 
 def build(node: Any, slot: str | None = None, trust: Sequence[str] = (), /, **extra: Any) -> Any:
@@ -42,7 +37,7 @@ def build(node: Any, slot: str | None = None, trust: Sequence[str] = (), /, **ex
         built = {key: build(value, key, trust) for key, value in node.items() if key != "_target_"}
         arguments = _with_tuples(target, {**built, **extra})
         _check_arguments(name, target, arguments)
-        _check_types(name, target, arguments)
+        raise_if_any(type_problems(name, target, arguments))
         try:
             return target(**arguments)
         except (ValueError, TypeError, AttributeError) as error:
@@ -57,7 +52,9 @@ def build(node: Any, slot: str | None = None, trust: Sequence[str] = (), /, **ex
 
 
 def check_targets(node: Any, slot: str | None = None, trust: Sequence[str] = ()) -> None:
-    """Check the names of all classes of a config node, of which nothing is built.
+    """Check a config node of which nothing is built: names of classes, types of plain values.
+
+    What is null may be a value that is planned later.
 
     Args:
         node: See ``build``.
@@ -65,12 +62,14 @@ def check_targets(node: Any, slot: str | None = None, trust: Sequence[str] = ())
         trust: See ``build``.
 
     Raises:
-        InputError: If a target is not allowed.
+        InputError: If a target is not allowed, or a value is of the wrong type.
     """
     if isinstance(node, Mapping):
         is_call = "_target_" in node
         if is_call:
-            locate(node["_target_"], slot, trust)
+            name, target = node["_target_"], locate(node["_target_"], slot, trust)
+            plain = {key: value for key, value in node.items() if _is_plain(value)}
+            raise_if_any(type_problems(name, target, plain))
         for key, value in node.items():
             if key != "_target_":
                 check_targets(value, key if is_call else slot or key, trust)
@@ -79,25 +78,32 @@ def check_targets(node: Any, slot: str | None = None, trust: Sequence[str] = ())
             check_targets(item, slot, trust)
 
 
+def _is_plain(node: Any) -> bool:
+    """Return whether no object and no null is in a value of a config."""
+    if isinstance(node, Mapping):
+        return "_target_" not in node and all(map(_is_plain, node.values()))
+    return all(map(_is_plain, node)) if isinstance(node, list) else node is not None
+
+
 def _check_arguments(name: str, target: Callable[..., Any], arguments: Mapping[str, Any]) -> None:
     """Raise an ``InputError`` if arguments are unknown or missing."""
-    parameters = inspect.signature(target).parameters
-    required = {key for key, p in parameters.items() if p.default is inspect.Parameter.empty}
-    unknown, missing = sorted(set(arguments) - set(parameters)), sorted(required - set(arguments))
-    if any(p.kind is inspect.Parameter.VAR_KEYWORD for p in parameters.values()):
+    known = parameters(target)
+    required = {key for key, p in known.items() if p.default is inspect.Parameter.empty}
+    unknown, missing = sorted(set(arguments) - set(known)), sorted(required - set(arguments))
+    if any(p.kind is inspect.Parameter.VAR_KEYWORD for p in known.values()):
         unknown, missing = [key for key in unknown if key.startswith("_")], []  # Hydra's _partial_
     if unknown or missing:
         raise InputError(
             Problem(
                 where=f"config of {name}",
                 what="has keys that are not its arguments" if unknown else "lacks arguments",
-                expected=", ".join(parameters),
+                expected=", ".join(known),
                 found=", ".join(
                     f"{what} {keys}"
                     for what, keys in (("unknown", unknown), ("missing", missing))
                     if keys
                 ),
-                remedy=suggest(unknown[0], parameters) if unknown else "add the missing keys",
+                remedy=suggest(unknown[0], known) if unknown else "add the missing keys",
             )
         )
 
@@ -105,7 +111,7 @@ def _check_arguments(name: str, target: Callable[..., Any], arguments: Mapping[s
 def _with_tuples(target: Callable[..., Any], values: Mapping[str, Any]) -> dict[str, Any]:
     """Return the arguments, with YAML's lists as tuples where the target declares tuples."""
     arguments = dict(values)
-    for key, parameter in inspect.signature(target).parameters.items():
+    for key, parameter in parameters(target).items():
         annotation = parameter.annotation
         kinds = get_args(annotation) if isinstance(annotation, UnionType) else (annotation,)
         for kind in kinds:
@@ -126,22 +132,6 @@ def _check_length(key: str, values: Sequence[Any], length: int) -> None:
                 remedy="correct the value on the command line or in its YAML file",
             )
         )
-
-
-def _check_types(name: str, target: Callable[..., Any], arguments: Mapping[str, Any]) -> None:
-    """Raise an ``InputError`` if an argument declared as int, float or bool has another type."""
-    for key, parameter in inspect.signature(target).parameters.items():
-        plain = _PLAIN.get(parameter.annotation)
-        if key in arguments and plain is not None and type(arguments[key]) not in plain[0]:
-            raise InputError(
-                Problem(
-                    where=f"{key}={arguments[key]}",
-                    what=f"is of the wrong type for {name}",
-                    expected=plain[1],
-                    found=f"{arguments[key]!r}",
-                    remedy="correct the value on the command line or in its YAML file",
-                )
-            )
 
 
 def _invalid_value(node: Mapping[str, Any], error: Exception) -> InputError:

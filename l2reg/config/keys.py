@@ -12,12 +12,14 @@ from typing import Any
 import yaml
 from tqdm import tqdm
 
+from l2reg.config.allowed import check_trust
 from l2reg.config.presets import config_dir, preset_names
 from l2reg.config.yaml_files import load_yaml
 from l2reg.problems import InputError, Problem, exit_on_input_error, raise_if_any, suggest
 
 _PATHS = frozenset({"init_from", "ckpt", "out"})
 _GROUPS = frozenset({"data", "loss", "optimizer", "scheduler", "trainer"})
+_PLAIN = re.compile(r"null|true|false|[-+.\d]+(e[-+]?\d+)?", re.IGNORECASE)  # no name of a file
 _FOLDER_OPTIONS = ("--config-dir", "-cd", "--config-path", "-cp")
 
 
@@ -31,8 +33,8 @@ def check_keys(name: str, config: Mapping[str, Any]) -> None:
         config: Composed config.
 
     Raises:
-        InputError: If there is an unknown key, a switch that is not true or false, or a path that
-            is not text.
+        InputError: If there is an unknown key, a switch that is not true or false, a path that
+            is not text, or trusted packages that are no names.
     """
     known: set[str] = set()
     switches: set[str] = set()
@@ -75,6 +77,7 @@ def check_keys(name: str, config: Mapping[str, Any]) -> None:
             for key in sorted(keys & set(config))
             if not isinstance(config[key], kind)
         )
+    check_trust(config.get("trust", []))
 
 
 def require_key(name: str, config: Mapping[str, Any], key: str, example: str) -> None:
@@ -134,7 +137,7 @@ def name_nearest_key() -> Iterator[None]:
 
 
 def _refuse_empty_words(arguments: Iterable[str]) -> None:
-    """End the program if a value has no key, or a group, such as the model, is null.
+    """End the program if a value has no key, or a group, such as the model, is null or a number.
 
     Hydra would show a traceback.
     """
@@ -143,7 +146,7 @@ def _refuse_empty_words(arguments: Iterable[str]) -> None:
         if not group:
             sys.exit(f"error: {argument}: has no key; write key=value without spaces")
         names = preset_names(group) if re.fullmatch(r"\w+", group) else []
-        if names and value.lower() in ("null", ""):
+        if names and (value == "" or _PLAIN.fullmatch(value)):
             sys.exit(f"error: {argument}: use one of {', '.join(names)}, or leave {group}= out")
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from l2reg.config.presets import load_preset
-from l2reg.problems import InputError, Problem
+from l2reg.problems import InputError, Problem, raise_if_any
 
 SCAN_CHANNELS = "scan_channels"  # key of a network's node, where it takes several
 _OWN = "own"  # task of the user's own scans
@@ -118,6 +118,36 @@ def overrides_by_task(overrides: Sequence[str], names: Sequence[str]) -> dict[st
         ]
         for name in names
     }
+
+
+def own_exclusions(entries: Any, task: str, names: Sequence[str]) -> list[str]:
+    """Return the entries of ``data.exclude`` of a mixed run that are of one task, as ids or stems.
+
+    Each names its task, as in ``lung/3``: every task has a scan 3.
+
+    Args:
+        entries: All entries; a single one needs no list.
+        task: Name of the task.
+        names: Names of all tasks of the run.
+
+    Raises:
+        InputError: If an entry names none of the tasks.
+    """
+    is_list = isinstance(entries, Sequence) and not isinstance(entries, str)
+    texts = [str(entry) for entry in (entries if is_list else [entries]) if entry is not None]
+    by_text = {text: text.partition("/") for text in texts}
+    raise_if_any(
+        Problem(
+            where=f"data.exclude={text}",
+            what="does not say of which task, and every task has scans of these ids",
+            expected=f"an id or a file stem after one of {', '.join(f'{each}/' for each in names)}",
+            found=repr(text),
+            remedy=f"data.exclude=[{names[0]}/{entry or name or 1}]",
+        )
+        for text, (name, _, entry) in by_text.items()
+        if name not in names or not entry
+    )
+    return [entry for name, _, entry in by_text.values() if name == task]
 
 
 def _data_key(override: str) -> str | None:

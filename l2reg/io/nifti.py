@@ -94,9 +94,10 @@ def volume_shape(image: SpatialImage, path: Path) -> Shape3:
                 what="is not a 3D volume",
                 expected="three axes",
                 found=f"shape {image.shape}",
-                remedy="store one volume of one channel in a file; or name one of several volumes, "
-                "counted from 0: --volume 0 of register, warp, convert and invert; in a table the "
-                "columns fixed_volume and moving_volume (volume, of single scans)",
+                remedy="of a scan, name one of the volumes, counted from 0: --volume 0 of "
+                "register, warp, convert and invert; in a table the columns fixed_volume and "
+                "moving_volume (volume, of single scans). A further channel, a mask or labels are "
+                "a file of one volume, such as nibabel.load(FILE).slicer[..., 0] to be saved",
             )
         )
     i, j, k = shape

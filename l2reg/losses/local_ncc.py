@@ -112,6 +112,7 @@ class LocalNCC(nn.Module):
                 "window must be an odd number of voxels, at least 3, or a list of such; got "
                 f"{window}"
             )
+        self.min_size = max(self.windows)
 
     def forward(self, aligned: Aligned) -> PerPair:
         """Compare warped and fixed image; local gain and offset have no influence."""

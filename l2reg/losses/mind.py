@@ -22,6 +22,7 @@ class MIND(nn.Module):
             raise ValueError(f"radius and dilation must be 1 or more, got {radius}, {dilation}")
         self.radius = radius
         self.dilation = dilation
+        self.min_size = 2 * (radius + dilation) + 1
 
     def forward(self, aligned: Aligned) -> PerPair:
         """Compare local structure, which hardly depends on the scans' modalities."""

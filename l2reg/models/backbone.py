@@ -41,6 +41,7 @@ class Backbone(nn.Module):
         self.grid = as_working_grid(grid)
         self.network = network
         self.stride = stride
+        self.min_size = stride
         self.head = FieldHead(head, channels)
 
     def forward(self, batch: Batch) -> Prediction:

@@ -91,6 +91,7 @@ class LapIRN(nn.Module):
         self.smoothness = smoothness
         self.max_smoothness = max_smoothness
         self.stages = list(stages)
+        self.min_size = 2 ** len(stages)
         self.freeze = freeze
         self.head = check_kind(head)
         self.published_pyramid = published_pyramid

@@ -1,7 +1,9 @@
 """Prediction: what every model returns; and the protocol of networks that are trained in stages.
 
 A model is an ``nn.Module`` that maps a ``Batch`` on its working grid (made by
-``data.reader.PairReader.read``) to a ``Prediction``. Its attribute ``grid`` is that grid.
+``data.reader.PairReader.read``) to a ``Prediction``. Its attribute ``grid`` is that grid. Networks
+that halve it say in ``min_size`` how many of its voxels, along an axis, one of their coarsest level
+stands for.
 """
 
 from dataclasses import dataclass

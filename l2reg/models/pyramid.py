@@ -74,6 +74,7 @@ class Pyramid(nn.Module):
             )
         self.grid = as_working_grid(grid)
         self.encoder = Encoder(features, scan_channels)
+        self.min_size = 2**self.encoder.halvings
         self.levels = nn.ModuleList()  # coarsest first
         for level in range(coarsest, finest - 1, -1):
             layers = PyramidLevel(

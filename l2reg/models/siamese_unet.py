@@ -72,6 +72,7 @@ class SiameseUNet(nn.Module):
         self.grid = as_working_grid(grid)
         self.merge = merge
         self.halvings = len(convs_per_level)
+        self.min_size = 2**self.halvings
         steps = list(zip(encoder, encoder[1:], convs_per_level, strict=False))
         self.enter = InputBlock(encoder[0], negative_slope)
         self.down = nn.ModuleList(

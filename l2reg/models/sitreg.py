@@ -48,6 +48,7 @@ class SITReg(nn.Module):
             raise ValueError("features must have at least one level")
         self.grid = as_working_grid(grid)
         self.encoder = Encoder(features)
+        self.min_size = 2**self.encoder.halvings
         self.levels = nn.ModuleList(
             AntisymmetricVelocity(channels, estimator, max_velocity)
             for channels in reversed(features)

@@ -64,6 +64,7 @@ class UNet(nn.Module):
             channels = width
         self.head = FieldHead(head, channels)
         self.halvings = len(encoder) - 1
+        self.min_size = 2**self.halvings
 
     def forward(self, batch: Batch) -> Prediction:
         """Return the field that aligns ``batch["moving"]`` with ``batch["fixed"]``."""

@@ -53,6 +53,7 @@ class VFA(nn.Module):
             )
         self.grid = as_working_grid(grid)
         self.extractor = FeatureUNet(encoder, decoder)
+        self.min_size = 2**self.extractor.halvings
         self.levels = nn.ModuleList(VectorFieldAttention(width, head) for width in decoder)
 
     def forward(self, batch: Batch) -> Prediction:

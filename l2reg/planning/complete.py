@@ -12,6 +12,7 @@ from l2reg.config.presets import load_preset
 from l2reg.config.task_nodes import node_name, task_nodes
 from l2reg.data.intensity import Percentiles
 from l2reg.data.task import Task
+from l2reg.own_data.channels import channel_problems
 from l2reg.own_data.check import own_problems
 from l2reg.own_data.dataset import SIDES, SINGLE, OwnDataset
 from l2reg.planning.fingerprint import Fingerprint, read_fingerprint
@@ -44,29 +45,40 @@ def plan_data(
     return propose(facts, "cuda" if on_gpu else "cpu", max_voxels), facts
 
 
-def complete_tasks(config: Mapping[str, Any]) -> dict[str, Any]:
+def complete_tasks(config: Mapping[str, Any], *, to_train: bool) -> dict[str, Any]:
     """Return a config in which the tasks of one's own data have a value for every key.
 
     Args:
         config: The resolved config of ``l2reg train`` or ``l2reg predict``.
+        to_train: Whether its network is trained, which takes a number of channels; methods without
+            training take any.
 
     Raises:
-        InputError: If the table or a file is faulty.
+        InputError: If the table or a file is faulty, or the table does not suit the network.
     """
+    network = config["model"] if to_train else None
     if config.get("mixed"):
-        tasks = {name: _complete(node, config) for name, node in task_nodes(config).items()}
+        tasks = {
+            name: _complete(node, config, network) for name, node in task_nodes(config).items()
+        }
         return {**config, "mixed": {**config["mixed"], "tasks": tasks}}
     return (
-        _complete(config, config) if config.get("task") and not config.get("ckpt") else {**config}
+        _complete(config, config, network)
+        if config.get("task") and not config.get("ckpt")
+        else {**config}
     )
 
 
-def _complete(node: Mapping[str, Any], config: Mapping[str, Any]) -> dict[str, Any]:
+def _complete(
+    node: Mapping[str, Any], config: Mapping[str, Any], network: Mapping[str, Any] | None
+) -> dict[str, Any]:
     """Return a node with ``task`` and ``data``, completed if these are of one's own."""
     task = node["task"]
     if not task or node_name(task) != "own":
         return dict(node)
     data: OwnDataset = build(node["data"], "data", config["trust"], task=unplanned_task())
+    if network is not None:
+        raise_if_any(channel_problems(data.table, network))
     missing = [key for key in ("shape", "spacing_mm") if task[key] is None]
     given = {name: each for name, each in task["intensity"].items() if each is not None}
     lacking = {*task["intensity"], *chain(*data.modalities)} - given.keys()

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -14,6 +15,7 @@ from l2reg.config.build import build
 from l2reg.config.presets import CHALLENGE_TASKS
 from l2reg.config.task_nodes import scan_channels
 from l2reg.data.intensity import Window
+from l2reg.data.pairs import channel_modalities
 from l2reg.data.task import Task
 from l2reg.geometry.affine import affine_field, compose_affine, identity_affine, invert_affine
 from l2reg.geometry.resize import resize_field, voxel_ratio
@@ -22,11 +24,13 @@ from l2reg.inference.method import Method
 from l2reg.models.prediction import grid_of
 from l2reg.phantom.make import base_task
 from l2reg.problems import InputError, Problem
+from l2reg.registration.channels import Channel
+from l2reg.registration.scan_files import ScanFiles
 from l2reg.registration.scan_pair import ScanPair
 from l2reg.registration.solve import ANY_CONTRAST
 from l2reg.registration.start import Start
 from l2reg.registration.working_grid import smooth_to_resolution
-from l2reg.shapes import Affine, Field, Shape3, working_shape
+from l2reg.shapes import Affine, Field, Image, Shape3, working_shape
 from l2reg.transforms.image_grid import ImageGrid
 from l2reg.transforms.pair_grid import scan_grid
 from l2reg.transforms.world import voxel_map
@@ -44,11 +48,19 @@ class TrainedNetwork:
         task: The task: the grid of its scans, and their normalisation. One without a layout of
             files is ``task=own``, whose grids run to the right, front and top; the voxel axes of
             other tasks are those of their scans.
+        n_channels: Number of channels of each scan that it takes; of one, only the first is given.
     """
 
     path: Path
     method: Method
     task: Task
+    n_channels: int = 1
+
+    def check_channels(self, files: tuple[ScanFiles, ScanFiles]) -> None:
+        """Raise ``InputError`` unless scans have the channels of a network of several."""
+        numbers = [1 + len(each.channels) for each in files]
+        if self.n_channels > 1 and set(numbers) != {self.n_channels}:
+            raise InputError(_other_channels(self.path, self.n_channels, numbers))
 
     def flags(self, scans: ScanPair) -> list[str]:
         """Return warnings about scans that differ from those of the task.
@@ -108,9 +120,10 @@ class TrainedNetwork:
             at_moving = affine_field(to_moving, self.task.shape)
         else:
             at_moving = at_fixed + warp(start.disp, at_fixed)
+        further = list(zip(*scans.channels[: self.n_channels - 1], strict=True)) or [(), ()]
         images = [
-            torch.from_numpy(self.task.intensity[kind](volume.array))[None, None]
-            for kind, volume in zip(self._modalities, scans.volumes, strict=True)
+            self._image(kind, volume.array, channels)
+            for kind, volume, channels in zip(self._modalities, scans.volumes, further, strict=True)
         ]
         fixed, moving = (
             warp(smooth_to_resolution(image, matrix), disp, padding="zeros")
@@ -118,7 +131,7 @@ class TrainedNetwork:
                 images, (to_fixed, to_moving), (at_fixed, at_moving), strict=True
             )
         )
-        ones = torch.ones_like(fixed)
+        ones = torch.ones_like(fixed[:, :1])
         return {
             "fixed": fixed,
             "moving": moving,
@@ -127,6 +140,14 @@ class TrainedNetwork:
             "spacing_mm": torch.tensor([self.task.spacing_mm], dtype=torch.float32),
             "prealign": identity_affine(1),
         }
+
+    def _image(self, kind: str, array: np.ndarray, further: Sequence[Channel]) -> Image:
+        """Return all channels of a scan, on its own grid, with the intensities of the task."""
+        windows = self.task.intensity
+        images = [windows[kind](array)]
+        for name, each in zip(channel_modalities(kind, len(further)), further, strict=True):
+            images.append(windows[name](each.array, each.view))
+        return torch.from_numpy(np.stack(images))[None]
 
     @property
     def _modalities(self) -> tuple[str, str]:
@@ -179,24 +200,21 @@ def load_network(
     """
     trained = load_trained_model(checkpoint, {}, preset, trust)
     node = trained.config["task"]
-    if (n_channels := scan_channels(trained.config["model"])) > 1:
-        raise InputError(_several_channels(trained.path, n_channels))
     if "flavour" in node:  # a phantom, whose data would be made
         task = base_task(node["flavour"], node["size"])
     else:
         task = build(node, "task", trust)
     method = Method(trained.model.to(device), None, device)
-    return TrainedNetwork(trained.path, method, task)
+    return TrainedNetwork(trained.path, method, task, scan_channels(trained.config["model"]))
 
 
-def _several_channels(path: Path, n_channels: int) -> Problem:
+def _other_channels(path: Path, n_channels: int, numbers: Sequence[int]) -> Problem:
     return Problem(
         where=str(path),
-        what="takes several channels of each scan, which l2reg register gives no network",
-        expected="a network that was trained on one channel",
-        found=f"{n_channels}",
-        remedy="name the scans in a table: l2reg predict ckpt=RUN split=all task=own "
-        "data.pairs=my.csv",
+        what="takes another number of channels than the scans have",
+        expected=f"{n_channels} of each scan, the scan itself first, in the order of its training",
+        found=f"{numbers[0]} of the fixed and {numbers[1]} of the moving scan",
+        remedy="--fixed-channel FILE --moving-channel FILE for each further channel",
     )
 
 

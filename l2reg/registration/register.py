@@ -196,9 +196,9 @@ def _prepare(files: tuple[ScanFiles, ScanFiles], options: RegisterOptions) -> _P
     network = None
     if options.ckpt is not None:
         network = load_network(Path(options.ckpt), preset, device, options.trust)
-    given_start = None
-    if options.initial is not None:
-        given_start = read_initial(options.initial, files, options.prealign)
+        network.check_channels(files)
+    initial = options.initial
+    given_start = None if initial is None else read_initial(initial, files, options.prealign)
     sources, masks = (files[0].image, files[1].image), (files[0].mask, files[1].mask)
     scans = read_scans(sources, preset or default_preset(network), settings["intensity"], masks)
     scans = scans.with_channels(

@@ -17,7 +17,7 @@ class Viewer {
     this.figures.forEach((figure, index) => this.connect(figure, this.view.planes[index]));
     element.querySelector(".controls").addEventListener("input", () => this.draw());
     this.connectButton(".next-fold", this.folds());
-    this.connectButton(".next-landmark", this.landmarks());
+    this.connectButton(".next-landmark", this.landmarks().map((row) => row.slice(0, 3)));
     new ResizeObserver(() => this.draw()).observe(element);
     window.addEventListener("beforeprint", () => this.draw());
     this.draw();
@@ -86,8 +86,8 @@ class Viewer {
     return found.sort((a, b) => b[0] - a[0]).map(([, place]) => place);
   }
 
-  landmarks() {
-    return [...this.view.landmarks].sort((a, b) => b[6] - a[6]).map((row) => row.slice(0, 3));
+  landmarks() { // the worst first
+    return [...this.view.landmarks].sort((a, b) => b[6] - a[6]);
   }
 
   index([i, j, k]) { return (k * this.view.shape[1] + j) * this.view.shape[0] + i; }
@@ -231,11 +231,11 @@ class Viewer {
   }
 
   drawLandmarks(context, plane, toX, toY, ratio) {
-    context.font = `${11 * ratio}px system-ui, sans-serif`;
-    for (const row of this.view.landmarks) {
-      if (Math.abs(row[plane.across] - this.position[plane.across]) > 1) continue;
+    const shown = this.landmarks().filter((row) =>
+      Math.abs(row[plane.across] - this.position[plane.across]) <= 1);
+    context.strokeStyle = context.fillStyle = "#ff9d2e";
+    for (const row of shown) {
       const [x, y] = [toX(row[plane.x]), toY(row[plane.y])];
-      context.strokeStyle = context.fillStyle = "#ff9d2e";
       context.beginPath();
       context.moveTo(x, y);
       context.lineTo(toX(row[plane.x] + row[3 + plane.x]), toY(row[plane.y] + row[3 + plane.y]));
@@ -243,7 +243,16 @@ class Viewer {
       context.beginPath();
       context.arc(x, y, 3 * ratio, 0, 2 * Math.PI);
       context.fill();
-      this.write(context, row[6].toFixed(1), x + 5 * ratio, y - 4 * ratio, ratio);
+    }
+    context.font = `${11 * ratio}px system-ui, sans-serif`;
+    const taken = [], height = 13 * ratio;
+    for (const row of shown) { // a number only where it covers none of a larger error
+      const text = row[6].toFixed(1), width = context.measureText(text).width + 2 * ratio;
+      const [x, y] = [toX(row[plane.x]) + 5 * ratio, toY(row[plane.y]) - 4 * ratio];
+      if (taken.some(([left, base, other]) =>
+        x < left + other && left < x + width && Math.abs(y - base) < height)) continue;
+      taken.push([x, y, width]);
+      this.write(context, text, x, y, ratio);
     }
   }
 
@@ -287,7 +296,7 @@ class Viewer {
       const label = this.layers[layer]?.[n];
       if (label) words.push(`${side}: ${this.view.labels[label - 1]}`);
     }
-    const near = this.view.landmarks.find((row) =>
+    const near = this.landmarks().find((row) =>
       this.position.every((value, axis) => Math.abs(value - row[axis]) <= 1));
     if (near) words.push(`landmark error ${near[6].toFixed(1)} mm`);
     this.element.querySelector("output").textContent = `At the cross: ${words.join("; ")}.`;

@@ -108,7 +108,8 @@ def _key(data: ViewerData) -> str:
     if data.view["landmarks"]:
         lines.append(
             "Landmarks of the slice and its neighbours: dot at the fixed landmark, line to where "
-            "the moving one would lie, error in mm."
+            "the moving one would lie, error in mm where there is room, larger ones first; a click "
+            "on any other tells its error."
         )
     if data.view["planes"][0]["ends"][0]:
         lines.append("Letters at the edges are those of the fixed scan's header.")

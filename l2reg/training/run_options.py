@@ -9,8 +9,9 @@ import torch
 from l2reg.config.build import build, check_targets
 from l2reg.config.task_nodes import task_nodes
 from l2reg.models.activation_checkpointing import recompute_activations
-from l2reg.problems import InputError, Problem, check_seed_value
+from l2reg.problems import InputError, Problem, check_seed_value, raise_if_any
 from l2reg.runtime import autocast
+from l2reg.training.box_size import box_problems
 from l2reg.training.distributed import is_first
 from l2reg.training.run_folder import check_run_folder
 from l2reg.training.trackers import check_trackers
@@ -31,15 +32,22 @@ def check_options(config: Mapping[str, Any]) -> None:
     check_trackers(config["track"])
     autocast(torch.device("cpu"), settings.precision)  # raises if it is unknown
     check_seed_value("seed", config["seed"])
-    trust = config["trust"]
-    for node in task_nodes(config).values():
-        build(node["loss"], "loss", trust)
+    trust, nodes = config["trust"], task_nodes(config)
+    losses = {name: build(node["loss"], "loss", trust) for name, node in nodes.items()}
+    for node in nodes.values():
         for key in ("task", "data"):
             check_targets(node[key], key, trust)
     if is_first():
         run_dir = Path(config["run_dir"])
         check_run_folder(run_dir, resume=config["resume"], overwrite=config["overwrite"])
     model = build_network(config)
+    raise_if_any(
+        dict.fromkeys(
+            problem
+            for name, node in nodes.items()
+            for problem in box_problems(node["data"].get("crop"), model, losses[name])
+        )
+    )
     build(config["optimizer"], "optimizer", trust, params=model.parameters())
     build(config["scheduler"], "scheduler", trust)
     if config["init_from"] is not None and not config["resume"]:

@@ -111,9 +111,9 @@ def test_a_value_of_the_wrong_type_is_shown_with_its_key(
     assert build(whole).high == 1  # an integer is a number
 
 
-def test_terms_that_are_none_are_told_as_an_invalid_value() -> None:
+def test_weights_that_are_none_are_told_with_the_type_that_they_lack() -> None:
     node = load_preset(".", "loss_terms")
-    with pytest.raises(InputError, match=r"config of l2reg.*Objective: has an invalid value"):
+    with pytest.raises(InputError, match=r"(?s)weights=None: .*l2reg.*Objective.*keys whose val"):
         build({**node, "weights": None})
 
 

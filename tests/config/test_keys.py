@@ -39,6 +39,13 @@ def test_switches_and_paths_have_values_of_their_kind(key: str, value: object) -
         check_keys("predict", good | {key: value})
 
 
+@pytest.mark.parametrize("trust", [3, "mypkg", [3], None])
+def test_trusted_packages_are_a_list_of_names(trust: object) -> None:
+    check_keys("train", {"trust": ["mypkg", "other.part"]})
+    with pytest.raises(InputError, match="is not a list of packages"):
+        check_keys("train", {"trust": trust})
+
+
 def test_a_number_of_processes_is_an_integer() -> None:
     check_keys("evaluate", {"workers": None})
     with pytest.raises(InputError, match="workers=x: has a value of the wrong kind"):
@@ -111,7 +118,10 @@ def test_a_value_that_hydra_cannot_read_is_told_to_be_quoted(
     assert """'submission="~/a=b.zip"'""" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("option", ["model=null", "task=null", "data=Null", "loss="])
+@pytest.mark.parametrize(
+    "option",
+    ["model=null", "task=null", "data=Null", "loss=", "model=3", "loss=-1.5e3", "task=True"],
+)
 def test_a_group_that_is_null_ends_the_program_with_its_choices(
     monkeypatch: pytest.MonkeyPatch, option: str
 ) -> None:

@@ -6,6 +6,7 @@ from l2reg.config.task_nodes import (
     check_mixed_tasks,
     node_name,
     overrides_by_task,
+    own_exclusions,
     prediction_keys,
     scan_channels,
     single_task_config,
@@ -39,6 +40,31 @@ def test_settings_of_data_go_to_the_tasks_that_know_them() -> None:
         "oasis": given[::2],
     }
     assert overrides_by_task(given, ["lung"]) == {"lung": given}  # whose fault Hydra tells
+
+
+def test_an_exclusion_of_a_mixed_run_is_of_the_task_that_it_names() -> None:
+    given = ["lung/3", "oasis/0003", "lung/case_001_exp", None]
+    names = ["lung", "abdomen", "oasis"]
+    assert [own_exclusions(given, name, names) for name in names] == [
+        ["3", "case_001_exp"],
+        [],
+        ["0003"],
+    ]
+    assert own_exclusions("lung/3", "lung", names) == ["3"]
+    for nothing in (None, []):
+        assert own_exclusions(nothing, "lung", names) == []
+
+
+@pytest.mark.parametrize("entry", [3, "3", "phantom/3", "lung/", "/3", ""])
+def test_an_exclusion_of_a_mixed_run_that_names_no_task_of_it_is_refused(entry: object) -> None:
+    for entries in (entry, ["oasis/1", entry]):
+        for task in ("lung", "oasis"):
+            with pytest.raises(InputError) as error:
+                own_exclusions(entries, task, ["lung", "oasis"])
+            (problem,) = error.value.problems
+            assert problem.where == f"data.exclude={entry}"
+            (remedy,) = problem.remedy.removeprefix("data.exclude=[").removesuffix("]").split(",")
+            assert own_exclusions(remedy, "lung", ["lung", "oasis"]) != []
 
 
 def test_a_network_takes_one_channel_unless_its_node_says_how_many() -> None:

@@ -58,6 +58,19 @@ def test_every_network_that_can_be_trained_keeps_the_contract() -> None:
     )
 
 
+@pytest.mark.parametrize("name", sorted(set(PARAMETERS) - {"clapirn", "pyramid_gunnarsson"}))
+def test_one_voxel_of_the_coarsest_level_stands_for_the_smallest_size(
+    name: str, network: Networks, batch: Batches
+) -> None:
+    model = network(name)
+    sizes: list[int] = []
+    for part in model.modules():
+        if isinstance(part, nn.Conv3d):
+            part.register_forward_hook(lambda *call: sizes.append(call[2].shape[2]))
+    model(batch(5 * model.min_size, 2, 3))
+    assert min(sizes) in (5, 6)  # with the corners of the finest grid there is one voxel more
+
+
 @pytest.mark.parametrize(("name", "head"), HEADS)
 def test_a_new_network_is_the_identity(
     name: str, head: str, network: Networks, batch: Batches

@@ -1,5 +1,6 @@
 """Several channels of one's own scans, from the table to the network and the search."""
 
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -13,13 +14,18 @@ from scipy.ndimage import map_coordinates
 from l2reg.config.build import build
 from l2reg.config.presets import load_preset
 from l2reg.data.intensity import Window
+from l2reg.data.prealign import Prealign
 from l2reg.features.channel_features import ChannelFeatures
 from l2reg.inference.method import Method
+from l2reg.inference.predictor import Predictor
 from l2reg.inference.prepare import task_refinement
+from l2reg.own_data import pair_outputs
 from l2reg.own_data.channels import channel_problems, compare_all_channels
 from l2reg.own_data.check import own_problems
 from l2reg.own_data.dataset import OwnDataset
 from l2reg.problems import InputError
+from l2reg.registration.result import output_files
+from l2reg.registration.verdict import Outcome, Verdict
 
 Own = SimpleNamespace
 TABLE = "fixed,moving,fixed_channel,moving_channel\nf.nii.gz,m.nii.gz,g.nii.gz,m.nii.gz\n"
@@ -122,3 +128,63 @@ def test_every_channel_has_its_say_without_training(data: OwnDataset) -> None:
     half = maps.shape[1] // 2
     assert torch.equal(maps[:, :half], others[:, :half])
     assert not torch.equal(maps[:, half:], others[:, half:])
+
+
+def test_a_prealignment_is_found_anew_for_other_grids_volumes_and_channels(
+    own: Own, data: OwnDataset
+) -> None:
+    searches = []
+
+    def search(batch: Any, motion: str, start: torch.Tensor) -> torch.Tensor:
+        searches.append(batch["fixed"].shape)
+        return start
+
+    def read(text: str, **changes: Any) -> int:
+        """Return the number of searches for the first pair of a table."""
+        before = len(searches)
+        Path("own.csv").write_text(text)
+        (pair,) = replace(data, **changes).split_pairs("train")
+        reader = replace(data, cache="cache", **changes).reader("full")
+        reader.prealign = Prealign("rigid", search)
+        reader.read(pair)
+        return len(searches) - before
+
+    single = "fixed,moving\nf.nii.gz,m.nii.gz\n"
+    volumes = np.stack([np.asarray(nib.load("f.nii.gz").dataobj)] * 2, axis=-1)
+    nib.save(nib.Nifti1Image(volumes, nib.load("f.nii.gz").affine), "v.nii.gz")
+    of_volume = "fixed,moving,fixed_volume\nv.nii.gz,m.nii.gz,{}\n"
+    larger = replace(data.task, shape=(17, 18, 15))
+    for text, changes in (
+        (single, {}),
+        (single, {"start": "centres"}),
+        (single, {"task": larger}),
+        (TABLE, {}),
+        (TABLE.replace("g.nii.gz", "f.nii.gz"), {}),
+        (of_volume.format(0), {}),
+        (of_volume.format(1), {}),
+    ):
+        assert [read(text, **changes), read(text, **changes)] == [1, 0]
+
+
+def test_a_result_is_judged_by_the_first_channel(
+    data: OwnDataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    judged: list[Outcome] = []
+    monkeypatch.setattr(
+        pair_outputs,
+        "_judge",
+        lambda scans, outcome, settings: judged.append(outcome) or Verdict(
+            *[0.0] * 9, unsuited=False, flags=()
+        ),
+    )  # fmt: skip
+    monkeypatch.setattr(pair_outputs, "draw_picture", lambda *_: None)
+    method = Method(build(load_preset("model", "zero")), None, torch.device("cpu"), "float32")
+    (row,) = data.pair_rows("train")
+    pair, files = data.pair(row), output_files(Path(), [])
+    predictor, reader = Predictor(method, data.reader), data.reader("full")
+    pair_outputs.write_pair(predictor, reader, row, pair, files, {})
+    batch = data.reader("half").read(pair)
+    (outcome,) = judged
+    for side in ("fixed", "moving"):
+        torch.testing.assert_close(outcome.working[side], batch[side][:, :1])  # type: ignore[literal-required]
+    assert batch["fixed"].shape[1] == 2

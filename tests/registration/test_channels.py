@@ -1,6 +1,7 @@
 from collections.abc import Callable
 from pathlib import Path
 
+import nibabel as nib
 import numpy as np
 import pytest
 import SimpleITK as sitk  # noqa: N813
@@ -68,6 +69,20 @@ def test_channels_that_do_not_belong_to_a_scan_are_refused(
         files = (ScanFiles(scan, channels=channels[0]), ScanFiles(scan, channels=channels[1]))
         with pytest.raises(InputError, match=message):
             read_channels(files, volumes(files), "abdomen", PRESETS)
+
+
+def test_a_channel_of_several_volumes_is_stored_as_the_message_says(texture: np.ndarray) -> None:
+    nib.save(nib.Nifti1Image(texture, np.eye(4)), "scan.nii.gz")
+    nib.save(nib.Nifti1Image(np.stack([texture, -texture], -1), np.eye(4)), "all.nii.gz")
+    files = (ScanFiles("scan.nii.gz", channels=["all.nii.gz"]),) * 2
+    with pytest.raises(InputError) as error:
+        read_channels(files, volumes(files), "abdomen", PRESETS)
+    (problem,) = error.value.problems
+    assert "A further channel" in problem.remedy
+    assert "nibabel.load(FILE).slicer[..., 0]" in problem.remedy
+    nib.save(nib.load("all.nii.gz").slicer[..., 0], "one.nii.gz")
+    files = (ScanFiles("scan.nii.gz", channels=["one.nii.gz"]),) * 2
+    assert len(read_channels(files, volumes(files), "abdomen", PRESETS)) == 1
 
 
 def test_a_second_channel_shows_what_the_first_one_does_not(

@@ -1,6 +1,7 @@
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import nibabel as nib
 import numpy as np
@@ -23,8 +24,10 @@ from l2reg.io.scan_source import ScanSource
 from l2reg.models.prediction import Prediction
 from l2reg.models.unet import UNet
 from l2reg.problems import InputError
+from l2reg.registration.channels import read_channels
 from l2reg.registration.network import TrainedNetwork, default_preset, load_network
 from l2reg.registration.register import register
+from l2reg.registration.scan_files import ScanFiles
 from l2reg.registration.scan_pair import ScanPair, read_scans
 from l2reg.registration.start import Start
 
@@ -187,11 +190,53 @@ def test_a_checkpoint_that_names_foreign_code_is_refused_before_the_work(checkpo
         load_network(Path("nothing/last.pt"), None, CPU, ())
 
 
-def test_a_network_of_several_channels_is_refused(checkpoint: Path) -> None:
+def test_a_network_of_several_channels_takes_as_many_of_each_scan(checkpoint: Path) -> None:
     state = storage.load(checkpoint / "best.pt")
     narrow = {"encoder": [4, 6], "decoder": [6], "final": [], "scan_channels": 2}
     state["config"]["model"] = load_preset("model", "unet") | narrow
     state["model"] = build(state["config"]["model"]).state_dict()
     storage.save(checkpoint / "best.pt", state)
-    with pytest.raises(InputError, match=r"best\.pt: takes several channels of each scan"):
-        load_network(checkpoint, None, CPU, ())
+    network = load_network(checkpoint, None, CPU, ())
+    one, two = ScanFiles("a.nii"), ScanFiles("a.nii", channels=["b.nii"])
+    network.check_channels((two, two))
+    for files, found in (
+        ((one, two), "1 of the fixed and 2 of the moving"),
+        ((two, one), "2 of the fixed and 1 of the moving"),
+        ((one, one), "1 of the fixed and 1 of the moving"),
+    ):
+        with pytest.raises(InputError, match=rf"(?s)best\.pt: takes another number.*{found}"):
+            network.check_channels(files)
+    with pytest.raises(InputError, match=r"best\.pt: takes another number"):
+        register("a.nii", "b.nii", ckpt=checkpoint, device="cpu")
+    replace(network, n_channels=1).check_channels((two, two))  # the refinement uses the others
+
+
+def test_a_network_of_several_channels_sees_what_the_reader_of_its_task_shows_it(
+    own: SimpleNamespace, two_headers: None
+) -> None:
+    del two_headers
+    own.write("g.nii.gz", (16, 18, 12), own.header((16, 18, 12), (2.0, 2.0, 2.0), "RAS"))
+    image = nib.load("g.nii.gz")
+    nib.save(nib.Nifti1Image(-np.asarray(image.dataobj), image.affine), "g.nii.gz")
+    windows = {**own.task().intensity, "fixed_channel_1": Window(low=-600.0, high=1000.0),
+               "moving_channel_1": Window(low=-1000.0, high=200.0)}  # fmt: skip
+    task = replace(own.task(), intensity=windows)
+    table = "fixed,moving,fixed_channel,moving_channel\nf.nii.gz,m.nii.gz,g.nii.gz,f.nii.gz\n"
+    data = own.data(table, task, val_fraction=0.0)
+    (pair,) = data.split_pairs("train")
+    expected = data.reader("full").read(pair)
+
+    files = (ScanFiles("f.nii.gz", channels=["g.nii.gz"]),
+             ScanFiles("m.nii.gz", channels=["f.nii.gz"]))  # fmt: skip
+    scans = read(Path("f.nii.gz"), Path("m.nii.gz"))
+    scans = scans.with_channels(read_channels(files, scans.volumes, "lung", PRESETS))
+    model = Shift()
+    network = TrainedNetwork(Path("x.pt"), Method(model), task, 2)
+    network.predict(scans, Start(scans.header_map), scans.shape)
+    for side in ("fixed", "moving"):
+        seen = model.seen[side]  # type: ignore[literal-required]
+        assert seen.shape == (1, 2, *task.shape)
+        inside = expected[f"{side}_mask"][0, 0].numpy() > 0  # type: ignore[literal-required]
+        for found, shown in zip(seen[0].numpy(), expected[side][0].numpy(), strict=True):  # type: ignore[literal-required]
+            assert np.corrcoef(found[inside], shown[inside])[0, 1] > 0.98
+            assert np.abs(found - shown)[inside].mean() < 0.03

@@ -1,7 +1,9 @@
 """The report in Chromium: its script runs, and draws on a phone and a screen, in light and dark."""
 
 import base64
+import html
 import io
+import json
 import re
 import shutil
 import subprocess
@@ -13,7 +15,7 @@ import pytest
 from matplotlib import image
 
 from l2reg.reporting.page import write_page
-from l2reg.reporting.registered_pair import RegisteredPair
+from l2reg.reporting.registered_pair import Landmarks, RegisteredPair
 from l2reg.reporting.viewer import viewer_html
 
 pytestmark = pytest.mark.browser
@@ -103,3 +105,27 @@ def test_a_corner_of_the_body_is_drawn_where_radiologists_expect_it(
             for side, columns in (("left", slice(half[1])), ("right", slice(half[1], None))):
                 bright = float(np.median(grey[rows, columns])) > 0.5
                 assert bright == (f"{side} {vertical}" == corner)
+
+
+def test_numbers_of_landmarks_that_lie_close_do_not_cover_each_other(
+    browser: Callable[..., str], tmp_path: Path, shown: Callable[..., RegisteredPair]
+) -> None:
+    places = np.array([[3.0, 2, 7], [3.2, 2.1, 7.3], [2.9, 2.2, 7], [9, 8, 7.0], [6, 5, 1]])
+    marks = Landmarks(places, np.zeros((5, 3)), np.array([1.1, 2.2, 9.9, 0.4, 5.5]))
+    none = np.zeros((12, 10, 14), np.int16)
+    pair = shown(landmarks=marks, fixed_labels=none, warped_labels=none)
+    write_page(tmp_path / "a.html", "a", [viewer_html(pair, "a", opened=True)])
+    record = """<script>const written = {}, write = CanvasRenderingContext2D.prototype.fillText;
+        CanvasRenderingContext2D.prototype.fillText = function (text, ...place) {
+          const name = this.canvas.getAttribute("aria-label").split(" ")[0];
+          (written[name] ??= []).push(text); write.call(this, text, ...place); };
+        setTimeout(() => { document.body.dataset.written = JSON.stringify(written) }, 2000)
+        </script>"""
+    page = (tmp_path / "a.html").read_text()
+    page = re.sub(r"<meta http-equiv=[^>]*>", "", page).replace("<body>", f"<body>{record}")
+    (tmp_path / "a.html").write_text(page)
+    (written,) = re.findall(r'data-written="([^"]*)"', browser("--dump-dom"))
+    texts = json.loads(html.unescape(written))["axial"]
+    numbers = [text for text in texts if "." in text]
+    assert set(numbers) == {"9.9", "0.4"}
+    assert numbers[0] == "9.9"  # of the close ones the worst; that of another slice is not drawn

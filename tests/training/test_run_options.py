@@ -19,6 +19,10 @@ def test_own_data_that_are_not_planned_yet_are_not_looked_at(
         ({"init_from": "none.pt"}, "none.pt: is missing"),
         ({"optimizer": config["optimizer"] | {"lr": -0.1}}, "Invalid learning rate: -0.1"),
         ({"trainer": config["trainer"] | {"precision": "half"}}, "precision: is unknown"),
+        ({"optimizer": config["optimizer"] | {"lr": "abc"}}, "lr=abc: is of the wrong type"),
+        ({"data": config["data"] | {"sampling": 3}}, "sampling=3: is of the wrong type"),
+        ({"data": config["data"] | {"crop": "abc"}}, "crop=abc: is of the wrong type"),
+        ({"task": config["task"] | {"labels": ["liver"]}}, "labels=.*: is of the wrong type"),
         ({"task": config["task"] | {"intensity": {"fixed": {"_target_": "os.mkdir"}}}}, "for in"),
     ):
         with pytest.raises(InputError, match=message):
