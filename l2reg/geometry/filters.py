@@ -72,7 +72,12 @@ def erode(mask: Mask, radius: int) -> Mask:
     """
     if radius == 0:
         return mask
-    return 1 - F.max_pool3d(1 - mask, 2 * radius + 1, stride=1, padding=radius)
+    outside = 1 - mask
+    for axis in range(3):  # the maximum over a cube, axis by axis
+        window, padding = [1, 1, 1], [0, 0, 0]
+        window[axis], padding[axis] = 2 * radius + 1, radius
+        outside = F.max_pool3d(outside, window, stride=1, padding=padding)
+    return 1 - outside
 
 
 class _BoxMean(torch.autograd.Function):

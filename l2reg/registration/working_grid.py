@@ -41,7 +41,8 @@ def overlap_regions(views: Views, start: Start) -> Views:
 
 def _where_seen(view: Float[Tensor, "b 1 mi mj mk"], disp: Field) -> Mask:
     """Return 1 where ``disp`` points to data alone: into the volume, and no padding beside."""
-    return inside_volume(disp, view.shape[2:]) * (warp(view, disp) > 0.99)
+    inside = inside_volume(disp, view.shape[2:])
+    return inside if bool(view.all()) else inside * (warp(view, disp) > 0.99)
 
 
 def working_batch(

@@ -23,7 +23,9 @@ def write_warp(path: Path, field: DisplacementMap) -> None:
         path: File to write, ``.nii.gz``.
         field: The field.
     """
-    vectors = (_SIGNS * field.disp_mm).transpose(1, 2, 3, 0)[:, :, :, None].astype(np.float32)
+    vectors = np.empty((*field.disp_mm.shape[1:], 1, 3), np.float32, order="F")  # as in the file
+    for axis, sign in enumerate(_SIGNS.flat):
+        np.multiply(field.disp_mm[axis], sign, out=vectors[..., 0, axis], casting="same_kind")
     write_volume(path, vectors, field.place, intent=VECTOR)
 
 
