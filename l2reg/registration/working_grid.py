@@ -40,6 +40,17 @@ def overlap_regions(views: Views, start: Start) -> Views:
     return in_both[0, 0].numpy() > 0, moving_in_both[0, 0].numpy() > 0
 
 
+def shared_fraction(views: Views, regions: Views) -> float:
+    """Return what both scans show as a fraction of the smaller field of view.
+
+    Args:
+        views: Fields of view of the fixed and of the moving scan.
+        regions: Voxels of both that are in both, see ``overlap_regions``.
+    """
+    pairs = zip(regions, views, strict=True)
+    return max(float(region.sum() / max(view.sum(), 1)) for region, view in pairs)
+
+
 def _where_seen(view: Float[Tensor, "b 1 mi mj mk"], disp: Field) -> Mask:
     """Return 1 where ``disp`` points to data alone: into the volume, and no padding beside."""
     return inside_volume(disp, view.shape[2:]) * (warp(view, disp) > 0.99)

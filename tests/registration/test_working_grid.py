@@ -12,6 +12,7 @@ from l2reg.registration.working_grid import (
     on_grids,
     overlap_regions,
     reduced_shape,
+    shared_fraction,
     smooth_to_resolution,
     working_batch,
 )
@@ -93,6 +94,17 @@ def test_the_overlap_is_what_the_moving_scan_covers(rng: torch.Generator) -> Non
     regions = overlap_regions(everywhere(fixed, moving), Start(shift))
     assert regions[0][:, 5, 5].tolist() == [False] * 2 + [True] * 6 + [False]
     assert regions[1].all()
+
+
+def test_a_small_scan_that_lies_inside_a_large_one_is_shared_whole(rng: torch.Generator) -> None:
+    large, little = torch.rand(1, 1, 18, 17, 16, generator=rng), torch.rand(1, 1, 6, 5, 7)
+    inward = identity_affine(1)
+    inward[0, :, 3] = torch.tensor([-6.0, -5.0, -4.0])
+    outward = identity_affine(1)
+    outward[0, :, 3] = torch.tensor([-15.0, -5.0, -4.0])  # 3 of 6 planes lie inside
+    for matrix, expected in ((inward, 1.0), (outward, 0.5)):
+        views = everywhere(large, little)
+        assert shared_fraction(views, overlap_regions(views, Start(matrix))) == expected
 
 
 def test_padding_of_either_scan_is_not_in_the_overlap(rng: torch.Generator) -> None:
