@@ -42,6 +42,18 @@ def comparable_features(
     if "overlap" not in batch:
         return features(fixed, moving), masks
     overlap = batch["overlap"]
-    inner = erode(overlap, features.reach + 1)
+    inner = comparable_region(overlap, features)
     maps = features(fixed * overlap, moving * overlap)
     return maps, (masks[0] * inner, masks[1] * inner)
+
+
+def comparable_region(overlap: Mask, features: FeatureExtractor) -> Mask:
+    """Return an overlap without the margin in which features depend on voxels beyond it.
+
+    So does a derivative or an interpolation there, by a voxel more.
+
+    Args:
+        overlap: 1 where both scans have data, on the grid of the features.
+        features: Extractor of the features.
+    """
+    return erode(overlap, features.reach + 1)

@@ -35,7 +35,7 @@ from l2reg.registration.small_scans import shrink_scans
 from l2reg.registration.start import Start
 from l2reg.registration.transform_scans import TransformScans
 from l2reg.registration.verdict import Outcome, Verdict
-from l2reg.registration.working_grid import overlap_regions
+from l2reg.registration.working_grid import overlap_regions, shared_fraction
 from l2reg.shapes import Affine, Field
 from l2reg.transforms.image_grid import ImageGrid
 from l2reg.transforms.pair_grid import working_image_grid
@@ -122,8 +122,8 @@ def write_pair(
     field, initial, deformable = own_transform(disp, batch["prealign"], grids, annotations.grids[0])
     transform = WorldTransform((field,))
     start = Start(_voxels(initial, scans))
-    shared = float(overlap_regions(scans.views, start)[0].sum() / scans.views[0].sum())
-    check_overlap(scans.paths, scans.volumes, start, shared)
+    regions = overlap_regions(scans.views, start)
+    check_overlap(scans.paths, shared_fraction(scans.views, regions))
     total = torch.from_numpy(transform.voxel_field(field.grid, scans.moving.affine))[None]
     batch = {**batch, "overlap": batch["fixed_mask"] * batch["moving_mask"]}
     verdict = _judge(scans, Outcome(start, total, disp, batch, _NO_LIMIT), settings)

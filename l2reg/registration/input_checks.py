@@ -12,11 +12,10 @@ from l2reg.io.files import check_writable
 from l2reg.io.volumes import Volume
 from l2reg.problems import InputError, Problem, raise_if_any
 from l2reg.registration.modality import word_of
-from l2reg.registration.start import Start
 from l2reg.shapes import Field, Image
 
 _MIN_VOXELS = 8  # along an axis; with 5 the search did not find a shift by one voxel
-_MIN_OVERLAP = 0.1  # fraction of the fixed volume
+_MIN_OVERLAP = 0.1  # fraction of the smaller field of view
 _MIN_KEPT = 0.3  # fraction of that overlap that a field must keep
 _MIN_RANGE = 0.1  # of the normalised intensities, which lie in [0, 1]
 
@@ -106,35 +105,25 @@ def contrast_problems(
     ]
 
 
-def check_overlap(
-    paths: tuple[Path, Path], scans: tuple[Volume, Volume], start: Start, shared: float
-) -> float:
+def check_overlap(paths: tuple[Path, Path], shared: float) -> None:
     """Refuse two scans that hardly overlap at the start.
 
     Args:
         paths: The files of the fixed and of the moving scan.
-        scans: The two scans.
-        start: What the registration starts from.
-        shared: Fraction of the fixed scan's field of view that the moving scan shows, too.
-
-    Returns:
-        The fraction of the fixed volume that the start places inside the moving volume.
+        shared: What both scans show, as a fraction of the smaller field of view.
 
     Raises:
-        InputError: If the scans overlap by less than a tenth of the fixed scan.
+        InputError: If that is less than a tenth.
     """
-    i, j, k = scans[0].array.shape
-    inside = inside_fraction(start.field((i, j, k)), scans[1])
-    if min(inside, shared) >= _MIN_OVERLAP:
-        return inside
+    if shared >= _MIN_OVERLAP:
+        return
     fixed, moving = paths
     raise InputError(
         Problem(
             where=str(moving),
             what=f"hardly overlaps {fixed}",
             expected="scans that lie at the same position",
-            found=f"{100 * min(inside, shared):.0f} % of the fixed field of view lies inside the "
-            "moving one",
+            found=f"{100 * shared:.0f} % of the smaller field of view lies inside the other one",
             remedy="name scans of the same part of the body; if they are, align them first "
             "(--prealign rigid), or correct the origin or orientation in a header",
         )

@@ -17,7 +17,12 @@ from l2reg.registration.annotations import read_annotations, score_flags
 from l2reg.registration.channels import read_channels
 from l2reg.registration.initial_file import read_initial
 from l2reg.registration.initial_map import InitialMap, InitialMapSearch, Prealignment
-from l2reg.registration.input_checks import check_field, check_outputs, check_overlap
+from l2reg.registration.input_checks import (
+    check_field,
+    check_outputs,
+    check_overlap,
+    inside_fraction,
+)
 from l2reg.registration.network import default_preset, load_network
 from l2reg.registration.options import RegisterOptions
 from l2reg.registration.outputs import draw_picture, registered_pair, write_report
@@ -43,7 +48,7 @@ from l2reg.registration.start import Start
 from l2reg.registration.transform_scans import TransformScans
 from l2reg.registration.used_annotations import Use, UsedAnnotations, split_by_use
 from l2reg.registration.verdict import Judge, Outcome
-from l2reg.registration.working_grid import overlap_regions, working_batch
+from l2reg.registration.working_grid import overlap_regions, shared_fraction, working_batch
 from l2reg.runtime import select_device
 from l2reg.shapes import Image
 from l2reg.transforms.pair_grid import working_image_grid
@@ -210,8 +215,7 @@ def _prepare(files: tuple[ScanFiles, ScanFiles], options: RegisterOptions) -> _P
     search: InitialMapSearch = settings["initial_map"]
     small, found, start = _find_start(scans, search, options.prealign, given_start)
     regions = overlap_regions(scans.views, start)
-    shared = float(regions[0].sum() / scans.views[0].sum())
-    inside = check_overlap(scans.paths, scans.volumes, start, shared)
+    check_overlap(scans.paths, shared_fraction(scans.views, regions))
 
     images = scans.normalise_channels(regions)
     batch = working_batch(
@@ -241,7 +245,7 @@ def _prepare(files: tuple[ScanFiles, ScanFiles], options: RegisterOptions) -> _P
         images[1][:, :1],
         found,
         started,
-        inside,
+        inside_fraction(start.field(scans.shape), scans.moving),
         method,
         settings["judge"],
         flags,

@@ -7,19 +7,21 @@ import torch
 
 from l2reg.batch import Batch, to_device
 from l2reg.features.channel_features import ChannelFeatures
+from l2reg.features.extractor import comparable_region
 from l2reg.features.intensity_and_gradient import IntensityAndGradient
 from l2reg.geometry.resize import resize_field
 from l2reg.inference.method import Method
 from l2reg.inference.prepare import task_refinement, training_free_method
 from l2reg.models.zero import Zero
 from l2reg.optimisation.convex import Convex
+from l2reg.optimisation.refinement import Refinement
 from l2reg.registration.channels import ChannelPair
 from l2reg.registration.modality import word_of
 from l2reg.registration.small_scans import SmallScans
 from l2reg.registration.start import Start
 from l2reg.registration.verdict import Judge, Outcome, Verdict
 from l2reg.registration.working_grid import on_grids
-from l2reg.shapes import Field, Shape3
+from l2reg.shapes import Field, Mask, Shape3
 
 ANY_CONTRAST = "abdomen"  # preset for any two contrasts
 _MAX_GRADIENT_MM = 3.0
@@ -145,7 +147,15 @@ def _solve(pair: StartedPair, method: Method) -> Outcome:
         disp = resize_field(pair.start.beyond_map(total), (i, j, k))
     searched = method.model if pair.predicted is None else None
     reach_mm = _reach_mm(searched, batches[0])
-    return Outcome(pair.start, total, disp, pair.working, reach_mm)
+    compared = _compares(method.refinement or searched, batches[-1]["overlap"])
+    return Outcome(pair.start, total, disp, pair.working, reach_mm, compared)
+
+
+def _compares(compared_by: Refinement | torch.nn.Module | None, overlap: Mask) -> bool:
+    """Tell whether features can be compared anywhere in an overlap; a network needs none."""
+    if not isinstance(compared_by, Refinement | Convex):
+        return True
+    return bool(comparable_region(overlap, compared_by.features).any())
 
 
 def _reach_mm(model: torch.nn.Module | None, batch: Batch) -> tuple[float, float, float]:

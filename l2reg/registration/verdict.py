@@ -17,6 +17,10 @@ from l2reg.shapes import Field, Mask
 
 _BLACK = 0.05  # intensity; those of a scan lie in [0, 1]
 
+_NOTHING_COMPARED = (
+    "nothing compared: the part that both scans show is too thin; the result is the start"
+)
+
 Lengths = Float[Tensor, " n"]
 
 
@@ -74,6 +78,8 @@ class Outcome:
             grid.
         working: The pair on the working grid.
         reach_mm: Largest displacement along an axis that the search can find; infinite without one.
+        compared: Whether the method could compare a voxel; features near the edge of the overlap
+            look beyond it.
     """
 
     start: Start
@@ -81,6 +87,7 @@ class Outcome:
     disp: Field
     working: Batch
     reach_mm: tuple[float, float, float]
+    compared: bool = True
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -142,7 +149,8 @@ class Judge:
         )
         unsuited = same_contrast and (self._differ(verdict) or self._is_worse(verdict))
         verdict = replace(verdict, unsuited=unsuited)
-        return replace(verdict, flags=tuple(self._flags(verdict, same_contrast)))
+        flags = tuple(self._flags(verdict, same_contrast))
+        return replace(verdict, flags=flags if outcome.compared else (_NOTHING_COMPARED, *flags))
 
     def _differ(self, verdict: Verdict) -> bool:
         """Tell whether two contrasts are not the same."""

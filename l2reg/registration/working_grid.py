@@ -16,6 +16,7 @@ from l2reg.registration.start import Start
 from l2reg.shapes import Affine, Field, Mask, Shape3, Spacing, WorkingGrid
 
 _LARGE_MM = 4.5  # spacing from which voxels are not made larger
+_MIN_EXTENT = 24  # voxels of an overlap that ends inside the volume; half of as many tell little
 _SIGMA = 1 / (8 * np.log(2)) ** 0.5  # standard deviation of a Gaussian of width 1
 
 Views = tuple[Region, Bool[np.ndarray, "mi mj mk"]]  # fields of view of two scans, on their grids
@@ -39,6 +40,17 @@ def overlap_regions(views: Views, start: Start) -> Views:
     return in_both[0, 0].numpy() > 0, moving_in_both[0, 0].numpy() > 0
 
 
+def shared_fraction(views: Views, regions: Views) -> float:
+    """Return what both scans show as a fraction of the smaller field of view.
+
+    Args:
+        views: Fields of view of the fixed and of the moving scan.
+        regions: Voxels of both that are in both, see ``overlap_regions``.
+    """
+    pairs = zip(regions, views, strict=True)
+    return max(float(region.sum() / max(view.sum(), 1)) for region, view in pairs)
+
+
 def _where_seen(view: Float[Tensor, "b 1 mi mj mk"], disp: Field) -> Mask:
     """Return 1 where ``disp`` points to data alone: into the volume, and no padding beside."""
     inside = inside_volume(disp, view.shape[2:])
@@ -57,7 +69,8 @@ def working_batch(
 ) -> Batch:
     """Return two scans on their working grid, the moving scan warped by the start.
 
-    The moving scan is first smoothed along the axes on which it is finer than the fixed scan.
+    Each scan is first smoothed along the axes on which it is finer than the other one, as details
+    that only one of them shows cannot be matched.
 
     Args:
         fixed: The fixed scan, intensities in [0, 1], ``(1, c, i, j, k)``.
@@ -73,7 +86,7 @@ def working_batch(
     aligned = warp(smoothed, start.field((i, j, k)), padding="zeros")
     ones = torch.ones_like(fixed[:, :1])
     batch: Batch = {
-        "fixed": fixed,
+        "fixed": smooth_to_resolution(fixed, invert_affine(start.matrix)),
         "moving": aligned,
         "fixed_mask": ones,
         "moving_mask": ones,
@@ -84,31 +97,31 @@ def working_batch(
     return resize_batch(batch, reduced_shape((i, j, k), max_voxels), masks="nearest")
 
 
-def smooth_to_resolution(moving: Tensor, initial: Affine) -> Tensor:
-    """Return the moving scan, smoothed along the axes on which a fixed voxel spans several of its.
+def smooth_to_resolution(scan: Tensor, to_scan: Affine) -> Tensor:
+    """Return a scan, smoothed along the axes on which a voxel of another grid spans several of its.
 
     Voxels are taken as Gaussians whose width at half maximum is their spacing, so that the smoothed
-    scan has the resolution of the fixed one (Cardoso et al. 2015, "Scale factor point spread
+    scan has the resolution of the other grid (Cardoso et al. 2015, "Scale factor point spread
     function matching").
 
     Args:
-        moving: The moving scan, ``(1, c, mi, mj, mk)``.
-        initial: Map from fixed to moving voxels.
+        scan: The scan, ``(1, c, i, j, k)``.
+        to_scan: Map from voxels of the other grid to those of the scan.
     """
-    steps = initial[0, :, :3].abs().amax(dim=1).tolist()  # moving voxels per fixed voxel, by axis
+    steps = to_scan[0, :, :3].abs().amax(dim=1).tolist()  # voxels of the scan, by its axes
     sigmas = [_SIGMA * max(step**2 - 1, 0) ** 0.5 for step in steps]
     if max(sigmas) == 0:
-        return moving
+        return scan
     channels = [
-        gaussian_filter(channel.numpy(), sigmas, mode="nearest", truncate=3)
-        for channel in moving[0]
+        gaussian_filter(channel.numpy(), sigmas, mode="nearest", truncate=3) for channel in scan[0]
     ]
     return torch.from_numpy(np.stack(channels))[None]
 
 
 def on_grids(batch: Batch, grids: Sequence[WorkingGrid]) -> list[Batch]:
     """Return a batch on each of the working grids of a method: ``half``, or ``full`` unchanged."""
-    half = half_shape(batch["fixed"].shape[2:], batch["spacing_mm"][0].tolist())
+    extents = overlap_extents(batch["overlap"])
+    half = half_shape(batch["fixed"].shape[2:], batch["spacing_mm"][0].tolist(), extents)
     halved = resize_batch(batch, half, masks="nearest") if "half" in grids else batch
     return [halved if grid == "half" else batch for grid in grids]
 
@@ -120,12 +133,31 @@ def reduced_shape(shape: Shape3, max_voxels: int) -> Shape3:
     return (i, j, k)
 
 
-def half_shape(shape: Sequence[int], spacing_mm: Sequence[float]) -> Shape3:
-    """Return half of each size, but the full size of an axis whose voxels are large.
+def overlap_extents(overlap: Mask) -> list[float]:
+    """Return the mean number of voxels of an overlap along i, j and k, on lines that meet it."""
+    n_voxels = float(overlap.sum())
+    return [n_voxels / max(float(overlap.amax(dim=axis).sum()), 1.0) for axis in range(2, 5)]
 
-    That is a spacing of at least twice the smallest one (thick slices) or of 4.5 mm and more: the
-    settings of the tasks are for working voxels of 2 to 4 mm.
+
+def half_shape(
+    shape: Sequence[int], spacing_mm: Sequence[float], extents: Sequence[float]
+) -> Shape3:
+    """Return half of each size, but the full size of an axis that would show too little.
+
+    Its voxels are large, at least twice as long as the shortest ones (thick slices) or 4.5 mm: the
+    settings of the tasks are for working voxels of 2 to 4 mm. Or the overlap of the scans is thin
+    and ends inside the volume, and nothing would be left of half of it beside the margin where
+    features look beyond.
+
+    Args:
+        shape: Shape of the working grid.
+        spacing_mm: Its voxel size, in mm.
+        extents: Voxels of the overlap along each axis, see ``overlap_extents``.
     """
     large = [mm >= min(2 * min(spacing_mm), _LARGE_MM) for mm in spacing_mm]
-    i, j, k = (n if keep else (n + 1) // 2 for n, keep in zip(shape, large, strict=True))
+    thin = [extent < min(n, _MIN_EXTENT) for extent, n in zip(extents, shape, strict=True)]
+    i, j, k = (
+        n if is_large or is_thin else (n + 1) // 2
+        for n, is_large, is_thin in zip(shape, large, thin, strict=True)
+    )
     return (i, j, k)

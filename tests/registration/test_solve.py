@@ -101,3 +101,16 @@ def test_a_doubtful_result_is_compared_with_that_for_any_contrast(
     else:
         assert found.similarity_after == own[0]
         assert found.flags == ()
+
+
+@pytest.mark.parametrize(("refine", "least"), [(True, 7), (False, 11)])
+def test_an_overlap_of_which_the_margins_leave_nothing_is_not_compared(
+    refine: bool, least: int
+) -> None:
+    """Self-similarity looks two or four voxels far, and a derivative one more, from both sides."""
+    method = select_method("abdomen", CPU, IDENTITY, refine=refine)
+    for planes in (least - 1, least):
+        overlap = torch.zeros(1, 1, 20, 16, 18)
+        overlap[..., 3 : 3 + planes] = 1
+        assert solve._compares(method.refinement or method.model, overlap) == (planes == least)
+    assert solve._compares(Zero("half"), torch.zeros(1, 1, 20, 16, 18))

@@ -123,6 +123,13 @@ def test_a_small_overlap_is_flagged() -> None:
     assert "little overlap" in words(verdict)
 
 
+def test_scans_of_which_nothing_was_compared_are_flagged() -> None:
+    moving = body()
+    result = replace(outcome(shifted((0.0,) * 3)), compared=False)
+    verdict = JUDGE(small(moving, moving), result, same_contrast=True)
+    assert words(verdict) == ["nothing compared"]
+
+
 def test_motion_as_large_as_the_search_reaches_is_flagged() -> None:
     fixed = body()
     disp = shifted((0.0,) * 3)

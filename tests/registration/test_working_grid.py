@@ -1,4 +1,5 @@
 import numpy as np
+import pytest
 import torch
 from scipy.ndimage import gaussian_filter
 from torch import Tensor
@@ -11,9 +12,12 @@ from l2reg.registration.working_grid import (
     on_grids,
     overlap_regions,
     reduced_shape,
+    shared_fraction,
     smooth_to_resolution,
     working_batch,
 )
+
+WHOLE = (65, 64, 20)
 
 
 def everywhere(fixed: Tensor, moving: Tensor) -> Views:
@@ -22,13 +26,13 @@ def everywhere(fixed: Tensor, moving: Tensor) -> Views:
 
 
 def test_thick_slices_are_all_searched() -> None:
-    assert half_shape((65, 64, 20), [0.9, 0.9, 5.0]) == (33, 32, 20)
-    assert half_shape((65, 64, 20), [1.0, 1.25, 1.75]) == (33, 32, 10)
+    assert half_shape((65, 64, 20), [0.9, 0.9, 5.0], WHOLE) == (33, 32, 20)
+    assert half_shape((65, 64, 20), [1.0, 1.25, 1.75], WHOLE) == (33, 32, 10)
 
 
 def test_large_voxels_are_not_made_larger() -> None:
-    assert half_shape((65, 64, 20), [4.0, 4.0, 5.0]) == (33, 32, 20)
-    assert half_shape((65, 64, 20), [6.0, 6.0, 6.0]) == (65, 64, 20)
+    assert half_shape((65, 64, 20), [4.0, 4.0, 5.0], WHOLE) == (33, 32, 20)
+    assert half_shape((65, 64, 20), [6.0, 6.0, 6.0], WHOLE) == (65, 64, 20)
 
 
 def test_large_scans_are_reduced_alike_along_all_axes() -> None:
@@ -92,6 +96,17 @@ def test_the_overlap_is_what_the_moving_scan_covers(rng: torch.Generator) -> Non
     assert regions[1].all()
 
 
+def test_a_small_scan_that_lies_inside_a_large_one_is_shared_whole(rng: torch.Generator) -> None:
+    large, little = torch.rand(1, 1, 18, 17, 16, generator=rng), torch.rand(1, 1, 6, 5, 7)
+    inward = identity_affine(1)
+    inward[0, :, 3] = torch.tensor([-6.0, -5.0, -4.0])
+    outward = identity_affine(1)
+    outward[0, :, 3] = torch.tensor([-15.0, -5.0, -4.0])  # 3 of 6 planes lie inside
+    for matrix, expected in ((inward, 1.0), (outward, 0.5)):
+        views = everywhere(large, little)
+        assert shared_fraction(views, overlap_regions(views, Start(matrix))) == expected
+
+
 def test_padding_of_either_scan_is_not_in_the_overlap(rng: torch.Generator) -> None:
     fixed, moving = (torch.rand(1, 1, 8, 7, 6, generator=rng) for _ in range(2))
     shift = identity_affine(1)
@@ -106,21 +121,53 @@ def test_padding_of_either_scan_is_not_in_the_overlap(rng: torch.Generator) -> N
     np.testing.assert_array_equal(regions[1], np.roll(expected, 1, axis=2))
 
 
-def test_a_finer_moving_scan_is_smoothed_as_the_fixed_one_was(random: np.random.Generator) -> None:
+def test_the_finer_scan_is_smoothed_as_the_coarser_one_was(random: np.random.Generator) -> None:
     """Two scanners see one body, each through a Gaussian as wide as its voxels at half maximum."""
     body = random.standard_normal((141, 135, 129))
     fine, coarse = (
         gaussian_filter(body, step / 2.3548, mode="nearest")[::step, ::step, ::step].astype("f4")
         for step in (4, 8)
     )
-    moving, fixed = (torch.from_numpy(image.copy())[None, None] for image in (fine, coarse))
-    initial = torch.from_numpy(np.c_[np.diag([2.0, 2, 2]), np.zeros(3)])[None].float()
-    overlap = np.ones(coarse.shape, dtype=bool)
-    batch = working_batch(
-        fixed, moving, Start(initial), (2.0, 2.0, 2.0), max_voxels=10**6, overlap=overlap
-    )
-    inner = (0, 0, *[slice(3, -3)] * 3)
-    error = (batch["fixed"] - batch["moving"])[inner].abs().mean()
-    assert error < 0.12 * np.abs(coarse - fine[::2, ::2, ::2])[inner[2:]].mean()
-    fine = moving
+    inner = (slice(3, -3),) * 3
+    unlike = np.abs(coarse - fine[::2, ::2, ::2])[inner].mean()
+    scans = [torch.from_numpy(image.copy())[None, None] for image in (fine, coarse)]
+    for n, step in ((0, 0.5), (1, 2.0)):
+        fixed, moving = scans[n], scans[1 - n]
+        initial = torch.from_numpy(np.c_[np.diag([step] * 3), np.zeros(3)])[None].float()
+        overlap = np.ones(fixed.shape[2:], dtype=bool)
+        batch = working_batch(
+            fixed, moving, Start(initial), (2.0, 2.0, 2.0), max_voxels=10**6, overlap=overlap
+        )
+        every = (0, 0, *[slice(None, None, 2 if step < 1 else None)] * 3)
+        difference = (batch["fixed"][every] - batch["moving"][every])[inner]
+        assert difference.abs().mean() < 0.12 * unlike
+    fine = scans[0]
     assert torch.equal(smooth_to_resolution(fine, identity_affine(1)), fine)
+
+
+def test_only_the_axis_of_thick_slices_is_smoothed(rng: torch.Generator) -> None:
+    scan = torch.rand(1, 2, 8, 9, 10, generator=rng)
+    slices = identity_affine(1)
+    slices[0, :, :3] = torch.tensor([[0, 0, 4.0], [0, 1, 0], [1, 0, 0]])  # lie along i here
+    smoothed = smooth_to_resolution(scan, slices)
+    expected = gaussian_filter(scan.numpy(), 15**0.5 / 2.3548, mode="nearest", axes=2)
+    np.testing.assert_allclose(smoothed.numpy(), expected, atol=0.01)
+
+
+@pytest.mark.parametrize(("planes", "halved"), [(13, False), (24, True), (38, True)])
+def test_a_thin_overlap_keeps_the_voxels_across_it(planes: int, halved: bool) -> None:
+    """Half of 13 planes would leave nothing beside the margins; an overlap of all 38 has none."""
+    scan = torch.zeros(1, 1, 30, 28, 38)
+    overlap = np.zeros((30, 28, 38), dtype=bool)
+    overlap[:, :, 38 - planes :] = True
+    batch = working_batch(
+        scan,
+        scan,
+        Start(identity_affine(1)),
+        (2.0, 2.0, 2.0),
+        max_voxels=10**6,
+        overlap=overlap,
+    )
+    half = on_grids(batch, ["half"])[0]
+    assert half["fixed"].shape[2:] == (15, 14, 19 if halved else 38)
+    assert half["spacing_mm"].tolist()[0][2] == pytest.approx(37 * 2 / (18 if halved else 37))
