@@ -7,11 +7,12 @@ from typing import Any
 
 from l2reg.checkpoints.run_checkpoints import checkpoint_files
 from l2reg.io.scan_source import input_digest
-from l2reg.registration.initial_map import Prealignment
-from l2reg.registration.result import Extra
+from l2reg.problems import InputError, Problem
+from l2reg.registration.initial_map import PREALIGNMENTS, Prealignment
+from l2reg.registration.result import EXTRAS, Extra
 from l2reg.registration.scan_files import ScanFiles
 from l2reg.registration.transform_reader import transform_path
-from l2reg.registration.used_annotations import Use
+from l2reg.registration.used_annotations import USES, Use
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,9 +41,7 @@ class RegisterOptions:
     def describe(self, files: tuple[ScanFiles, ScanFiles]) -> dict[str, Any]:
         """Return the files, their digests and what the result depends on."""
         scans = {
-            side: {
-                name: None if value is None else str(value) for name, value in vars(each).items()
-            }
+            side: {name: _text(value) for name, value in vars(each).items()}
             for side, each in zip(("fixed", "moving"), files, strict=True)
         }
         return {
@@ -55,6 +54,38 @@ class RegisterOptions:
             "use": list(self.use),
             "sha256": {str(path): input_digest(path) for path in self.input_paths(files)},
         }
+
+
+def check_values(prealign: str, use: Sequence[str], save: Sequence[str]) -> None:
+    """Raise ``InputError`` if options of ``register`` have values that do not exist."""
+    problems = [*_list_problems("use", use, USES), *_list_problems("save", save, EXTRAS)]
+    if prealign not in PREALIGNMENTS:
+        known = ", ".join(PREALIGNMENTS)
+        problems.append(
+            Problem(
+                where=f"prealign={prealign!r}",
+                what="is unknown",
+                expected=known,
+                found=prealign,
+                remedy=f"use one of: {known}",
+            )
+        )
+    if problems:
+        raise InputError(problems)
+
+
+def _list_problems(name: str, values: Sequence[str], known: Sequence[str]) -> list[Problem]:
+    if not isinstance(values, str) and set(values) <= set(known):
+        return []
+    return [
+        Problem(
+            where=f"{name}={values!r}",
+            what="is no list of what exists",
+            expected=f"a list of some of {', '.join(known)}",
+            found=repr(values),
+            remedy=f"{name}={[known[0]]}",
+        )
+    ]
 
 
 def _text(value: object) -> str | list[str] | None:

@@ -24,7 +24,7 @@ from l2reg.registration.input_checks import (
     inside_fraction,
 )
 from l2reg.registration.network import default_preset, load_network
-from l2reg.registration.options import RegisterOptions
+from l2reg.registration.options import RegisterOptions, check_values
 from l2reg.registration.outputs import draw_picture, registered_pair, write_report
 from l2reg.registration.preset_choice import preset_name
 from l2reg.registration.result import (
@@ -103,13 +103,14 @@ def register(  # noqa: PLR0913 - the options of the command
             stages.
 
     Raises:
-        InputError: Before anything is written, if a file is unreadable or does not belong to its
-            scan, a header is sheared or invalid, a scan has fewer than 8 voxels along an axis or
-            almost no contrast after the preset's normalisation, the scans hardly overlap after the
-            initial map, an output would replace an input, or ``out`` cannot be written to; and if
-            the field leads out of the moving scan, as happens for scans of different parts of the
-            body.
+        InputError: Before anything is written, if an option has a value that does not exist, a file
+            is unreadable or does not belong to its scan, a header is sheared or invalid, a scan has
+            fewer than 8 voxels along an axis or almost no contrast after the preset's
+            normalisation, the scans hardly overlap after the initial map, an output would replace
+            an input, or ``out`` cannot be written to; and if the field leads out of the moving
+            scan, as happens for scans of different parts of the body.
     """
+    check_values(prealign, use, save)
     options = RegisterOptions(
         preset=preset, device=device, prealign=prealign, initial=initial, ckpt=ckpt, trust=trust,
         refine=refine, use=use, save=save,

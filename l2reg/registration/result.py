@@ -9,12 +9,14 @@ from typing import Literal, get_args
 import nibabel as nib
 import numpy as np
 import torch
-from jaxtyping import Float, Float32, Float64
+from jaxtyping import Float32, Float64
 from matplotlib.figure import Figure
+from numpy.typing import ArrayLike
 
 from l2reg.geometry.jacobian import jacobian_determinant
 from l2reg.io.scan_source import ScanInput, ScanSource, as_source
 from l2reg.io.volumes import Volume, write_volume
+from l2reg.problems import InputError, Problem
 from l2reg.registration.annotations import Scores
 from l2reg.registration.outputs import DPI
 from l2reg.registration.transform_scans import TransformScans, read_scans_of
@@ -191,13 +193,27 @@ class Registration:
             warped, _ = resample_scan(source, self.transform, scans, of_scan)
         return nib.Nifti1Image.from_bytes(warped.to_bytes())  # with affine and scaling, as a file
 
-    def points(self, points: Float[np.ndarray, "n 3"]) -> Float64[np.ndarray, "n 3"]:
+    def points(self, points: ArrayLike) -> Float64[np.ndarray, "n 3"]:
         """Return where fixed points lie in the moving scan; ``inverse`` goes the other way.
 
         Args:
-            points: Positions in RAS mm.
+            points: Positions in RAS mm, ``(n, 3)``.
+
+        Raises:
+            InputError: If they have another shape.
         """
-        return self.transform(points.T).T
+        positions = np.asarray(points, dtype=np.float64)
+        if positions.ndim != 2 or positions.shape[1] != 3:
+            raise InputError(
+                Problem(
+                    where="points",
+                    what="are no positions",
+                    expected="shape (n, 3): a row of three RAS mm for each point",
+                    found=f"shape {positions.shape}",
+                    remedy="a single point is points[None]; columns become rows by points.T",
+                )
+            )
+        return self.transform(positions.T).T
 
     def show(self) -> Figure:
         """Return a figure of slices before and after; a notebook draws it, as it does the result.

@@ -60,8 +60,8 @@ def write_transform(
             Problem(
                 where=str(path),
                 what=f"cannot be written: {kind} in the form {form!r}",
-                expected=" or ".join(suffixes) or "another form, as this one is only read",
-                found=path.name,
+                expected=" or ".join(suffixes) or f"a form that is written: {', '.join(_FIELDS)}",
+                found=path.name if suffixes else form,
                 remedy="change the name of --out, or the form",
             )
         )

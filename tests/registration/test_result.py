@@ -72,6 +72,11 @@ def test_scans_labels_and_points_follow_the_transform(result: Registration) -> N
     inside = result.transform.contains(points.T)
     np.testing.assert_allclose(result.inverse(moved.T).T[inside], points[inside], atol=0.5)
 
+    np.testing.assert_array_equal(result.points(points.tolist()), moved)
+    for other in (points[0], points.T, points[:, :2]):
+        with pytest.raises(InputError, match=r"shape \(n, 3\)"):
+            result.points(other)
+
 
 def test_the_stages_are_written_for_tools_that_compose_them(
     oblique_scans: TransformScans, smooth_field: DisplacementMap, affine_map: AffineMap

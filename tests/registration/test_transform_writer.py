@@ -106,7 +106,8 @@ def test_a_field_without_a_scan_stays_on_its_own_grid(
     [
         ("itk", "a.npy", "expected  .tfm or .txt|expected  .nii.gz"),
         ("greedy", "a.mat", "a field in the form 'greedy'"),
-        ("freesurfer", "a.lta", "only read"),
+        ("freesurfer", "a.lta", "a form that is written: itk, greedy"),
+        ("elastix", "a.nii.gz", "a form that is written: itk, greedy"),
         ("challenge-2021", "a.npz", "disp_FFFF_MMMM.npz"),
         ("fsl", "a.nii.gz", "add --moving MOVING"),
     ],
