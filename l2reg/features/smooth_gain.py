@@ -1,5 +1,6 @@
 """Gain of one scan relative to another that varies slowly, as the bias fields of MR do."""
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -13,6 +14,9 @@ _MAX_SAMPLES = 60  # along an axis
 _MIN_SAMPLES = 1000
 _MIN_SHARE = 0.1  # of the foreground, of those that a fit uses
 _SCALES = (4.0, 2.0, 1.0, 1.0)  # of the residuals of the fits that follow each other
+_MAX_SLOPE = 1.0  # of a fit: its power is a third to three
+_OWN_CONTRAST = 0.55  # logarithm of the power at which half of it is applied
+_DARKEST = 1e-3  # intensity, in [0, 1], below which a power is none
 _RIDGE = 1e-6  # of the sum of the weights
 _MAX_LOG_GAIN = 1.1  # threefold
 
@@ -30,13 +34,16 @@ class SmoothGain:
     most of which show the same tissue. Ratios far from the fit hardly count. Anatomy that differs
     looks like a weak gain as well, so that weak ones are not applied.
 
+    Before, the moving intensities are raised to a power, where one scan is much darker or brighter
+    than the other between black and white (gamma): what is background would differ otherwise.
+
     Attributes:
         intensities: Extractor of the intensities after the gain, one channel of each scan.
         background: Intensity up to which a voxel is background.
         outlier: Distance from the fit, of logarithms, at which a ratio has a quarter of its weight.
         anatomy: Standard deviation of the logarithm of the gain over the foreground at which half
             of it is applied: much weaker ones are left, much stronger ones applied whole.
-        iterations: Number of fits, each to what the gain so far has left.
+        iterations: Number of fits of the power, then of the gain, each to what is left so far.
     """
 
     intensities: FeatureExtractor
@@ -66,12 +73,14 @@ class SmoothGain:
         return self.intensities(fixed, moving * torch.cat([self.gain(*pair) for pair in pairs]))
 
     def gain(self, fixed: Image, moving: Image) -> Image:
-        """Return the gain of the moving scan of one pair; 1 where nothing can be told."""
+        """Return the factors of the moving intensities of one pair; 1 where nothing can be told."""
         axes = [_positions(n, fixed) for n in fixed.shape[2:]]
         every = [slice(None, None, -(-n // _MAX_SAMPLES)) for n in fixed.shape[2:]]
         sampled = [axis[step] for axis, step in zip(axes, every, strict=True)]
         one, other = fixed[:, :, *every], moving[:, :, *every]
         terms = _terms(sampled).double()
+        power = self._power(one, other, terms)
+        other = other.clamp(min=0) ** power
         foreground = (one > self.background) & (other > self.background)
         factors = terms.new_zeros(len(terms))
         bright, fewest = self.background, float(_MIN_SAMPLES)
@@ -85,14 +94,40 @@ class SmoothGain:
             factors = factors + self._fit(terms[:, used], ratios.log().double())
             bright = float(one[foreground].mean())
             fewest = max(_MIN_SAMPLES, _MIN_SHARE * float(foreground.sum()))
+        of_intensity = moving.clamp(min=_DARKEST) ** (power - 1)
         if not bool(factors.any()):
-            return torch.ones_like(fixed)
+            return of_intensity
         strength = (factors @ terms[:, foreground.flatten()]).std() ** 4
         share = strength / (strength + self.anatomy**4)
         logarithm = _polynomial(share * factors, axes)
-        return logarithm.clamp(-_MAX_LOG_GAIN, _MAX_LOG_GAIN).exp()
+        return of_intensity * logarithm.clamp(-_MAX_LOG_GAIN, _MAX_LOG_GAIN).exp()
 
-    def _fit(self, terms: Float64[Tensor, "10 n"], values: Float64[Tensor, " n"]) -> Factors:
+    def _power(self, one: Image, other: Image, terms: Float64[Tensor, "10 voxels"]) -> float:
+        """Return the power that gives the moving intensities the contrast of the fixed ones.
+
+        Beside a gain, the logarithm of the ratio grows with the mean of both logarithms, in which
+        neither scan comes first. As every scan has a contrast of its own, and matching follows,
+        powers near 1 are hardly applied.
+        """
+        power, gain = 1.0, 1.0
+        for _ in range(self.iterations):
+            mapped = gain * other.clamp(min=0) ** power
+            used = ((one > self.background) & (mapped > self.background)).flatten()
+            if int(used.sum()) < _MIN_SAMPLES:
+                break
+            logs = [image.flatten()[used].log().double() for image in (one, mapped)]
+            mean = (logs[0] + logs[1])[None] / 2
+            factors = self._fit(torch.cat([terms[:, used], mean]), logs[0] - logs[1])
+            slope = float(factors[-1].clamp(-_MAX_SLOPE, _MAX_SLOPE)) / 2
+            power *= (1 + slope) / (1 - slope)
+            offset = float((factors[:-1] @ terms[:, used]).mean())
+            gain = gain ** ((1 + slope) / (1 - slope)) * math.exp(offset / (1 - slope))
+        weight = math.log(power) ** 4
+        return math.exp(math.log(power) * weight / (weight + _OWN_CONTRAST**4))
+
+    def _fit(
+        self, terms: Float64[Tensor, "terms n"], values: Float64[Tensor, " n"]
+    ) -> Float64[Tensor, " terms"]:
         """Return the factors that fit values, by least squares reweighted by the residuals."""
         weight = torch.ones_like(values)
         ridge = _RIDGE * torch.eye(len(terms), dtype=terms.dtype, device=terms.device)

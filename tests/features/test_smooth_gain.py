@@ -80,6 +80,27 @@ def test_scans_that_differ_by_a_bias_have_equal_intensities_after_it() -> None:
     assert (moving - fixed).abs().mean() < 0.1 * (matched - fixed).abs().mean()
 
 
+@pytest.mark.parametrize("exponent", [0.4, 2.0, 3.0])
+def test_scans_that_differ_by_a_power_have_equal_intensities_after_it(exponent: float) -> None:
+    scan = np.clip(tissues(0), 0, 1)
+    fixed, moving = smooth_gain()(as_image(scan), as_image(scan**exponent))
+    inside = as_image(scan) > 0.2
+    assert float((fixed - moving)[inside].abs().quantile(0.95)) < 0.03
+
+
+def test_other_anatomy_of_another_power_gets_its_own_intensities_back() -> None:
+    fixed, moving = tissues(0), np.clip(tissues(1), 0, 1)
+    _, found = smooth_gain()(as_image(fixed), as_image(moving**3))
+    inside = moving > 0.2
+    assert np.quantile(np.abs(found[0, 0].numpy() - moving)[inside], 0.95) < 0.1
+
+
+def test_a_contrast_that_differs_a_little_is_left_to_matching() -> None:
+    scan = np.clip(tissues(0), 0, 1)
+    gain = smooth_gain().gain(as_image(scan), as_image(scan**1.2))
+    assert np.abs(log_ratio(gain, np.ones_like(scan), scan > 0.2)).max() < 0.02
+
+
 def test_every_pair_of_a_batch_has_a_gain_of_its_own() -> None:
     scan, bias = as_image(tissues(0)), as_image(quadratic_bias())
     extractor = smooth_gain()
