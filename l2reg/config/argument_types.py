@@ -12,7 +12,7 @@ _ACCEPTED: Mapping[object, tuple[type, ...]] = {
     int: (int,),
     float: (int, float),
     bool: (bool,),
-    str: (str,),
+    str: (str, int),  # names of digits are integers in YAML: ``build`` makes them text
     Path: (str, Path),
     NoneType: (NoneType,),
 }

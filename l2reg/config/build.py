@@ -35,7 +35,7 @@ def build(node: Any, slot: str | None = None, trust: Sequence[str] = (), /, **ex
     if isinstance(node, Mapping) and "_target_" in node:
         name, target = node["_target_"], locate(node["_target_"], slot, trust)
         built = {key: build(value, key, trust) for key, value in node.items() if key != "_target_"}
-        arguments = _with_tuples(target, {**built, **extra})
+        arguments = _as_declared(target, {**built, **extra})
         _check_arguments(name, target, arguments)
         raise_if_any(type_problems(name, target, arguments))
         try:
@@ -108,16 +108,23 @@ def _check_arguments(name: str, target: Callable[..., Any], arguments: Mapping[s
         )
 
 
-def _with_tuples(target: Callable[..., Any], values: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the arguments, with YAML's lists as tuples where the target declares tuples."""
+def _as_declared(target: Callable[..., Any], values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the arguments: YAML's lists as tuples, integers as text, where these are declared.
+
+    A name of digits, such as that of a layout, is an integer in YAML.
+    """
     arguments = dict(values)
     for key, parameter in parameters(target).items():
-        annotation = parameter.annotation
+        annotation, value = parameter.annotation, values.get(key)
         kinds = get_args(annotation) if isinstance(annotation, UnionType) else (annotation,)
+        if type(value) is int and str in kinds and not {int, float} & set(kinds):
+            arguments[key] = str(value)
+        if isinstance(value, list) and Sequence[str] in kinds:
+            arguments[key] = [str(item) if type(item) is int else item for item in value]
         for kind in kinds:
-            if get_origin(kind) is tuple and isinstance(values.get(key), list):
-                _check_length(key, values[key], len(get_args(kind)))
-                arguments[key] = tuple(values[key])
+            if get_origin(kind) is tuple and isinstance(value, list):
+                _check_length(key, value, len(get_args(kind)))
+                arguments[key] = tuple(value)
     return arguments
 
 

@@ -77,6 +77,14 @@ def test_an_interpolation_is_refused_and_not_resolved(value: str) -> None:
         assert (problem.where, problem.found) == (value, repr(value))
 
 
+def test_integers_become_text_where_the_target_declares_text() -> None:
+    scan = {"_target_": "l2reg.data.task.ScanFiles", "modality": 7, "image": "a.nii.gz"}
+    layout = build({"_target_": "l2reg.data.task.Layout", "folder": 2021, "fixed": scan,
+                    "moving": scan, "keypoints": [1, "b"], "landmarks": [], "val": [[1, 2]],
+                    "test": []})  # fmt: skip
+    assert (layout.folder, layout.fixed.modality, layout.keypoints) == ("2021", "7", ["1", "b"])
+
+
 def test_an_unknown_key_is_refused_with_a_guess() -> None:
     with pytest.raises(InputError, match=r"(?s)unknown \['hihg'\].*did you mean 'high'"):
         build({"_target_": "l2reg.data.intensity.Window", "low": 0.0, "high": 1.0, "hihg": 2.0})
