@@ -1,7 +1,7 @@
 """Registration of two scans that belong to no data set, without training."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -27,6 +27,7 @@ from l2reg.registration.network import default_preset, load_network
 from l2reg.registration.options import RegisterOptions, check_values
 from l2reg.registration.outputs import draw_picture, registered_pair, write_report
 from l2reg.registration.preset_choice import preset_name
+from l2reg.registration.progress import Stage, progress_bar
 from l2reg.registration.result import (
     Extra,
     Registration,
@@ -130,41 +131,45 @@ def register_with(
     outputs = None if out is None else output_files(Path(out), options.save)
     if outputs is not None:
         check_outputs(options.input_paths(files), outputs.paths)
-    pair = _prepare(files, options)
-    scans, grids = pair.scans, pair.annotations.scored.grids
-    outcome, verdict = register_suitably(pair.started, pair.method, scans.preset, pair.judge)
-    check_field(scans.paths, outcome.total, scans.moving, pair.inside)
+    with progress_bar() as begin_stage:
+        begin_stage("reading scans")
+        pair = _prepare(files, options, begin_stage)
+        scans, grids = pair.scans, pair.annotations.scored.grids
+        begin_stage("registering")
+        outcome, verdict = register_suitably(pair.started, pair.method, scans.preset, pair.judge)
+        check_field(scans.paths, outcome.total, scans.moving, pair.inside)
 
-    field = displacement_map(outcome.total[0].numpy(), scans.fixed.place, scans.moving.affine)
-    transform = WorldTransform((field,))
-    scores = pair.annotations.scored.scores(transform)
-    fit = pair.annotations.used.scores(transform)
-    flags = (*pair.flags, *verdict.flags, *score_flags(scores))
-    verdict = replace(verdict, flags=flags)
-    warped = warp_with_fill(pair.moving, outcome.total, 0.0)
-    picture = registered_pair(pair.started.working, outcome.disp, warped)
-    if outputs is not None:
-        outputs.report.unlink(missing_ok=True)  # a report stands for files that are all written
-        write_scans(outputs, field, scans.moving, grids[1])
-        write_stages(outputs, *_stages(scans, outcome))
-        draw_picture(outputs.picture, picture, outputs.picture.absolute().parent.name)
-        write_report(outputs.report, {
-            "l2reg": __version__,
-            "inputs": options.describe(files),
-            "preset": scans.preset,
-            "modalities": scans.modalities,
-            "initial_map": asdict(pair.found),
-            "scores": {name: asdict(each) for name, each in scores.items()},
-            "used, not a score": {name: asdict(each) for name, each in fit.items()},
-            "verdict": asdict(verdict),
-            "seconds": time.perf_counter() - begin,
-        })  # fmt: skip
-    between = TransformScans(field.grid, grids[1])
-    i, j, k = picture.fixed.shape
-    drawn = working_image_grid(field.grid, (i, j, k))
-    return Registration(
-        files[1].image, between, transform, verdict, scores, fit, picture, drawn, outputs
-    )
+        begin_stage("writing")
+        field = displacement_map(outcome.total[0].numpy(), scans.fixed.place, scans.moving.affine)
+        transform = WorldTransform((field,))
+        scores = pair.annotations.scored.scores(transform)
+        fit = pair.annotations.used.scores(transform)
+        flags = (*pair.flags, *verdict.flags, *score_flags(scores))
+        verdict = replace(verdict, flags=flags)
+        warped = warp_with_fill(pair.moving, outcome.total, 0.0)
+        picture = registered_pair(pair.started.working, outcome.disp, warped)
+        if outputs is not None:
+            outputs.report.unlink(missing_ok=True)  # a report stands for files that are all written
+            write_scans(outputs, field, scans.moving, grids[1])
+            write_stages(outputs, *_stages(scans, outcome))
+            draw_picture(outputs.picture, picture, outputs.picture.absolute().parent.name)
+            write_report(outputs.report, {
+                "l2reg": __version__,
+                "inputs": options.describe(files),
+                "preset": scans.preset,
+                "modalities": scans.modalities,
+                "initial_map": asdict(pair.found),
+                "scores": {name: asdict(each) for name, each in scores.items()},
+                "used, not a score": {name: asdict(each) for name, each in fit.items()},
+                "verdict": asdict(verdict),
+                "seconds": time.perf_counter() - begin,
+            })  # fmt: skip
+        between = TransformScans(field.grid, grids[1])
+        i, j, k = picture.fixed.shape
+        drawn = working_image_grid(field.grid, (i, j, k))
+        return Registration(
+            files[1].image, between, transform, verdict, scores, fit, picture, drawn, outputs
+        )
 
 
 @dataclass(frozen=True)
@@ -194,7 +199,11 @@ class _PreparedPair:
     flags: tuple[str, ...]
 
 
-def _prepare(files: tuple[ScanFiles, ScanFiles], options: RegisterOptions) -> _PreparedPair:
+def _prepare(
+    files: tuple[ScanFiles, ScanFiles],
+    options: RegisterOptions,
+    begin_stage: Callable[[Stage], None],
+) -> _PreparedPair:
     """Read two scans and what is known about them, and find the start."""
     settings = build(load_preset("register", "default"))
     device = select_device(options.device)
@@ -213,6 +222,7 @@ def _prepare(files: tuple[ScanFiles, ScanFiles], options: RegisterOptions) -> _P
     given = read_annotations(*files)
     annotations = split_by_use(given, options.use, refine=options.refine)
 
+    begin_stage("finding the start")
     search: InitialMapSearch = settings["initial_map"]
     small, found, start = _find_start(scans, search, options.prealign, given_start)
     regions = overlap_regions(scans.views, start)
