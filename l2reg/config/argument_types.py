@@ -127,7 +127,12 @@ def _fits_mapping(value: Any, kinds: tuple[Any, ...]) -> bool:
 
 
 def _describe_union(kinds: tuple[Any, ...], *, several: bool) -> str:
-    told = [kind for kind in kinds if kind is not str or Path not in kinds]
+    told = [
+        kind
+        for kind in kinds
+        if not (kind is str and Path in kinds)
+        and getattr(kind, "__module__", "") != "torch"  # tensors, which no config can name
+    ]
     return " or ".join(describe_type(kind, several=several) for kind in told)
 
 

@@ -35,7 +35,7 @@ def build(node: Any, slot: str | None = None, trust: Sequence[str] = (), /, **ex
     if isinstance(node, Mapping) and "_target_" in node:
         name, target = node["_target_"], locate(node["_target_"], slot, trust)
         built = {key: build(value, key, trust) for key, value in node.items() if key != "_target_"}
-        arguments = _as_declared(target, {**built, **extra})
+        arguments = _convert_arguments(target, {**built, **extra})
         _check_arguments(name, target, arguments)
         raise_if_any(type_problems(name, target, arguments))
         try:
@@ -108,7 +108,7 @@ def _check_arguments(name: str, target: Callable[..., Any], arguments: Mapping[s
         )
 
 
-def _as_declared(target: Callable[..., Any], values: Mapping[str, Any]) -> dict[str, Any]:
+def _convert_arguments(target: Callable[..., Any], values: Mapping[str, Any]) -> dict[str, Any]:
     """Return the arguments: YAML's lists as tuples, integers as text, where these are declared.
 
     A name of digits, such as that of a layout, is an integer in YAML.

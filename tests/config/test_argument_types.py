@@ -41,7 +41,7 @@ WINDOW = Window(low=0.0, high=1.0)
          [{}, {"a": 1}, {0: 1}], [{"a": "b"}, [("a", 1)], 3]),
         (Mapping[str, Any], "keys whose values are any values", [{"a": None}], ["a", None]),
         (Window | None, "the keys of Window or null", [WINDOW, None], [3, {"low": 0.0}]),
-        (float | torch.Tensor, "a number or the keys of Tensor", [1, torch.ones(1)], ["abc"]),
+        (float | torch.Tensor, "a number", [1, torch.ones(1)], ["abc"]),
         (Iterable[int], "the keys of Iterable", [3, "a"], []),  # of another kind: not known
         (_Untold, "the keys of _Untold", [3, None], []),
         ("Unknown", "the keys of Unknown", [3, None], []),
