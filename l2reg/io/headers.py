@@ -19,6 +19,7 @@ from nibabel.nifti1 import Nifti1Header
 from nibabel.spatialimages import SpatialHeader, SpatialImage
 from tqdm import tqdm
 
+from l2reg.io.header_problems import mirrored_forms, no_position
 from l2reg.problems import InputError, Problem
 
 _UNITS = {1: ("metres", 1e3), 3: ("micrometres", 1e-3)}  # NIfTI codes; all others mean millimetres
@@ -98,7 +99,7 @@ def placement(image: SpatialImage, path: Path) -> Placement:
     seen = np.asarray(image.affine, dtype=np.float64)
     if not isinstance(image.header, Nifti1Header):
         if isinstance(image.header, AnalyzeHeader):
-            raise InputError(_no_position(path))
+            raise InputError(no_position(path))
         return Placement(_valid(seen, path))
     header = _header_in_file(image, type(image.header))
     form, reason = _choose_form(header, path)
@@ -165,8 +166,19 @@ def _choose_form(header: Nifti1Header, path: Path) -> tuple[Float[np.ndarray, "4
             raise InputError(_refusal(sform, path))
         return _qform(header), "the sform is sheared or cannot be inverted"
     if has_qform and int(header["sform_code"]) != 1:
-        return _qform(header), "qform and sform disagree"
+        qform = _qform(header)
+        if _is_mirrored(sform, qform):
+            raise InputError(mirrored_forms(path))
+        return qform, "qform and sform disagree"
     return sform, "pixdim and sform disagree on the voxel size"
+
+
+def _is_mirrored(sform: np.ndarray, qform: np.ndarray) -> bool:
+    """Return whether two forms differ by the direction of axes alone, an odd number of them."""
+    unit = [form[:3, :3] / np.linalg.norm(form[:3, :3], axis=0) for form in (sform, qform)]
+    cosines = (unit[0] * unit[1]).sum(axis=0)
+    same_origin = np.allclose(sform[:3, 3], qform[:3, 3], atol=_TOLD)
+    return bool(same_origin and (np.abs(cosines) > 1 - 1e-4).all() and cosines.prod() < 0)
 
 
 def _unit(header: SpatialHeader) -> tuple[str, float]:
@@ -233,17 +245,6 @@ def _valid(affine: np.ndarray, path: Path) -> Float[np.ndarray, "4 4"]:
             )
         )
     return affine
-
-
-def _no_position(path: Path) -> Problem:
-    return Problem(
-        where=str(path),
-        what="is an Analyze file, whose header states no position and no orientation",
-        expected="a NIfTI volume (.nii.gz, or .hdr and .img)",
-        found="an Analyze header",
-        remedy="convert it to NIfTI with a tool that knows where it comes from, and look whether "
-        "left and right are as they should be",
-    )
 
 
 def _refusal(sform: np.ndarray, path: Path) -> Problem:
