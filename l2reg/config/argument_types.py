@@ -164,6 +164,8 @@ _GENERIC: Mapping[Any, tuple[Callable[[Any, Any], bool], Callable[..., str]]] = 
 
 def _is_instance(value: object, kind: type) -> bool:
     try:
-        return isinstance(value, kind)
+        fits = isinstance(value, kind)
     except TypeError:  # a protocol of which only type checkers know
         return True
+    is_plain = isinstance(value, str | int | float | Sequence | Mapping | NoneType)
+    return fits or (getattr(kind, "_is_protocol", False) and not is_plain)  # as far as it is used

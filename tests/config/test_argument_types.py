@@ -9,6 +9,7 @@ import torch
 
 from l2reg.config.argument_types import describe_type, fits_type, parameters, type_problems
 from l2reg.data.intensity import Window
+from l2reg.features.extractor import FeatureExtractor
 
 
 class _Untold(Protocol):
@@ -83,3 +84,13 @@ def test_annotations_that_are_text_are_read_if_all_names_in_them_are_known() -> 
     assert parameters(_Written)["size"].annotation == int | None
     assert len(type_problems("net", _Written, {"size": "abc"})) == 1
     assert type_problems("net", _Unread, {"size": "abc"}) == []
+
+
+def test_an_object_of_a_users_class_fits_a_protocol_and_a_plain_value_does_not() -> None:
+    class Mine:
+        """As of a user's package: what it lacks shows where it is used."""
+
+    assert fits_type(Mine(), FeatureExtractor)
+    assert fits_type(Mine(), FeatureExtractor | None)
+    for plain in ("mind", 3, None, [], {"radius": 2}):
+        assert not fits_type(plain, FeatureExtractor)
