@@ -12,7 +12,7 @@ _ACCEPTED: Mapping[object, tuple[type, ...]] = {
     int: (int,),
     float: (int, float),
     bool: (bool,),
-    str: (str, int),  # names of digits are integers in YAML: ``build`` makes them text
+    str: (str, int),  # a name of digits is an integer in YAML; ``convert_value`` makes it text
     Path: (str, Path),
     NoneType: (NoneType,),
 }
@@ -97,6 +97,27 @@ def fits_type(value: object, annotation: Any) -> bool:
     )
 
 
+def convert_value(value: Any, annotation: Any) -> Any:
+    """Return a value of YAML as its type has it: lists as tuples, integers as text.
+
+    Args:
+        value: The value; one that does not fit is returned as it is.
+        annotation: The type.
+    """
+    is_union = get_origin(annotation) in (Union, UnionType)
+    kinds = get_args(annotation) if is_union else (annotation,)
+    if type(value) is int and str in kinds and not {int, float} & set(kinds):
+        return str(value)
+    for origin, inner in ((get_origin(kind), get_args(kind)) for kind in kinds):
+        if origin is tuple and isinstance(value, list) and _fits_tuple(value, inner):
+            return tuple(map(convert_value, value, _item_types(inner, len(value))))
+        if origin is Sequence and isinstance(value, list):
+            return [convert_value(item, inner[0]) for item in value]
+        if origin is Mapping and isinstance(value, Mapping):
+            return {key: convert_value(item, inner[1]) for key, item in value.items()}
+    return value
+
+
 def describe_type(annotation: Any, *, several: bool = False) -> str:
     """Return a type in words, such as ``a list of integers or null``.
 
@@ -118,8 +139,15 @@ def _fits_list(value: Any, kinds: tuple[Any, ...]) -> bool:
 
 
 def _fits_tuple(value: Any, kinds: tuple[Any, ...]) -> bool:
-    is_list = isinstance(value, list | tuple) and len(value) == len(kinds)
-    return is_list and all(map(fits_type, value, kinds))
+    if not isinstance(value, list | tuple):
+        return False
+    types = _item_types(kinds, len(value))
+    return len(value) == len(types) and all(map(fits_type, value, types))
+
+
+def _item_types(kinds: tuple[Any, ...], length: int) -> tuple[Any, ...]:
+    """Return the type of each item of a tuple, which may have any length: ``tuple[int, ...]``."""
+    return kinds[:1] * length if kinds[-1:] == (...,) else kinds
 
 
 def _fits_mapping(value: Any, kinds: tuple[Any, ...]) -> bool:
@@ -141,6 +169,8 @@ def _describe_list(kinds: tuple[Any, ...], *, several: bool) -> str:
 
 
 def _describe_tuple(kinds: tuple[Any, ...], *, several: bool) -> str:
+    if kinds[-1:] == (...,):
+        return _describe_list(kinds, several=several)
     what = f"{len(kinds)} {describe_type(kinds[0], several=True)}"
     return f"lists of {what} each" if several else f"a list of {what}"
 

@@ -6,13 +6,11 @@ stored in checkpoints, which may come from elsewhere: the targets are limited to
 
 import inspect
 from collections.abc import Callable, Mapping, Sequence
-from types import UnionType
-from typing import Any, get_args, get_origin
+from typing import Any
 
 from l2reg.config.allowed import locate
-from l2reg.config.argument_types import parameters, type_problems
+from l2reg.config.argument_types import convert_value, parameters, type_problems
 from l2reg.problems import InputError, Problem, raise_if_any, suggest
-from l2reg.wording import quantity
 
 
 def build(node: Any, slot: str | None = None, trust: Sequence[str] = (), /, **extra: Any) -> Any:
@@ -35,9 +33,13 @@ def build(node: Any, slot: str | None = None, trust: Sequence[str] = (), /, **ex
     if isinstance(node, Mapping) and "_target_" in node:
         name, target = node["_target_"], locate(node["_target_"], slot, trust)
         built = {key: build(value, key, trust) for key, value in node.items() if key != "_target_"}
-        arguments = _convert_arguments(target, {**built, **extra})
-        _check_arguments(name, target, arguments)
-        raise_if_any(type_problems(name, target, arguments))
+        given, known = {**built, **extra}, parameters(target)
+        _check_arguments(name, target, given)
+        raise_if_any(type_problems(name, target, given))
+        arguments = {
+            key: convert_value(value, known[key].annotation) if key in known else value
+            for key, value in given.items()
+        }
         try:
             return target(**arguments)
         except (ValueError, TypeError, AttributeError) as error:
@@ -104,39 +106,6 @@ def _check_arguments(name: str, target: Callable[..., Any], arguments: Mapping[s
                     if keys
                 ),
                 remedy=suggest(unknown[0], known) if unknown else "add the missing keys",
-            )
-        )
-
-
-def _convert_arguments(target: Callable[..., Any], values: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the arguments: YAML's lists as tuples, integers as text, where these are declared.
-
-    A name of digits, such as that of a layout, is an integer in YAML.
-    """
-    arguments = dict(values)
-    for key, parameter in parameters(target).items():
-        annotation, value = parameter.annotation, values.get(key)
-        kinds = get_args(annotation) if isinstance(annotation, UnionType) else (annotation,)
-        if type(value) is int and str in kinds and not {int, float} & set(kinds):
-            arguments[key] = str(value)
-        if isinstance(value, list) and Sequence[str] in kinds:
-            arguments[key] = [str(item) if type(item) is int else item for item in value]
-        for kind in kinds:
-            if get_origin(kind) is tuple and isinstance(value, list):
-                _check_length(key, value, len(get_args(kind)))
-                arguments[key] = tuple(value)
-    return arguments
-
-
-def _check_length(key: str, values: Sequence[Any], length: int) -> None:
-    if len(values) != length:
-        raise InputError(
-            Problem(
-                where=f"{key}={list(values)}",
-                what="has the wrong number of values",
-                expected=quantity(length, "value"),
-                found=f"{len(values)}",
-                remedy="correct the value on the command line or in its YAML file",
             )
         )
 

@@ -18,7 +18,7 @@ _MAX_SLOPE = 1.0  # of a fit: its power is a third to three
 _OWN_CONTRAST = 0.55  # logarithm of the power at which half of it is applied
 _DARKEST = 1e-3  # intensity, in [0, 1], below which a power is none
 _RIDGE = 1e-6  # of the sum of the weights
-_MAX_LOG_GAIN = 1.1  # threefold
+_MAX_LOG_GAIN = 1.1  # threefold; a power is so, too, at most
 
 Axes = list[Float[Tensor, " _n"]]  # positions from -1 to 1 along i, j, k
 Factors = Float64[Tensor, "10"]  # of a quadratic polynomial of the position
@@ -122,8 +122,9 @@ class SmoothGain:
             power *= (1 + slope) / (1 - slope)
             offset = float((factors[:-1] @ terms[:, used]).mean())
             gain = gain ** ((1 + slope) / (1 - slope)) * math.exp(offset / (1 - slope))
-        weight = math.log(power) ** 4
-        return math.exp(math.log(power) * weight / (weight + _OWN_CONTRAST**4))
+        logarithm = max(-_MAX_LOG_GAIN, min(_MAX_LOG_GAIN, math.log(power)))
+        weight = logarithm**4
+        return math.exp(logarithm * weight / (weight + _OWN_CONTRAST**4))
 
     def _fit(
         self, terms: Float64[Tensor, "terms n"], values: Float64[Tensor, " n"]

@@ -7,7 +7,13 @@ from typing import Any, Literal, Optional, Protocol
 import pytest
 import torch
 
-from l2reg.config.argument_types import describe_type, fits_type, parameters, type_problems
+from l2reg.config.argument_types import (
+    convert_value,
+    describe_type,
+    fits_type,
+    parameters,
+    type_problems,
+)
 from l2reg.data.intensity import Window
 from l2reg.features.extractor import FeatureExtractor
 
@@ -94,3 +100,31 @@ def test_an_object_of_a_users_class_fits_a_protocol_and_a_plain_value_does_not()
     assert fits_type(Mine(), FeatureExtractor | None)
     for plain in ("mind", 3, None, [], {"radius": 2}):
         assert not fits_type(plain, FeatureExtractor)
+
+
+@pytest.mark.parametrize(
+    ("annotation", "value", "expected"),
+    [
+        (str, 2021, "2021"),
+        (str | None, 7, "7"),
+        (int | str, 7, 7),
+        (tuple[int, int], [1, 2], (1, 2)),
+        (tuple[int, ...] | None, [1, 2, 3], (1, 2, 3)),
+        (tuple[int, int], [1], [1]),  # which does not fit
+        (Sequence[str], [1, "b"], ["1", "b"]),
+        (Mapping[int, str], {1: 5, 2: "liver"}, {1: "5", 2: "liver"}),
+        (Sequence[Sequence[int]], [[1, 2]], [[1, 2]]),
+        (Any, [1], [1]),
+    ],
+)
+def test_a_value_becomes_what_its_type_says(
+    annotation: Any, value: object, expected: object
+) -> None:
+    converted = convert_value(value, annotation)
+    assert (converted, type(converted)) == (expected, type(expected))
+
+
+def test_a_tuple_of_any_length_takes_a_list_of_any_length() -> None:
+    assert describe_type(tuple[int, ...]) == "a list of integers"
+    assert fits_type([1, 2, 3], tuple[int, ...])
+    assert not fits_type([1, "b"], tuple[int, ...])

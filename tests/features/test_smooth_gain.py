@@ -95,6 +95,14 @@ def test_other_anatomy_of_another_power_gets_its_own_intensities_back() -> None:
     assert np.quantile(np.abs(found[0, 0].numpy() - moving)[inside], 0.95) < 0.1
 
 
+def test_a_power_is_at_most_three_whatever_the_contrast() -> None:
+    scan = np.clip(tissues(0), 0, 1)
+    inverted = np.where(scan > 0, 0.2 + 0.1 * np.exp(-scan), 0).astype(np.float32)
+    gain = smooth_gain().gain(as_image(scan), as_image(inverted))[0, 0].numpy()
+    power = np.log(gain[scan > 0.2] * inverted[scan > 0.2]) / np.log(inverted[scan > 0.2])
+    assert power.max() < 3.9  # threefold, and the smooth gain
+
+
 def test_a_contrast_that_differs_a_little_is_left_to_matching() -> None:
     scan = np.clip(tissues(0), 0, 1)
     gain = smooth_gain().gain(as_image(scan), as_image(scan**1.2))
