@@ -4,7 +4,7 @@
 # One would guess that ITK chooses between the qform and the sform of a header by their codes: with
 # sform_code 2 to 4 beside qform_code 1 it takes the qform, whatever the numbers are.
 #
-# What happens: where the sform is the qform with one axis turned round, at the same origin, ITK 5.4
+# What happens: where the sform is the qform with an axis turned round, at the same origin, ITK 5.4
 # (SimpleITK, ANTs, greedy, 3D Slicer) takes the sform for some orientations of the scan and the
 # qform for others, as its test of whether both forms are alike does not see a reflection in all.
 #

@@ -17,16 +17,17 @@ def no_position(path: Path) -> Problem:
     )
 
 
-def mirrored_forms(path: Path) -> Problem:
-    """Return that both forms of a header differ by the direction of an axis.
+def opposite_forms(path: Path) -> Problem:
+    """Return that both forms of a header differ by the direction of axes.
 
-    ITK takes one of them for some orientations and the other for the others (findings/).
+    ITK takes one of them for some orientations and the other for others: findings/.
     """
     return Problem(
         where=str(path),
-        what="has a qform and an sform that mirror each other, of which ITK takes either",
-        expected="forms that agree, or an origin of each",
-        found="the same axes and origin, but for the direction of an axis",
+        what="has a qform and an sform whose axes run in opposite directions from one origin; ITK "
+        "takes either, by the orientation of the scan",
+        expected="two forms that agree",
+        found="the same axes but for their direction",
         remedy="find out which form is right, and write it as both: in nibabel "
         "image.set_qform(affine, code=1) and image.set_sform(affine, code=1)",
     )

@@ -19,7 +19,7 @@ from nibabel.nifti1 import Nifti1Header
 from nibabel.spatialimages import SpatialHeader, SpatialImage
 from tqdm import tqdm
 
-from l2reg.io.header_problems import mirrored_forms, no_position
+from l2reg.io.header_problems import no_position, opposite_forms
 from l2reg.problems import InputError, Problem
 
 _UNITS = {1: ("metres", 1e3), 3: ("micrometres", 1e-3)}  # NIfTI codes; all others mean millimetres
@@ -29,6 +29,7 @@ _FORMS = [
     *("sform_code", "srow_x", "srow_y", "srow_z"),
 ]
 _SHEAR = 1e-4  # cosine of an angle between two axes from which ITK refuses an sform
+_SAME = 1e-4  # mm between two origins that ITK takes for one
 _TOLD = 0.1  # voxels between two places of a corner from which a disagreement is told
 _ITK = "ITK, ANTs and 3D Slicer"
 
@@ -93,8 +94,9 @@ def placement(image: SpatialImage, path: Path) -> Placement:
         path: Its path, for messages.
 
     Raises:
-        InputError: If the sform is sheared or cannot be inverted and there is no valid qform, a
-            voxel size is not finite, or the file is of Analyze format, which states no position.
+        InputError: If the sform is sheared or cannot be inverted and there is no valid qform, axes
+            of both forms run in opposite directions from one origin, a voxel size is not finite, or
+            the file is of Analyze format, which states no position.
     """
     seen = np.asarray(image.affine, dtype=np.float64)
     if not isinstance(image.header, Nifti1Header):
@@ -167,18 +169,18 @@ def _choose_form(header: Nifti1Header, path: Path) -> tuple[Float[np.ndarray, "4
         return _qform(header), "the sform is sheared or cannot be inverted"
     if has_qform and int(header["sform_code"]) != 1:
         qform = _qform(header)
-        if _is_mirrored(sform, qform):
-            raise InputError(mirrored_forms(path))
+        if _have_opposite_axes(sform, qform):
+            raise InputError(opposite_forms(path))
         return qform, "qform and sform disagree"
     return sform, "pixdim and sform disagree on the voxel size"
 
 
-def _is_mirrored(sform: np.ndarray, qform: np.ndarray) -> bool:
-    """Return whether two forms differ by the direction of axes alone, an odd number of them."""
+def _have_opposite_axes(sform: np.ndarray, qform: np.ndarray) -> bool:
+    """Return whether two forms differ by the direction of axes alone."""
     unit = [form[:3, :3] / np.linalg.norm(form[:3, :3], axis=0) for form in (sform, qform)]
     cosines = (unit[0] * unit[1]).sum(axis=0)
-    same_origin = np.allclose(sform[:3, 3], qform[:3, 3], atol=_TOLD)
-    return bool(same_origin and (np.abs(cosines) > 1 - 1e-4).all() and cosines.prod() < 0)
+    same_origin = np.allclose(sform[:3, 3], qform[:3, 3], rtol=0, atol=_SAME)
+    return bool(same_origin and (np.abs(cosines) > 1 - 1e-4).all() and cosines.min() < 0)
 
 
 def _unit(header: SpatialHeader) -> tuple[str, float]:

@@ -11,10 +11,11 @@ from l2reg.problems import InputError
 TURN = np.array([[0.36, 0.48, -0.8], [-0.8, 0.6, 0.0], [0.48, 0.64, 0.6]])
 
 
-def scan(path: Path, qform: np.ndarray, sform: np.ndarray) -> Path:
+def scan(path: Path, qform: np.ndarray, sform: np.ndarray, unit: str = "mm") -> Path:
     image = nib.Nifti1Image(np.zeros((4, 5, 6), np.float32), None)
     image.header.set_qform(qform, 1)
     image.header.set_sform(sform, 4)
+    image.header.set_xyzt_units(unit)
     nib.save(image, path)
     return path
 
@@ -25,28 +26,29 @@ def affine(rotation: np.ndarray) -> np.ndarray:
     return form
 
 
-@pytest.mark.parametrize("axis", [0, 1, 2])
+@pytest.mark.parametrize("directions", [(-1, 1, 1), (1, -1, 1), (1, 1, -1), (-1, -1, 1)])
 @pytest.mark.parametrize("rotation", [np.eye(3), TURN])
-def test_forms_that_mirror_each_other_are_refused(
-    tmp_path: Path, rotation: np.ndarray, axis: int
+def test_forms_whose_axes_run_in_opposite_directions_are_refused(
+    tmp_path: Path, rotation: np.ndarray, directions: tuple[int, ...]
 ) -> None:
     qform, sform = affine(rotation), affine(rotation)
-    sform[:3, axis] *= -1
+    sform[:3, :3] *= directions
     path = scan(tmp_path / "a.nii", qform, sform)
-    with pytest.raises(
-        InputError, match=r"a\.nii: has a qform and an sform that mirror each other"
-    ):
+    with pytest.raises(InputError, match=r"a\.nii: has a qform and an sform whose axes run"):
         placement(nib.load(path), path)
 
 
-def test_a_mirrored_form_of_an_origin_of_its_own_is_left_for_the_qform_as_by_itk(
-    tmp_path: Path,
+@pytest.mark.parametrize("shift_mm", [0.001, 20.0])
+@pytest.mark.parametrize("unit", ["mm", "meter"])
+def test_opposite_axes_from_another_origin_are_left_for_the_qform_as_by_itk(
+    tmp_path: Path, shift_mm: float, unit: str
 ) -> None:
     qform, sform = affine(np.eye(3)), affine(np.eye(3))
     sform[:3, 2] *= -1
-    sform[2, 3] += 20  # as of a volume that was flipped
-    path = scan(tmp_path / "a.nii", qform, sform)
-    np.testing.assert_allclose(placement(nib.load(path), path).affine, qform)
+    sform[2, 3] += shift_mm  # 20 as of a volume that was turned round
+    path = scan(tmp_path / "a.nii", qform, sform, unit)
+    mm = 1.0 if unit == "mm" else 1e3
+    np.testing.assert_allclose(placement(nib.load(path), path).affine[:3], mm * qform[:3])
     by_itk = SimpleITK.ReadImage(str(path))
     assert by_itk.GetDirection()[8] == 1
-    np.testing.assert_allclose(by_itk.GetOrigin(), (-5, 7, 9))
+    np.testing.assert_allclose(by_itk.GetOrigin(), (-5 * mm, 7 * mm, 9 * mm))
