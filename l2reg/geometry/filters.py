@@ -65,6 +65,18 @@ def smooth(volume: Image, passes: int) -> Image:
     return cast(Tensor, _Smooth.apply(volume, passes))  # type: ignore[no-untyped-call]
 
 
+def box_maximum(volume: Image, radius: int) -> Image:
+    """Return the maximum over the cube of ``2 * radius + 1`` voxels around every voxel.
+
+    The cube is cut off at the border. The maximum is taken axis by axis.
+    """
+    for axis in range(3):
+        window, padding = [1, 1, 1], [0, 0, 0]
+        window[axis], padding[axis] = 2 * radius + 1, radius
+        volume = F.max_pool3d(volume, window, stride=1, padding=padding)
+    return volume
+
+
 def erode(mask: Mask, radius: int) -> Mask:
     """Return the minimum of ``mask`` over the cube of ``2 * radius + 1`` voxels around every voxel.
 
@@ -72,12 +84,7 @@ def erode(mask: Mask, radius: int) -> Mask:
     """
     if radius == 0:
         return mask
-    outside = 1 - mask
-    for axis in range(3):  # the maximum over a cube, axis by axis
-        window, padding = [1, 1, 1], [0, 0, 0]
-        window[axis], padding[axis] = 2 * radius + 1, radius
-        outside = F.max_pool3d(outside, window, stride=1, padding=padding)
-    return 1 - outside
+    return 1 - box_maximum(1 - mask, radius)
 
 
 class _BoxMean(torch.autograd.Function):

@@ -17,7 +17,7 @@ from torch import Tensor
 from l2reg.batch import Batch
 from l2reg.features.extractor import FeatureExtractor
 from l2reg.geometry.compose import invert
-from l2reg.geometry.filters import box_mean
+from l2reg.geometry.filters import box_maximum, box_mean
 from l2reg.geometry.resize import resize_points
 from l2reg.geometry.warp import sample_at_points
 from l2reg.optimisation.convex import offsets
@@ -116,11 +116,7 @@ def foerstner(image: Image, mask: Mask, min_distance: int) -> Positions:
     minors = (bb * cc - bc * bc) + (aa * cc - ac * ac) + (aa * bb - ab * ab)
     determinant = aa * (bb * cc - bc * bc) - ab * (ab * cc - ac * bc) + ac * (ab * bc - ac * bb)
     strength = determinant / minors * (mask > 0.5)
-    highest = strength
-    for axis in range(3):  # a maximum over a cube, axis by axis
-        window, padding = [1, 1, 1], [0, 0, 0]
-        window[axis], padding[axis] = 2 * min_distance - 1, min_distance - 1
-        highest = F.max_pool3d(highest, window, stride=1, padding=padding)
+    highest = box_maximum(strength, min_distance - 1)
     at = ((strength == highest) & (strength > 0))[0, 0].nonzero()
     order = strength[0, 0][at.unbind(dim=1)].argsort(descending=True, stable=True)
     return at[order].to(image.dtype)

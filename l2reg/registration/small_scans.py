@@ -4,12 +4,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
 from l2reg.batch import Batch
 from l2reg.geometry.affine import affine_field, compose_affine, invert_affine
+from l2reg.geometry.filters import box_maximum
 from l2reg.geometry.resize import resample, resize_image, voxel_ratio
 from l2reg.geometry.warp import voxel_coords, warp
 from l2reg.registration.start import Start
@@ -166,10 +166,10 @@ def shrink_scans(
 
 def _content(image: Image) -> Mask:
     """Return 1 where a scan is not evenly blank, and some voxels around."""
-    highest = F.max_pool3d(image, 3, stride=1, padding=1)
-    lowest = -F.max_pool3d(-image, 3, stride=1, padding=1)
+    highest = box_maximum(image, 1)
+    lowest = -box_maximum(-image, 1)
     textured = (highest - lowest > _EVEN * (image.max() - image.min())).to(image.dtype)
-    return F.max_pool3d(textured, 2 * _MARGIN + 1, stride=1, padding=_MARGIN)
+    return box_maximum(textured, _MARGIN)
 
 
 def _shape(shape: Sequence[int], extent_mm: Sequence[float], step_mm: float) -> Shape3:

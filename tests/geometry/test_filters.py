@@ -1,10 +1,10 @@
 import numpy as np
 import pytest
 import torch
-from scipy.ndimage import binary_erosion, uniform_filter
+from scipy.ndimage import binary_erosion, maximum_filter, uniform_filter
 
 from l2reg.geometry import filters
-from l2reg.geometry.filters import box_mean, box_mean_, erode, smooth
+from l2reg.geometry.filters import box_maximum, box_mean, box_mean_, erode, smooth
 
 SHAPE = (9, 10, 11)
 
@@ -78,6 +78,13 @@ def test_smoothing_is_that_of_scipy_with_repeated_edges(passes: int, rng: torch.
 def test_smoothing_is_self_adjoint(rng: torch.Generator) -> None:
     a, b = (torch.rand(1, 1, *SHAPE, generator=rng, dtype=torch.float64) for _ in range(2))
     torch.testing.assert_close((smooth(a, 1) * b).sum(), (a * smooth(b, 1)).sum())
+
+
+@pytest.mark.parametrize("radius", [0, 1, 3])
+def test_the_maximum_over_a_cube_is_that_of_scipy(radius: int, rng: torch.Generator) -> None:
+    volume = torch.randn(2, 3, *SHAPE, generator=rng) - 5
+    expected = maximum_filter(volume[1, 2].numpy(), 2 * radius + 1, mode="constant", cval=-np.inf)
+    np.testing.assert_array_equal(box_maximum(volume, radius)[1, 2].numpy(), expected)
 
 
 @pytest.mark.parametrize("radius", [0, 1, 3])
