@@ -53,7 +53,10 @@ def test_renumbered_ids_go_back_to_those_of_2021_and_forth_again(
 
 def test_impossible_tasks_are_refused(tiny_task: Callable[..., Task]) -> None:
     task = tiny_task("lung")
-    with pytest.raises(InputError, match=r"(?s)shape=\[3, 4\].*expected  3 values.*found     2"):
+    with pytest.raises(
+        InputError,
+        match=r"(?s)shape=\[3, 4\].*expected  a list of 3 integers\n.*found     \[3, 4\]",
+    ):
         build(load_preset("task", "lung") | {"shape": [3, 4]})
     with pytest.raises(ValueError, match="shape must be positive"):
         replace(task, shape=(3, 0, 4))
